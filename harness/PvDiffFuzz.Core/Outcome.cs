@@ -1,0 +1,139 @@
+using System.Buffers.Binary;
+using System.Collections.Immutable;
+
+namespace PvDiffFuzz.Core;
+
+/// <summary>How a case ended, from best to worst.</summary>
+public enum EndKind
+{
+    /// <summary>User code ran to its end: the last event is the fetch #PF there. Supervisor code reached the jump stub.</summary>
+    ReachedEnd,
+
+    /// <summary>An event came for which the case has no response.</summary>
+    Event,
+
+    /// <summary>The guest died: triple fault, domain crash. Guest behaviour, so compared.</summary>
+    Crash,
+
+    /// <summary>The instruction or time limit was reached. Never compared.</summary>
+    BudgetSpent,
+
+    /// <summary>This target cannot run this case. Counted, never compared.</summary>
+    Unsupported,
+
+    /// <summary>Our trouble. Counted, never compared.</summary>
+    HarnessError,
+}
+
+/// <summary>What kind of delivery an event was.</summary>
+public enum EventKind
+{
+    /// <summary>Saved RIP is the instruction's.</summary>
+    Fault,
+
+    /// <summary>Saved RIP is after the instruction. #DB counts as a trap whatever caused it.</summary>
+    Trap,
+
+    /// <summary>From outside.</summary>
+    Interrupt,
+
+    /// <summary>SYSCALL or SYSENTER.</summary>
+    SystemCall,
+
+    /// <summary>A call to the hypervisor.</summary>
+    Hypercall,
+
+    /// <summary>An event upcall.</summary>
+    Upcall,
+}
+
+/// <summary>Which door of the supervisor an event came through.</summary>
+public enum EntryPoint
+{
+    /// <summary>An IDT gate.</summary>
+    Idt,
+
+    /// <summary>The 64-bit SYSCALL entry.</summary>
+    Lstar,
+}
+
+/// <summary>One delivery to the guest's supervisor.</summary>
+/// <param name="Kind">Kind of delivery.</param>
+/// <param name="Vector">IDT vector; 0 for a system call.</param>
+/// <param name="ErrorCode">Error code, or null where the vector pushes none.</param>
+/// <param name="Cr2">Faulting linear address for #PF, else null.</param>
+/// <param name="Entry">The door.</param>
+/// <param name="Registers">The interrupted context: what the frame saved for RIP, CS, RFLAGS, RSP and SS, and the other registers at entry.
+/// For <see cref="EventKind.SystemCall"/> RIP is the return address (RCX) and RFLAGS is what R11 got.</param>
+public sealed record Event(EventKind Kind, byte Vector, uint? ErrorCode, ulong? Cr2, EntryPoint Entry, RegisterState Registers)
+{
+    /// <summary>The five quadwords RIP, CS, RFLAGS, RSP, SS as the IDT delivery stored them, little-endian; empty for a system call.</summary>
+    public ImmutableArray<byte> Frame
+    {
+        get
+        {
+            if (Entry != EntryPoint.Idt)
+            {
+                return [];
+            }
+
+            byte[] frame = new byte[40];
+            ReadOnlySpan<ulong> words = [Registers.Rip, Registers.Cs, Registers.Rflags, Registers.Gpr[4], Registers.Ss];
+            for (int i = 0; i < words.Length; i++)
+            {
+                BinaryPrimitives.WriteUInt64LittleEndian(frame.AsSpan(i * 8), words[i]);
+            }
+
+            return ImmutableArray.Create(frame);
+        }
+    }
+
+    /// <summary>The kind that an IDT vector's delivery has when nothing else is known: traps for #DB, #BP, #OF and software interrupts from 32, else a fault.</summary>
+    public static EventKind KindOf(byte vector) => vector is 1 or 3 or 4 or >= 32 ? EventKind.Trap : EventKind.Fault;
+}
+
+/// <summary>An aligned quadword whose final value differs from its initial one.</summary>
+/// <param name="Address">Linear address, a multiple of 8.</param>
+/// <param name="Value">Final value, little-endian.</param>
+public readonly record struct MemoryWord(ulong Address, ulong Value);
+
+/// <summary>All that a guest could see of one run of a case, or why there is nothing to see.</summary>
+/// <remarks>Immutable. For <see cref="EndKind.Unsupported"/>, <see cref="EndKind.HarnessError"/> and <see cref="EndKind.BudgetSpent"/> only <see cref="Detail"/> means anything.</remarks>
+public sealed record Outcome
+{
+    /// <summary>How it ended.</summary>
+    public required EndKind End { get; init; }
+
+    /// <summary>Deliveries in order; at least one for <see cref="EndKind.ReachedEnd"/> in user code and for <see cref="EndKind.Event"/>.</summary>
+    public ImmutableArray<Event> Events { get; init; } = [];
+
+    /// <summary>Registers at the end: those of the last event. Null when not comparable.</summary>
+    public RegisterState? Registers { get; init; }
+
+    /// <summary>Changed memory in address order.</summary>
+    public ImmutableArray<MemoryWord> Memory { get; init; } = [];
+
+    /// <summary>The reason, for ends that are not comparable and for crashes. One line.</summary>
+    public string? Detail { get; init; }
+
+    /// <summary>True when this is guest behaviour, so that it may be compared.</summary>
+    public bool Comparable => End <= EndKind.Crash;
+
+    /// <summary>An outcome that says why the target cannot run the case.</summary>
+    public static Outcome Unsupported(string reason) => new() { End = EndKind.Unsupported, Detail = reason };
+
+    /// <summary>An outcome that reports trouble of ours.</summary>
+    public static Outcome HarnessError(string reason) => new() { End = EndKind.HarnessError, Detail = reason };
+
+    /// <summary>An outcome for a run that was cut short.</summary>
+    public static Outcome BudgetSpent(string limit) => new() { End = EndKind.BudgetSpent, Detail = limit };
+
+    /// <inheritdoc/>
+    public bool Equals(Outcome? other) =>
+        ReferenceEquals(this, other)
+        || (other is not null && End == other.End && Events.AsSpan().SequenceEqual(other.Events.AsSpan()) && Equals(Registers, other.Registers)
+            && Memory.AsSpan().SequenceEqual(other.Memory.AsSpan()) && string.Equals(Detail, other.Detail, StringComparison.Ordinal));
+
+    /// <inheritdoc/>
+    public override int GetHashCode() => HashCode.Combine(End, Events.Length, Registers?.Rip, Memory.Length);
+}

@@ -1,0 +1,188 @@
+namespace PvDiffFuzz.Core;
+
+/// <summary>A reason why a case is not well formed.</summary>
+/// <param name="Field">Keyword of the case file that carries the trouble, such as <c>code</c> or <c>rflags</c>.</param>
+/// <param name="Message">What is wrong and what would be right.</param>
+public readonly record struct CaseProblem(string Field, string Message);
+
+/// <content>Validity: what every producer of cases promises and the reader enforces.</content>
+public sealed partial record TestCase
+{
+    /// <summary>Most bytes of initial contents in one case.</summary>
+    public const int MaximumContents = 1 << 20;
+
+    /// <summary>Most pages in one case.</summary>
+    public const int MaximumPages = 4096;
+
+    /// <summary>Most responses in one case.</summary>
+    public const int MaximumResponses = 64;
+
+    /// <summary>Largest instruction limit.</summary>
+    public const int MaximumInstructions = 10_000_000;
+
+    /// <summary>Finds what makes this case malformed.</summary>
+    /// <returns>Null when the case is well formed, else the first problem.</returns>
+    public CaseProblem? Check() => CheckCode() ?? CheckRegisters() ?? CheckMemory() ?? CheckRest();
+
+    private CaseProblem? CheckCode()
+    {
+        if (Code.Bytes.Length is 0 or > CodeBlock.MaximumLength)
+        {
+            return new CaseProblem("code", $"{Code.Bytes.Length} bytes of code; a case has 1 to {CodeBlock.MaximumLength}");
+        }
+
+        int sum = 0;
+        foreach (byte length in Code.Lengths)
+        {
+            if (length == 0)
+            {
+                return new CaseProblem("code", "an instruction of length 0");
+            }
+
+            sum += length;
+        }
+
+        if (sum != Code.Bytes.Length)
+        {
+            return new CaseProblem("code", $"instruction lengths sum to {sum}, but there are {Code.Bytes.Length} bytes");
+        }
+
+        if (Code.End < Code.Address)
+        {
+            return new CaseProblem("code", "the code wraps past the end of the address space");
+        }
+
+        for (ulong page = Code.Address & ~0xfffUL; page < Code.End; page += PageLayout.PageSize)
+        {
+            if ((Layout.AccessAt(page) & PageAccess.Execute) == 0)
+            {
+                return new CaseProblem("code", $"the code touches page {page:x}, which is not an executable page of the case");
+            }
+        }
+
+        return Layout.AccessAt(Code.End) == PageAccess.None
+            ? null
+            : new CaseProblem("code", $"the code ends at {Code.End:x}, where a page is mapped; nothing may be mapped at the end of user code");
+    }
+
+    private CaseProblem? CheckRegisters()
+    {
+        RegisterState r = Registers;
+        const ulong required = RflagsBits.Fixed1 | RflagsBits.IF;
+        if ((r.Rflags & ~RflagsBits.UserLoadable) != required)
+        {
+            return new CaseProblem(
+                "rflags",
+                $"{r.Rflags:x}: a user payload starts with bits {required:x} set and may choose only bits of {RflagsBits.UserLoadable:x}");
+        }
+
+        if (r.Cs is not (Selectors.UserCode64 or Selectors.UserCode32))
+        {
+            return new CaseProblem("cs", $"{r.Cs:x}: a user payload starts with CS {Selectors.UserCode64:x} (64-bit) or {Selectors.UserCode32:x} (compatibility)");
+        }
+
+        if (Mode == CpuMode.Compatibility32)
+        {
+            if (Code.End > 0x1_0000_0000 || r.Rip > uint.MaxValue)
+            {
+                return new CaseProblem("code", "compatibility-mode code lies below 4 GiB");
+            }
+
+            for (int i = 0; i < GprFile.Count; i++)
+            {
+                if (i >= 8 ? r.Gpr[i] != 0 : r.Gpr[i] > uint.MaxValue)
+                {
+                    return new CaseProblem("gpr", $"{(Register)i} = {r.Gpr[i]:x}: compatibility mode starts with 32-bit values and R8 to R15 zero");
+                }
+            }
+        }
+
+        return null;
+    }
+
+    private CaseProblem? CheckMemory()
+    {
+        long pages = 0;
+        foreach (PageRange range in Layout.Ranges)
+        {
+            pages += range.Pages;
+            if ((range.Access & PageAccess.Read) == 0 && range.Access != PageAccess.None)
+            {
+                return new CaseProblem("page", $"{range.Address:x}: a present page is readable");
+            }
+        }
+
+        if (pages > MaximumPages)
+        {
+            return new CaseProblem("page", $"{pages} pages; a case has at most {MaximumPages}");
+        }
+
+        long bytes = 0;
+        ulong free = 0;
+        foreach (MemoryContents run in Contents)
+        {
+            if (run.Bytes.IsDefaultOrEmpty)
+            {
+                return new CaseProblem("bytes", $"{run.Address:x}: no bytes");
+            }
+
+            bytes += run.Bytes.Length;
+            ulong last = run.Address + (ulong)run.Bytes.Length - 1;
+            if (bytes > MaximumContents)
+            {
+                return new CaseProblem("bytes", $"more than {MaximumContents} bytes of contents");
+            }
+
+            if (last < run.Address || run.Address < free)
+            {
+                return new CaseProblem("bytes", $"{run.Address:x}: contents overlap, wrap or are not in address order");
+            }
+
+            if (run.Address < Code.End && last >= Code.Address)
+            {
+                return new CaseProblem("bytes", $"{run.Address:x}: contents overlap the code");
+            }
+
+            for (ulong page = run.Address & ~0xfffUL; page <= last; page += PageLayout.PageSize)
+            {
+                if ((Layout.AccessAt(page) & PageAccess.Read) == 0)
+                {
+                    return new CaseProblem("bytes", $"{run.Address:x}: page {page:x} is not present");
+                }
+            }
+
+            free = last + 1;
+        }
+
+        return null;
+    }
+
+    private CaseProblem? CheckRest()
+    {
+        if (Limits.Instructions is < 1 or > MaximumInstructions)
+        {
+            return new CaseProblem("limit", $"{Limits.Instructions} instructions; a limit is 1 to {MaximumInstructions}");
+        }
+
+        if (Responses.Length > MaximumResponses)
+        {
+            return new CaseProblem("response", $"{Responses.Length} responses; a case has at most {MaximumResponses}");
+        }
+
+        foreach (Response response in Responses)
+        {
+            Register previous = (Register)(-1);
+            foreach ((Register register, _) in response.Patches)
+            {
+                if (register <= previous || register >= Register.Pkru)
+                {
+                    return new CaseProblem("response", $"{register}: patches are in register order, once each, without PKRU and debug registers");
+                }
+
+                previous = register;
+            }
+        }
+
+        return null;
+    }
+}
