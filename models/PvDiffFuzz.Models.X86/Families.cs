@@ -1,0 +1,18 @@
+using Iced.Intel;
+using PvDiffFuzz.Core;
+using PvDiffFuzz.Models.X86.Instructions;
+
+namespace PvDiffFuzz.Models.X86;
+
+/// <summary>All instruction families: one line each.</summary>
+internal static class Families
+{
+    /// <summary>Adds every family's rows.</summary>
+    public static void Register(OpTable table, CpuProfile profile)
+    {
+        Arithmetic.Register(table);
+    }
+
+    /// <summary>True for encodings that a processor without the feature executes as something older, so that its family decides by profile.</summary>
+    public static bool IsHint(Code code) => false;
+}
