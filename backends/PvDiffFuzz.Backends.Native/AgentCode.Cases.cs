@@ -301,24 +301,21 @@ internal sealed partial class AgentCode
         _.jmp(run);
 
         _.Label(ref cleared);
-        _.pxor(xmm15, xmm15);
+        _.pxor(xmm7, xmm7);
         _.mov(rsi, r8);
         _.mov(rdi, Field(Mailbox.ScanEnd));
         _.Label(ref block);
         _.cmp(rsi, rdi);
         _.jae(scanned);
-        _.movdqa(xmm0, __xmmword_ptr[rsi]);
-        _.movdqa(xmm1, __xmmword_ptr[rsi + 16]);
-        for (int i = 32; i < Block; i += 32)
+        if (_wideVectors)
         {
-            _.por(xmm0, __xmmword_ptr[rsi + i]);
-            _.por(xmm1, __xmmword_ptr[rsi + i + 16]);
+            EmitTestBlockWide();
+        }
+        else
+        {
+            EmitTestBlock();
         }
 
-        _.por(xmm0, xmm1);
-        _.pcmpeqb(xmm0, xmm15);
-        _.pmovmskb(eax, xmm0);
-        _.cmp(eax, 0xffff);
         _.je(clean);
 
         // Every word is written to the result, but the pointer moves on only past those that are not zero.
@@ -346,6 +343,12 @@ internal sealed partial class AgentCode
         _.jmp(block);
 
         _.Label(ref scanned);
+        if (_wideVectors)
+        {
+            // Clean upper halves keep signal frames short.
+            _.vzeroupper();
+        }
+
         _.mov(Field(Mailbox.Result), r14);
         _.mov(rbx, Field(Mailbox.Header));
         _.mov(__qword_ptr[rbx + Result.EndAt], r14);
@@ -353,5 +356,37 @@ internal sealed partial class AgentCode
         _.add(rax, r13);
         _.mov(Field(Mailbox.Record), rax);
         _.jmp(_nextCase);
+    }
+
+    /// <summary>Sets ZF when the block at RSI is all zero.</summary>
+    private void EmitTestBlock()
+    {
+        _.movdqa(xmm0, __xmmword_ptr[rsi]);
+        _.movdqa(xmm1, __xmmword_ptr[rsi + 16]);
+        for (int i = 32; i < Block; i += 32)
+        {
+            _.por(xmm0, __xmmword_ptr[rsi + i]);
+            _.por(xmm1, __xmmword_ptr[rsi + i + 16]);
+        }
+
+        _.por(xmm0, xmm1);
+        _.pcmpeqb(xmm0, xmm7);
+        _.pmovmskb(eax, xmm0);
+        _.cmp(eax, 0xffff);
+    }
+
+    /// <summary>As <see cref="EmitTestBlock"/>, with AVX2.</summary>
+    private void EmitTestBlockWide()
+    {
+        _.vmovdqa(ymm0, __ymmword_ptr[rsi]);
+        _.vmovdqa(ymm1, __ymmword_ptr[rsi + 32]);
+        for (int i = 64; i < Block; i += 64)
+        {
+            _.vpor(ymm0, ymm0, __ymmword_ptr[rsi + i]);
+            _.vpor(ymm1, ymm1, __ymmword_ptr[rsi + i + 32]);
+        }
+
+        _.vpor(ymm0, ymm0, ymm1);
+        _.vptest(ymm0, ymm0);
     }
 }

@@ -1,3 +1,4 @@
+using System.Runtime.Intrinsics.X86;
 using Iced.Intel;
 using PvDiffFuzz.Backends.Interop;
 using Tmds.Linux;
@@ -20,6 +21,7 @@ internal sealed partial class AgentCode
     private readonly ulong _codeAddress;
     private readonly ulong _mailbox;
     private readonly bool _segmentBases;
+    private readonly bool _wideVectors = Avx2.IsSupported;
 
     private Label _runCalls, _mainLoop, _nextCase, _enter, _finish, _fail, _handler, _restorer;
     private Label _callsSite, _readSite, _writeSite, _returnSite, _exitSite, _end;
