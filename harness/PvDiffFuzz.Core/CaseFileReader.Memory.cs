@@ -178,8 +178,20 @@ internal sealed partial class CaseFileReader
             }
         }
 
-        throw new CaseFileException(lineOf(bad).File, lineOf(bad).Number, problem.Message);
+        throw lineOf(bad).Wrong(problem.Message, Cure(problem.Field));
     }
+
+    /// <summary>What would be right, for each key that <see cref="TestCase.Check"/> may name.</summary>
+    private static string Cure(string field) => field switch
+    {
+        "code" => "code fills executable pages to their end, and no page follows",
+        "rflags" => "start from 202 and add CF, PF, AF, ZF, SF, TF, DF, OF, NT, RF, AC or ID",
+        "cs" => "write cs=33 or cs=23",
+        "gpr" => "use values up to ffffffff and leave r8 to r15 out, or start with cs=33",
+        "bytes" => "list contents in address order, in present pages, apart from each other and from the code",
+        "response" => "list each register once, in the order rax to r15, rip, rflags, cs, ss, ds, es, fs, gs, fsbase, gsbase",
+        _ => "docs/case-format.md says what this key takes",
+    };
 
     private PageLayout Layout(CaseFileLine next)
     {

@@ -23,6 +23,7 @@ internal static class Samples
     {
         GprFile gpr = default;
         gpr[0] = ulong.MaxValue;
+        gpr[3] = 0x41_0000;
         gpr[4] = 0x45_1000;
         RegisterState start = new() { Gpr = gpr, Rip = 0x40_1ffa, Rflags = 0x203 };
         RegisterState native = start.With(Register.Rip, 0x40_2000).With(Register.Rax, 0).With(Register.Rflags, 0x1_0257);
@@ -36,12 +37,12 @@ internal static class Samples
             Found = "generator 1 seed 5eed index 1042",
             Case = new TestCase
             {
-                Code = new CodeBlock(0x40_1ffa, [0x48, 0x83, 0xd0, 0x00, 0x66, 0x90], [4, 2]),
+                Code = new CodeBlock(0x40_1ffa, [0x48, 0x83, 0xd0, 0x00, 0x88, 0x03], [4, 2]),
                 Registers = start,
                 Layout = AddressMap.Standard,
                 Contents = contents,
             },
-            CodeComments = ["adc rax,0", "xchg ax,ax"],
+            CodeComments = ["adc rax,0", "mov [rbx],al"],
             Outcomes =
             [
                 Answer("native", TargetKind.Hardware, "hardware", [new("cpu", "AuthenticAMD 25.1.1"), new("kernel", "6.18.5")], native),
@@ -57,6 +58,6 @@ internal static class Samples
             End = EndKind.ReachedEnd,
             Events = [new Event(EventKind.Fault, 14, 0x14, 0x40_2000, EntryPoint.Idt, end)],
             Registers = end,
-            Memory = [new MemoryWord(0x41_0000, 0xadde)],
+            Memory = [new MemoryWord(0x41_0000, 0xffff_ffff_ffff_ad00)],
         });
 }
