@@ -11,6 +11,10 @@ internal static class Families
     public static void Register(OpTable table, CpuProfile profile)
     {
         Arithmetic.Register(table);
+        Moves.Register(table, profile);
+        Stack.Register(table);
+        Branches.Register(table);
+        FlagOps.Register(table);
     }
 
     /// <summary>True for encodings that a processor without the feature executes as something older, so that its family decides by profile.</summary>
