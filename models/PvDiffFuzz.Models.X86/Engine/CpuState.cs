@@ -224,24 +224,24 @@ internal ref struct CpuState
     /// <returns>True when the store will succeed.</returns>
     public bool CheckStore(ulong address, int bytes, byte segment)
     {
-        if (CheckSegment(address, bytes, segment) && !Memory.CanWrite(address, bytes, out ulong cr2, out uint error))
+        if (CheckSegment(address, bytes, segment) && CheckAlignment(address, bytes) && !Memory.CanWrite(address, bytes, out ulong cr2, out uint error))
         {
             Raise(14, error, cr2);
         }
 
-        return Pending == PendingKind.None && CheckAlignment(address, bytes);
+        return Pending == PendingKind.None;
     }
 
     /// <summary>Raises what a load of some bytes would raise.</summary>
     /// <returns>True when the load will succeed.</returns>
     public bool CheckLoad(ulong address, int bytes, byte segment)
     {
-        if (CheckSegment(address, bytes, segment) && !Memory.CanRead(address, bytes, out ulong cr2, out uint error))
+        if (CheckSegment(address, bytes, segment) && CheckAlignment(address, bytes) && !Memory.CanRead(address, bytes, out ulong cr2, out uint error))
         {
             Raise(14, error, cr2);
         }
 
-        return Pending == PendingKind.None && CheckAlignment(address, bytes);
+        return Pending == PendingKind.None;
     }
 
     /// <summary>Pushes a value of 2, 4 or 8 bytes.</summary>
@@ -343,6 +343,7 @@ internal ref struct CpuState
         return false;
     }
 
+    /// <summary>Alignment is checked on the linear address, before it is translated. The manuals leave the order against #PF open.</summary>
     [Spec("SDM", "vol.3A 6.15 Interrupt 17, Alignment Check Exception (#AC)")]
     private bool CheckAlignment(ulong address, int bytes)
     {

@@ -46,7 +46,7 @@ internal sealed unsafe class Predecoder
         decoder.Decode(out Instruction instruction);
         if (instruction.IsInvalid)
         {
-            RaiseInvalid(ref cpu, decoder.LastError, rip + (uint)fetched, fetched, error);
+            RaiseInvalid(ref cpu, _reader.Buffer.AsSpan(0, fetched), error);
             return false;
         }
 
@@ -65,21 +65,25 @@ internal sealed unsafe class Predecoder
     /// <summary>Bytes of the instruction decoded last.</summary>
     public ReadOnlySpan<byte> LastBytes(int length) => _reader.Buffer.AsSpan(0, length);
 
-    /// <summary>Too long is #GP(0), a byte that cannot be fetched #PF, everything else #UD.</summary>
-    [Spec("SDM", "vol.2A 2.3.11 AVX Instruction Length; vol.3A 6.15 Interrupt 13 (instruction longer than 15 bytes); Interrupt 14 (fetch)")]
-    private static void RaiseInvalid(ref CpuState cpu, DecoderError reason, ulong stopped, int fetched, uint error)
+    /// <summary>A byte that cannot be fetched is #PF, more than fifteen bytes #GP(0), everything else #UD.</summary>
+    [Spec("SDM", "vol.3A 6.15 Interrupt 6 (#UD), Interrupt 13 (instruction longer than 15 bytes), Interrupt 14 (fetch)")]
+    private void RaiseInvalid(ref CpuState cpu, ReadOnlySpan<byte> bytes, uint error)
     {
-        if (reason != DecoderError.NoMoreBytes)
+        int length = LengthDecoder.Measure(bytes, !cpu.Compatibility, cpu.Profile.Vendor == CpuVendor.Amd);
+        if (length <= bytes.Length)
         {
             cpu.Raise(6);
+            return;
         }
-        else if (fetched == MaximumLength || !cpu.Canonical(stopped))
+
+        ulong refused = cpu.Rip + (uint)bytes.Length;
+        if (bytes.Length == MaximumLength || !cpu.Canonical(refused))
         {
             cpu.Raise(13);
         }
         else
         {
-            cpu.Raise(14, error, stopped);
+            cpu.Raise(14, error, refused);
         }
     }
 
