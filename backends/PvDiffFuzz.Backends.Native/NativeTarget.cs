@@ -17,6 +17,9 @@ public sealed unsafe partial class NativeTarget : ITarget
     /// <summary>Bytes of cases after which a batch is sent.</summary>
     private const int BatchBytes = 0x4_0000;
 
+    /// <summary>Layouts whose maps are kept.</summary>
+    private const int MaximumLayouts = 256;
+
     private readonly HostFacts _host;
     private readonly OutcomeDecoder _decoder = new();
     private readonly Dictionary<PageLayout, LayoutEntry> _layouts = [];
@@ -30,7 +33,7 @@ public sealed unsafe partial class NativeTarget : ITarget
     /// <summary>Starts the target.</summary>
     /// <exception cref="TargetUnavailableException">This host cannot run it; the message says why, and what to do.</exception>
     public NativeTarget()
-        : this(HostFacts.OfThisHost())
+        : this(HostFacts.OfThisHost)
     {
     }
 
@@ -92,6 +95,20 @@ public sealed unsafe partial class NativeTarget : ITarget
         _process = null;
     }
 
+    /// <summary>Tries to set the child's debug registers.</summary>
+    internal bool CanSetDebugRegisters()
+    {
+        try
+        {
+            return _process!.Child.SetDebugRegisters([0, 0, 0, 0], 0) == 0;
+        }
+        catch (PosixException)
+        {
+            Replace();
+            return false;
+        }
+    }
+
     private static AgentProcess StartFirst(HostFacts host)
     {
         try
@@ -119,9 +136,9 @@ public sealed unsafe partial class NativeTarget : ITarget
         {
             TestCase testCase = cases[next];
             LayoutEntry layout = EntryOf(testCase.Layout);
-            if (layout.Trouble is not null || _host.Trouble(testCase) is not null)
+            if ((layout.Trouble ?? _host.Trouble(testCase)) is string trouble)
             {
-                outcomes[next] = Outcome.Unsupported(layout.Trouble ?? _host.Trouble(testCase)!);
+                outcomes[next] = Outcome.Unsupported(trouble);
                 continue;
             }
 
@@ -262,6 +279,11 @@ public sealed unsafe partial class NativeTarget : ITarget
         if (_last is not null && ReferenceEquals(_last.Layout, layout))
         {
             return _last;
+        }
+
+        if (_layouts.Count >= MaximumLayouts)
+        {
+            _layouts.Clear();
         }
 
         ref LayoutEntry? entry = ref CollectionsMarshal.GetValueRefOrAddDefault(_layouts, layout, out bool known);

@@ -1,5 +1,6 @@
+using System.Collections.Immutable;
 using Iced.Intel;
-using RflagsBits = PvDiffFuzz.Core.RflagsBits;
+using Flags = PvDiffFuzz.Core.RflagsBits;
 
 namespace PvDiffFuzz.Isa;
 
@@ -9,19 +10,10 @@ namespace PvDiffFuzz.Isa;
 /// <param name="Undefined">Bits that may have any value afterwards.</param>
 public readonly record struct FlagEffect(ulong Read, ulong Defined, ulong Undefined);
 
-/// <summary>Flag effects of the forms: Iced's table, corrected where the effect depends on a count.</summary>
+/// <summary>Flag effects of the forms: Iced's tables for what is read and written, <see cref="UndefinedTable"/> for what is undefined.</summary>
 public static class FlagEffects
 {
     private static readonly Rule[] Rules = Build();
-
-    private enum CountKind : byte
-    {
-        None,
-        Shift,
-        ArithmeticShift,
-        Rotate,
-        DoubleShift,
-    }
 
     /// <summary>The effect of a form.</summary>
     /// <param name="code">The form.</param>
@@ -29,50 +21,53 @@ public static class FlagEffects
     public static FlagEffect Of(Code code, byte? count)
     {
         Rule rule = Rules[(int)code];
-        if (rule.Kind == CountKind.None)
+        if (!rule.Counted)
         {
-            return new FlagEffect(rule.Read, rule.Defined, rule.Undefined);
+            return new FlagEffect(rule.Read, rule.Written & ~rule.Undefined, rule.Undefined);
         }
 
-        if (count is not { } given)
-        {
-            // Nothing is surely defined, since the count may be 0.
-            ulong any = rule.Kind switch
-            {
-                CountKind.Shift when rule.Bits < 32 => RflagsBits.OF | RflagsBits.AF | RflagsBits.CF,
-                CountKind.Rotate => RflagsBits.OF,
-                CountKind.DoubleShift when rule.Bits < 32 => RflagsBits.Status,
-                _ => RflagsBits.OF | RflagsBits.AF,
-            };
-            return new FlagEffect(rule.Read, 0, any);
-        }
-
-        int masked = given & (rule.Bits == 64 ? 0x3f : 0x1f);
+        int? masked = Masked(code, count);
         if (masked == 0)
         {
             return new FlagEffect(rule.Read, 0, 0);
         }
 
-        ulong overflow = masked == 1 ? 0 : RflagsBits.OF;
-        ulong undefined = rule.Kind switch
+        ulong undefined = 0;
+        foreach (UndefinedRow row in rule.Rows)
         {
-            CountKind.Rotate => overflow,
-            CountKind.Shift => RflagsBits.AF | overflow | (masked >= rule.Bits ? RflagsBits.CF : 0),
-            CountKind.ArithmeticShift => RflagsBits.AF | (masked == 1 ? 0 : RflagsBits.OF),
-            _ => masked > rule.Bits ? RflagsBits.Status : RflagsBits.AF | overflow,
-        };
-        ulong written = rule.Kind == CountKind.Rotate ? RflagsBits.CF | RflagsBits.OF : RflagsBits.Status;
-        return new FlagEffect(rule.Read, written & ~undefined, undefined);
+            undefined |= Holds(row.Condition, masked, rule.Bits) ? row.Flags : 0;
+        }
+
+        // Without a known count nothing is surely defined, since the count may be 0.
+        return new FlagEffect(rule.Read, masked is null ? 0 : rule.Written & ~undefined, undefined);
     }
 
     /// <summary>True when the effect depends on a count.</summary>
-    public static bool HasCount(Code code) => Rules[(int)code].Kind != CountKind.None;
+    public static bool HasCount(Code code) => Rules[(int)code].Counted;
 
-    /// <summary>Bits of the operand that a count shifts, or 0.</summary>
-    public static int OperandBits(Code code) => Rules[(int)code].Bits;
+    /// <summary>The rows about a form, whatever their condition.</summary>
+    public static ImmutableArray<UndefinedRow> RowsOf(Code code) => Rules[(int)code].Rows;
+
+    /// <summary>The count after masking to 5 bits, or to 6 for 64-bit operands (SDM vol.2 SAL/SAR/SHL/SHR).</summary>
+    internal static int? Masked(Code code, byte? count) => count & (Rules[(int)code].Bits == 64 ? 0x3f : 0x1f);
+
+    /// <summary>Bits of the first operand where rows depend on it, else 0.</summary>
+    internal static int OperandBits(Code code) => Rules[(int)code].Bits;
+
+    /// <summary>True when a condition holds or may hold.</summary>
+    internal static bool Holds(UndefinedCondition condition, int? count, int bits) => condition switch
+    {
+        UndefinedCondition.Always or UndefinedCondition.SourceZero => true,
+        UndefinedCondition.CountNotZero => count is null or not 0,
+        UndefinedCondition.CountAboveOne => count is null or > 1,
+        UndefinedCondition.CountReachesSize => count is null ? bits < 32 : count >= bits,
+        UndefinedCondition.CountAboveSize => count is null ? bits < 32 : count > bits,
+        _ => false,
+    };
 
     private static Rule[] Build()
     {
+        ILookup<Mnemonic, UndefinedRow> rows = UndefinedTable.Rows.SelectMany(r => r.Mnemonics.Select(m => (m, r))).ToLookup(p => p.m, p => p.r);
         Code[] codes = Enum.GetValues<Code>();
         Rule[] rules = new Rule[codes.Max(c => (int)c) + 1];
         foreach (Code code in codes)
@@ -80,33 +75,40 @@ public static class FlagEffects
             Instruction instruction = default;
             instruction.Code = code;
             OpCodeInfo info = code.ToOpCode();
-            CountKind kind = info.Mnemonic switch
+            byte bits = Bits(info.Op0Kind);
+            bool counted = info.Mnemonic is Mnemonic.Shl or Mnemonic.Shr or Mnemonic.Sal or Mnemonic.Sar or Mnemonic.Rol or Mnemonic.Ror or Mnemonic.Rcl or Mnemonic.Rcr
+                or Mnemonic.Shld or Mnemonic.Shrd;
+            ImmutableArray<UndefinedRow> own = InstructionForms.IsGeneralForm(info)
+                ? [.. rows[info.Mnemonic].Where(r => r.OperandBits == 0 || r.OperandBits == bits)]
+                : [];
+            ulong undefined = 0;
+            foreach (UndefinedRow row in own)
             {
-                Mnemonic.Shl or Mnemonic.Shr or Mnemonic.Sal => CountKind.Shift,
-                Mnemonic.Sar => CountKind.ArithmeticShift,
-                Mnemonic.Rol or Mnemonic.Ror or Mnemonic.Rcl or Mnemonic.Rcr => CountKind.Rotate,
-                Mnemonic.Shld or Mnemonic.Shrd => CountKind.DoubleShift,
-                _ => CountKind.None,
-            };
+                undefined |= row.Condition == UndefinedCondition.Always ? row.Flags : 0;
+            }
+
             bool carries = info.Mnemonic is Mnemonic.Rcl or Mnemonic.Rcr;
-            rules[(int)code] = new Rule(
-                IcedFlags.ToRflags(instruction.RflagsRead) | (carries ? RflagsBits.CF : 0),
-                IcedFlags.ToRflags(instruction.RflagsWritten | instruction.RflagsCleared | instruction.RflagsSet),
-                IcedFlags.ToRflags(instruction.RflagsUndefined),
-                kind,
-                kind == CountKind.None ? (byte)0 : Bits(info));
+            bool rotates = carries || info.Mnemonic is Mnemonic.Rol or Mnemonic.Ror;
+            ulong written = IcedFlags.ToRflags(instruction.RflagsModified);
+            if (counted)
+            {
+                // Iced gives nothing for an immediate count, since it depends on the immediate.
+                written = rotates ? Flags.CF | Flags.OF : Flags.Status;
+            }
+
+            rules[(int)code] = new Rule(IcedFlags.ToRflags(instruction.RflagsRead) | (carries ? Flags.CF : 0), written, undefined, own, counted, bits);
         }
 
         return rules;
     }
 
-    private static byte Bits(OpCodeInfo info) => info.Op0Kind switch
+    private static byte Bits(OpCodeOperandKind kind) => kind switch
     {
         OpCodeOperandKind.r8_or_mem => 8,
-        OpCodeOperandKind.r16_or_mem => 16,
-        OpCodeOperandKind.r32_or_mem => 32,
+        OpCodeOperandKind.r16_or_mem or OpCodeOperandKind.r16_opcode => 16,
+        OpCodeOperandKind.r32_or_mem or OpCodeOperandKind.r32_opcode => 32,
         _ => 64,
     };
 
-    private readonly record struct Rule(ulong Read, ulong Defined, ulong Undefined, CountKind Kind, byte Bits);
+    private readonly record struct Rule(ulong Read, ulong Written, ulong Undefined, ImmutableArray<UndefinedRow> Rows, bool Counted, byte Bits);
 }

@@ -41,6 +41,9 @@ public static class InstructionForms
     public static FormTemplate? Template(Code code, CpuMode mode) =>
         (mode == CpuMode.Long64 ? Templates64 : Templates32).GetValueOrDefault(code);
 
+    /// <summary>True for instructions whose operands are all general.</summary>
+    internal static bool IsGeneralForm(OpCodeInfo info) => info.IsInstruction && !HasWideOperand(info);
+
     private static FrozenDictionary<Code, FormTemplate> BuildTemplates(CpuMode mode)
     {
         Dictionary<Code, FormTemplate> templates = [];
