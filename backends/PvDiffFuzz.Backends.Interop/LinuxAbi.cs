@@ -46,6 +46,8 @@ public static class LinuxAbi
     public const ulong SA_NODEFER = 0x4000_0000;
     public const int RLIMIT_CORE = 4;
     public const int PR_SET_NO_NEW_PRIVS = 38;
+    public const int PR_SET_SYSCALL_USER_DISPATCH = 59;
+    public const int PR_SYS_DISPATCH_ON = 1;
     public const int SECCOMP_SET_MODE_FILTER = 1;
     public const int SECCOMP_FILTER_FLAG_SPEC_ALLOW = 4;
     public const uint SECCOMP_RET_TRAP = 0x0003_0000;

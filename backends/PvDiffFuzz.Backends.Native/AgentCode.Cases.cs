@@ -58,7 +58,10 @@ internal sealed partial class AgentCode
         _.jnz(copy);
         _.jmp(run);
 
+        // The signal that ended the case before has reset all vector state; since then only these were used, and with zero upper halves.
         _.Label(ref loaded);
+        _.pxor(xmm0, xmm0);
+        _.pxor(xmm1, xmm1);
         _.lea(rsi, __[r13 + Record.Initial]);
     }
 
@@ -182,6 +185,8 @@ internal sealed partial class AgentCode
             _.mov(__qword_ptr[r14 + Context.GsBase], rax);
         }
 
+        _.mov(rax, __qword_ptr[rdx + (SignalFrameGpr + Context.SizeFromFrame)]);
+        _.mov(Field(Mailbox.VectorState), rax);
         _.mov(__dword_ptr[r14 + Context.Signal], edi);
         _.mov(eax, __dword_ptr[rsi + SiginfoArchitecture]);
         _.mov(__dword_ptr[r14 + Context.Architecture], eax);
@@ -190,8 +195,7 @@ internal sealed partial class AgentCode
         _.mov(rbx, Field(Mailbox.Header));
         _.inc(__dword_ptr[rbx + Result.Events]);
 
-        // The frame is copied; from here on signals may overwrite it.
-        _.lea(rsp, __[r15 + Shared.AgentStackAt + Shared.AgentStackSize]);
+        // RSP stays below the frame, so that a late SIGALRM does not overwrite the vector state in it.
         _.mov(r13, Field(Mailbox.Record));
         _.mov(rax, __qword_ptr[r12 + Context.Rip]);
         _.mov(rcx, imageAddress);
@@ -258,8 +262,21 @@ internal sealed partial class AgentCode
         _.Label(ref narrow);
         _.mov(__word_ptr[r15 + rdi + Mailbox.Scratch], ax);
         _.jmp(patch);
+        // Linux resets vector state for a handler; the payload goes on with its own.
         _.Label(ref patched);
         _.mov(Field(Mailbox.NextResponse), rsi);
+        _.mov(rdi, Field(Mailbox.VectorState));
+        if (_saveArea)
+        {
+            _.mov(eax, -1);
+            _.mov(edx, eax);
+            _.xrstor64(__[rdi]);
+        }
+        else
+        {
+            _.fxrstor64(__[rdi]);
+        }
+
         _.lea(rsi, __[r15 + Mailbox.Scratch]);
         _.jmp(_enter);
     }
@@ -277,6 +294,7 @@ internal sealed partial class AgentCode
         Label scanned = _.CreateLabel();
 
         _.Label(ref _finish);
+        _.lea(rsp, __[r15 + Shared.AgentStackAt + Shared.AgentStackSize]);
         _.lea(r8, __[r15 + Shared.PoolAt]);
         _.mov(ebx, __dword_ptr[r13 + Record.Runs]);
         _.lea(rsi, __[r13 + Record.FirstRun]);

@@ -22,6 +22,7 @@ internal sealed partial class AgentCode
     private readonly ulong _mailbox;
     private readonly bool _segmentBases;
     private readonly bool _wideVectors = Avx2.IsSupported;
+    private readonly bool _saveArea = Avx.IsSupported;
 
     private Label _runCalls, _mainLoop, _nextCase, _enter, _finish, _fail, _handler, _restorer;
     private Label _callsSite, _readSite, _writeSite, _returnSite, _exitSite, _end;
@@ -101,8 +102,9 @@ internal sealed partial class AgentCode
         Label found = _.CreateLabel();
         Label map = _.CreateLabel();
 
-        // The stack holds argc (0 here), the end of argv, the environment with its end, then pairs of type and value.
-        _.lea(rsi, __[rsp + 16]);
+        // The stack holds argc, that many pointers and a zero, the environment with a zero, then pairs of type and value.
+        _.mov(rax, __qword_ptr[rsp]);
+        _.lea(rsi, __[rsp + (rax * 8) + 16]);
         _.Label(ref pastEnvironment);
         _.mov(rax, __qword_ptr[rsi]);
         _.add(rsi, 8);
@@ -138,12 +140,13 @@ internal sealed partial class AgentCode
         _.jmp(_mainLoop);
     }
 
-    /// <summary>Makes the listed system calls: eight quadwords each, number, six arguments and the result. Leaves the process when one fails before any case ran.</summary>
+    /// <summary>Makes the listed system calls: eight quadwords each, number, six arguments, and whether it may fail. Stops at one that fails.</summary>
     private void EmitRunCalls()
     {
         Label loop = _.CreateLabel();
         Label failed = _.CreateLabel();
         Label done = _.CreateLabel();
+        Label next = _.CreateLabel();
 
         _.Label(ref _runCalls);
         _.lea(rbx, __[r15 + Shared.CallsAt]);
@@ -160,9 +163,11 @@ internal sealed partial class AgentCode
         _.syscall();
         _.Label(ref _callsSite);
         _.nop();
-        _.mov(__qword_ptr[rbx + 56], rax);
+        _.cmp(__qword_ptr[rbx + StartupCalls.MayFail], 0);
+        _.jne(next);
         _.cmp(rax, -4095);
         _.jae(failed);
+        _.Label(ref next);
         _.add(rbx, 64);
         _.dec(Field(Mailbox.Calls));
         _.jmp(loop);

@@ -93,6 +93,9 @@ internal static class Mailbox
     /// <summary>Address of the vDSO before it was unmapped, or 0.</summary>
     public const int Vdso = 0x60;
 
+    /// <summary>Address of the payload's vector state in the signal frame of the last event.</summary>
+    public const int VectorState = 0x70;
+
     /// <summary>Eight bytes that are read from the command pipe and written to the reply pipe.</summary>
     public const int Word = 0x68;
 

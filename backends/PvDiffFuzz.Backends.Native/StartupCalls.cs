@@ -11,8 +11,11 @@ internal readonly record struct StartupCall(string Name);
 /// <summary>What a child does to itself before it runs cases: empties its address space, takes signals, gives up its rights.</summary>
 internal static class StartupCalls
 {
-    /// <summary>Bytes of an entry in the list: number, six arguments, result.</summary>
+    /// <summary>Bytes of an entry in the list: number, six arguments, and <see cref="MayFail"/>.</summary>
     public const int EntrySize = 64;
+
+    /// <summary>Place in an entry that is not zero when older kernels may refuse the call.</summary>
+    public const int MayFail = 56;
 
     /// <summary>One past the last byte that a process can have mapped.</summary>
     private const ulong TaskSize = 0x7fff_ffff_f000;
@@ -82,6 +85,19 @@ internal static class StartupCalls
         offset += 16;
 
         Add(list, "prctl(PR_SET_NO_NEW_PRIVS)", LinuxAbi.SYS_prctl, LinuxAbi.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+
+        // Newer kernels let two system calls (uprobe, uretprobe) pass every seccomp filter. This one traps all by the place of the instruction alone;
+        // kernels before 5.11 do not have it, nor those two calls.
+        Add(
+            list,
+            "prctl(PR_SET_SYSCALL_USER_DISPATCH)",
+            LinuxAbi.SYS_prctl,
+            LinuxAbi.PR_SET_SYSCALL_USER_DISPATCH,
+            LinuxAbi.PR_SYS_DISPATCH_ON,
+            imageAddress,
+            Shared.DistanceFromCode,
+            0);
+        BinaryPrimitives.WriteUInt64LittleEndian(list[(((calls.Count - 1) * EntrySize) + MayFail)..], 1);
 
         byte[] filter = SeccompFilter.Build(code.Sites, mailbox + Mailbox.Word);
         ulong program = offset;
