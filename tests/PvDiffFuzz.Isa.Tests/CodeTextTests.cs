@@ -28,8 +28,8 @@ public sealed class CodeTextTests
     public void SplitsByVendor()
     {
         byte[] code = Convert.FromHexString("66E90000909090");
-        Assert.Equal([6, 1], CodeSplitter.Split(code, CpuMode.Long64, CpuVendor.Intel));
-        Assert.Equal([4, 1, 1, 1], CodeSplitter.Split(code, CpuMode.Long64, CpuVendor.Amd));
+        Assert.Equal(new byte[] { 6, 1 }, CodeSplitter.Split(code, CpuMode.Long64, CpuVendor.Intel));
+        Assert.Equal(new byte[] { 4, 1, 1, 1 }, CodeSplitter.Split(code, CpuMode.Long64, CpuVendor.Amd));
     }
 
     /// <summary>Whatever the bytes, the lengths are 1 to 15 and sum to their number.</summary>

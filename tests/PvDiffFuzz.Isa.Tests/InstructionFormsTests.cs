@@ -18,7 +18,7 @@ public sealed class InstructionFormsTests
     [InlineData(Code.Mov_Sreg_rm16, true, true, true, Family.Segment)]
     [InlineData(Code.Cmpxchg16b_m128, true, false, true, Family.Atomic)]
     [InlineData(Code.VEX_Andn_r64_r64_rm64, true, false, true, Family.Bmi)]
-    [InlineData(Code.Setssbsy, true, true, true, Family.Misc)]
+    [InlineData(Code.Setssbsy, true, true, true, Family.Privileged)]
     [InlineData(Code.Sete_rm8, true, true, true, Family.Bit)]
     [InlineData(Code.Movsb_m8_m8, true, true, true, Family.String)]
     [InlineData(Code.Fadd_m32fp, true, true, false, Family.Misc)]
