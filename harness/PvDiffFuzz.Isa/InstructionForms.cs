@@ -42,7 +42,7 @@ public static class InstructionForms
         (mode == CpuMode.Long64 ? Templates64 : Templates32).GetValueOrDefault(code);
 
     /// <summary>True for instructions whose operands are all general.</summary>
-    internal static bool IsGeneralForm(OpCodeInfo info) => info.IsInstruction && !HasWideOperand(info);
+    public static bool IsGeneralForm(OpCodeInfo info) => info.IsInstruction && !HasWideOperand(info);
 
     private static FrozenDictionary<Code, FormTemplate> BuildTemplates(CpuMode mode)
     {

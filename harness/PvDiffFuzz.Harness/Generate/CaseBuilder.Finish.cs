@@ -23,7 +23,6 @@ internal sealed partial class CaseBuilder
     private TestCase Assemble(CodeBlock code)
     {
         _contents.Resolve(ref _random, _code, code.Address, _block);
-        DisarmContents();
         ImmutableArray<Response> responses = _options.ResponsePercent > 0 && _random.Percent(_options.ResponsePercent) ? Responses(code) : [];
         DebugRegisters? debug = _options.DebugPercent > 0 && _random.Percent(_options.DebugPercent) ? Debug(code) : null;
         ulong selectors = _random.Next();
@@ -31,7 +30,7 @@ internal sealed partial class CaseBuilder
         {
             Code = code,
             Layout = AddressMap.Standard,
-            Contents = _contents.ToContents(),
+            Contents = _contents.ToContents(_mode, _profile),
             Responses = responses,
             Registers = new RegisterState
             {
@@ -52,19 +51,6 @@ internal sealed partial class CaseBuilder
 
     /// <summary>32-bit code needs DS and ES; 64-bit code usually runs with null selectors.</summary>
     private ushort DataSelector(ulong bits) => !Long64 || (bits & 3) == 0 ? Selectors.UserData : (ushort)0;
-
-    /// <summary>Contents of executable pages must not hold excluded instructions either.</summary>
-    private void DisarmContents()
-    {
-        for (int i = 0; i < _contents.Count; i++)
-        {
-            Span<byte> run = _contents.Run(i, out ulong address);
-            while ((address & 0xf_0000) == AddressMap.WritableCode && Exclusions.FindAnywhere(run, _mode, _profile, out int offset) is not null)
-            {
-                run[offset] = 0x90;
-            }
-        }
-    }
 
     /// <summary>One to four answers that go on somewhere in the code.</summary>
     private ImmutableArray<Response> Responses(CodeBlock code)

@@ -2,6 +2,7 @@ using System.Buffers.Binary;
 using System.Collections.Immutable;
 using System.Runtime.InteropServices;
 using PvDiffFuzz.Core;
+using PvDiffFuzz.Isa;
 
 namespace PvDiffFuzz.Harness.Generate;
 
@@ -81,8 +82,8 @@ internal sealed class ContentsBuilder
         }
     }
 
-    /// <summary>The runs in address order, joined where they touch.</summary>
-    public ImmutableArray<MemoryContents> ToContents()
+    /// <summary>The runs in address order, joined where they touch, without excluded instructions in executable pages.</summary>
+    public ImmutableArray<MemoryContents> ToContents(CpuMode mode, CpuProfile profile)
     {
         if (_count == 0)
         {
@@ -124,6 +125,11 @@ internal sealed class ContentsBuilder
                 _bytes.AsSpan(order[i + k] * RunLength, RunLength).CopyTo(bytes.AsSpan(k * RunLength));
             }
 
+            if (IsWritableCode(_addresses[order[i]]))
+            {
+                Disarm(bytes, mode, profile);
+            }
+
             contents[next++] = new MemoryContents(_addresses[order[i]], ImmutableCollectionsMarshal.AsImmutableArray(bytes));
             i += length;
         }
@@ -131,15 +137,14 @@ internal sealed class ContentsBuilder
         return ImmutableCollectionsMarshal.AsImmutableArray(contents);
     }
 
-    /// <summary>Runs that may be executed, for the search for excluded instructions.</summary>
-    public Span<byte> Run(int index, out ulong address)
+    /// <summary>Executable contents must not hold excluded instructions either.</summary>
+    private static void Disarm(Span<byte> bytes, CpuMode mode, CpuProfile profile)
     {
-        address = _addresses[index];
-        return _bytes.AsSpan(index * RunLength, RunLength);
+        while (Exclusions.FindAnywhere(bytes, mode, profile, out int offset) is not null)
+        {
+            bytes[offset] = 0x90;
+        }
     }
-
-    /// <summary>Number of runs.</summary>
-    public int Count => _count;
 
     private int Find(ref CounterRandom random, ulong address, ulong block)
     {
@@ -176,6 +181,9 @@ internal sealed class ContentsBuilder
             or (AddressMap.FourGigabyteEdge + 0x1000);
     }
 
+    private static bool IsWritableCode(ulong address) =>
+        (address & ~0xf_ffffUL) is AddressMap.LowBlock or AddressMap.HighBlock && (address & 0xf_0000) == AddressMap.WritableCode;
+
     private static void Fill(ref CounterRandom random, Span<byte> run, ulong address, ulong block)
     {
         Span<ulong> words = MemoryMarshal.Cast<byte, ulong>(run);
@@ -192,7 +200,7 @@ internal sealed class ContentsBuilder
             };
         }
 
-        if ((address & 0xf_0000) == AddressMap.WritableCode)
+        if (IsWritableCode(address))
         {
             // Something that can be executed for a while: one-byte instructions that only touch registers and flags.
             ReadOnlySpan<byte> harmless = [0x90, 0xf8, 0xf9, 0xf5, 0xfc, 0x98, 0x99, 0x90, 0x91, 0x92, 0x93, 0xc3, 0x9f, 0x9e, 0x97, 0xcc];

@@ -2,6 +2,7 @@ using System.Collections.Immutable;
 using Iced.Intel;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Isa;
+using MemoryOperand = PvDiffFuzz.Isa.MemoryOperand;
 
 namespace PvDiffFuzz.Harness.Generate;
 
@@ -90,7 +91,7 @@ internal sealed class FormPools
     public FormPools(CpuMode mode, GeneratorOptions options, CpuProfile profile)
     {
         ILookup<Family, Candidate> byFamily = InstructionForms.Templates(mode)
-            .Where(t => Exclusions.Find(t.Code, mode, profile) is null)
+            .Where(t => Exclusions.Find(t.Code, mode, profile) is null && !HidesExcluded(t, profile))
             .ToLookup(t => t.Family, t => new Candidate(t, PlanOf(t), FlagEffects.HasCount(t.Code)));
         List<(Family Family, int Weight)> weights = [];
         foreach (Family family in Enum.GetValues<Family>())
@@ -139,6 +140,15 @@ internal sealed class FormPools
     /// <summary>A form without memory, branch or fault.</summary>
     public Candidate PickBody(ref CounterRandom random) => _body[random.Below(_body.Length)];
 
+    /// <summary>True for a form whose bytes without the first prefix are an excluded one, such as CLWB, which is XSAVEOPT to a jump that lands behind its prefix.</summary>
+    private static bool HidesExcluded(FormTemplate template, CpuProfile profile)
+    {
+        Span<byte> bytes = stackalloc byte[TemplateEncoder.MaximumLength];
+        OperandChoice choice = new() { IsMemory = template.RmField == RmField.Memory, Memory = new MemoryOperand(3, MemoryOperand.None, 0, 0) };
+        int length = TemplateEncoder.Encode(template, in choice, bytes, out _);
+        return Exclusions.FindAnywhere(bytes[..length], template.Mode, profile, out _) is not null;
+    }
+
     /// <summary>Forms whose feature the processor lacks raise #UD, and reserved no-ops are many: both are chosen rarely.</summary>
     private static bool IsCommon(FormTemplate template, CpuProfile profile)
     {
@@ -149,7 +159,7 @@ internal sealed class FormPools
 
         foreach (string feature in template.Features)
         {
-            if (!feature.StartsWith("INTEL", StringComparison.Ordinal) && feature is not "X64" && !profile.Has(feature))
+            if (!feature.StartsWith("INTEL", StringComparison.Ordinal) && feature is not ("X64" or "MSR" or "SMM") && !profile.Has(feature))
             {
                 return false;
             }
