@@ -1,0 +1,236 @@
+using System.Collections.Immutable;
+using System.Diagnostics;
+using PvDiffFuzz.Core;
+
+namespace PvDiffFuzz.Harness;
+
+/// <summary>The loop: cases on all targets, compared, judged, minimised, saved. Run once.</summary>
+/// <remarks>
+/// Each job is a thread with targets of its own that takes ranges of cases; triage runs on the calling thread and takes the results in order. So what a bounded campaign finds depends
+/// on seed and range alone. No console; progress is polled.
+/// </remarks>
+public sealed class Campaign
+{
+    private readonly CampaignOptions _options;
+    private readonly CampaignParts _parts;
+    private readonly RangeLedger _ledger;
+    private readonly JobCounters[] _counters;
+    private readonly RangeResult _totals;
+    private readonly long _started;
+    private Exception? _failure;
+    private volatile TargetBox? _infos;
+    private volatile Seen _seen = new(0, 0, 0, 0, 0, 0, 0);
+
+    /// <summary>Prepares a campaign.</summary>
+    /// <param name="options">What to do.</param>
+    /// <param name="parts">What to do it with.</param>
+    /// <exception cref="ArgumentException">The options contradict each other; the message says what would be right.</exception>
+    public Campaign(CampaignOptions options, CampaignParts parts)
+    {
+        if (options.Check() is string problem)
+        {
+            throw new ArgumentException(problem, nameof(options));
+        }
+
+        (_options, _parts) = (options, parts);
+        _ledger = new RangeLedger(options);
+        _counters = [.. Enumerable.Range(0, options.Jobs).Select(_ => new JobCounters(parts.Targets.Length))];
+        _totals = new RangeResult(default, parts.Targets.Length);
+        _started = parts.Clock.GetTimestamp();
+    }
+
+    /// <summary>How the campaign stands. May be asked from any thread at any time.</summary>
+    public CampaignProgress Progress
+    {
+        get
+        {
+            Seen seen = _seen;
+            long cases = _counters.Sum(c => c.Cases);
+            return new CampaignProgress(
+                Elapsed,
+                cases,
+                seen.Comparable,
+                seen.Unsupported,
+                seen.HarnessErrors,
+                seen.New,
+                seen.Known,
+                seen.Explained,
+                seen.Findings,
+                _ledger.Waiting,
+                [.. Enumerable.Range(0, _parts.Targets.Length).Select(RateOf)]);
+
+            double RateOf(int target) => cases / Math.Max(1e-9, _counters.Sum(c => c.TicksOf(target)) / (double)Stopwatch.Frequency);
+        }
+    }
+
+    private TimeSpan Elapsed => _parts.Clock.GetElapsedTime(_started);
+
+    /// <summary>Runs the campaign to its end.</summary>
+    /// <param name="cancel">Ends it early; everything found so far is examined, though less thoroughly minimised, and saved.</param>
+    public CampaignSummary Run(CancellationToken cancel)
+    {
+        using CancellationTokenRegistration registration = cancel.Register(_ledger.Stop);
+        using TriageDesk desk = new(_options, _parts, cancel);
+        using JournalKeeper journal = new(_options, _parts.JournalPath);
+        Thread[] jobs = [.. Enumerable.Range(0, _options.Jobs).Select(job => StartJob(job, journal))];
+        try
+        {
+            TakeResults(desk, journal);
+        }
+        catch (Exception e)
+        {
+            Fail(e);
+            while (_ledger.Take() is not null)
+            {
+                // Jobs end at once; their results are of no use without triage.
+            }
+        }
+
+        foreach (Thread job in jobs)
+        {
+            job.Join();
+        }
+
+        desk.Finish();
+        if (_failure is null)
+        {
+            journal.End();
+        }
+
+        return Summarise(desk, journal.Troubles, cancel.IsCancellationRequested);
+    }
+
+    private void TakeResults(TriageDesk desk, JournalKeeper journal)
+    {
+        while (_ledger.Take() is RangeResult result)
+        {
+            _totals.Add(result);
+            foreach (Suspicion suspicion in result.Suspicions)
+            {
+                desk.Take(suspicion);
+                Publish(desk);
+            }
+
+            Publish(desk);
+            if (result.Complete)
+            {
+                journal.Done(_ledger.StartAfter(result.Range));
+            }
+        }
+    }
+
+    private Thread StartJob(int job, JournalKeeper journal)
+    {
+        // Handlers of a model recurse little, but a generous stack costs address space only.
+        Thread thread = new(() => RunJob(job, journal), maxStackSize: 16 << 20) { Name = $"pvdf job {job}", IsBackground = true };
+        thread.Start();
+        return thread;
+    }
+
+    private void RunJob(int job, JournalKeeper journal)
+    {
+        try
+        {
+            using CaseRunner runner = CaseRunner.Create(_parts.Targets, _parts.Analyst());
+            _infos ??= new TargetBox(runner.Infos);
+            journal.Open(runner.Infos.Select(i => i.Name));
+            RangeWorker worker = new(_options, _parts, runner, _parts.Source(), _counters[job]);
+            while (_ledger.TryHand(out long number, out CaseRange range))
+            {
+                RangeResult? result = null;
+                try
+                {
+                    journal.Running(job, range);
+                    result = worker.Run(range, MustStop);
+                }
+                finally
+                {
+                    // Triage waits for this number, whatever happened.
+                    _ledger.Submit(number, result ?? new RangeResult(range, _parts.Targets.Length));
+                }
+            }
+        }
+        catch (Exception e)
+        {
+            Fail(e);
+        }
+        finally
+        {
+            _ledger.JobEnded();
+        }
+    }
+
+    private bool MustStop()
+    {
+        if (_options.Duration is TimeSpan duration && Elapsed >= duration)
+        {
+            _ledger.Stop();
+        }
+
+        return _ledger.Stopped;
+    }
+
+    private void Fail(Exception e)
+    {
+        Interlocked.CompareExchange(ref _failure, e, null);
+        _ledger.Stop();
+    }
+
+    private void Publish(TriageDesk desk) => _seen = new Seen(
+        _totals.Comparable,
+        _totals.Unsupported,
+        _totals.HarnessErrors,
+        desk.New + _totals.Unexamined,
+        _totals.Known.Total + desk.Known.Total,
+        _totals.Undefined + desk.Explained,
+        desk.NewSignatures);
+
+    private CampaignSummary Summarise(TriageDesk desk, IEnumerable<string> troubles, bool cancelled)
+    {
+        BoundedCounts known = new();
+        foreach (KnownEntry entry in _parts.Known.Entries)
+        {
+            known.Add(entry.Id, 0);
+        }
+
+        known.Add(_totals.Known);
+        known.Add(desk.Known);
+        ImmutableArray<TargetInfo> infos = _infos?.Infos ?? [];
+        return new CampaignSummary
+        {
+            Seed = _options.Seed,
+            Shard = _options.Shard,
+            Cases = _totals.Cases,
+            Skipped = _totals.Skipped,
+            Comparable = _totals.Comparable,
+            Unsupported = _totals.Unsupported,
+            HarnessErrors = _totals.HarnessErrors,
+            BudgetSpent = _totals.BudgetSpent,
+            Masked = _totals.Masked,
+            New = desk.New + _totals.Unexamined,
+            Known = known.Total,
+            Explained = _totals.Undefined + desk.Explained,
+            Unexamined = _totals.Unexamined,
+            KnownMatches = known.ToImmutable(),
+            MaskRows = _totals.MaskRows.ToImmutable(),
+            Signatures = desk.Signatures,
+            Targets = [.. infos.Select((info, i) => Summarise(info, _totals.Targets[i]))],
+            CaseDigest = _totals.CaseDigest,
+            Elapsed = Elapsed,
+            Troubles = [.. troubles, .. desk.Troubles],
+            Failure = _failure,
+            Cancelled = cancelled,
+        };
+    }
+
+    private static TargetSummary Summarise(TargetInfo info, TargetTally tally) => new(
+        info,
+        Enum.GetValues<EndKind>().ToImmutableDictionary(k => k, k => tally.Ends[(int)k]),
+        tally.Ticks / (double)Stopwatch.Frequency,
+        tally.Digest,
+        tally.Reasons.ToImmutable());
+
+    private sealed record Seen(long Comparable, long Unsupported, long HarnessErrors, long New, long Known, long Explained, int Findings);
+
+    private sealed record TargetBox(ImmutableArray<TargetInfo> Infos);
+}

@@ -1,0 +1,222 @@
+using System.Diagnostics;
+using PvDiffFuzz.Core;
+
+namespace PvDiffFuzz.Harness;
+
+/// <summary>Runs ranges of cases on one job's targets. What it returns depends on the range alone.</summary>
+internal sealed class RangeWorker
+{
+    private readonly CampaignOptions _options;
+    private readonly CampaignParts _parts;
+    private readonly CaseRunner _runner;
+    private readonly ICaseSource _source;
+    private readonly JobCounters _counters;
+    private readonly TestCase[] _cases;
+    private readonly ulong[] _indices;
+    private readonly Outcome[][] _outcomes;
+    private Digest _digest;
+    private int _located;
+
+    /// <summary>Makes a worker.</summary>
+    public RangeWorker(CampaignOptions options, CampaignParts parts, CaseRunner runner, ICaseSource source, JobCounters counters)
+    {
+        (_options, _parts, _runner, _source, _counters) = (options, parts, runner, source, counters);
+        _cases = new TestCase[options.BatchSize];
+        _indices = new ulong[options.BatchSize];
+        _outcomes = new Outcome[runner.Infos.Length][];
+        for (int i = 0; i < _outcomes.Length; i++)
+        {
+            _outcomes[i] = new Outcome[options.BatchSize];
+        }
+    }
+
+    /// <summary>Runs a range.</summary>
+    /// <param name="range">The cases.</param>
+    /// <param name="stop">Asked before each batch; true ends the range early.</param>
+    public RangeResult Run(CaseRange range, Func<bool> stop)
+    {
+        RangeResult result = new(range, _outcomes.Length);
+        Dictionary<(Signature, bool), Suspicion> seen = [];
+        _located = 0;
+        for (ulong done = 0; done < range.Count; done += (ulong)_options.BatchSize)
+        {
+            if (stop())
+            {
+                return result;
+            }
+
+            int count = Fill(range.First + done, (int)Math.Min((ulong)_options.BatchSize, range.Count - done), result);
+            RunTargets(count, result);
+            Compare(count, result, seen);
+            _counters.AddCases(count);
+        }
+
+        result.Complete = true;
+        return result;
+    }
+
+    private int Fill(ulong first, int count, RangeResult result)
+    {
+        int filled = 0;
+        for (ulong index = first; index < first + (ulong)count; index++)
+        {
+            if (IsSkipped(index))
+            {
+                result.Skipped++;
+                continue;
+            }
+
+            _indices[filled] = index;
+            _cases[filled++] = _source.Generate(index);
+        }
+
+        return filled;
+    }
+
+    private bool IsSkipped(ulong index)
+    {
+        foreach (CaseRange skip in _options.Skip)
+        {
+            if (skip.Contains(index))
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    private void RunTargets(int count, RangeResult result)
+    {
+        for (int target = 0; target < _outcomes.Length; target++)
+        {
+            long start = Stopwatch.GetTimestamp();
+            _runner.RunOn(target, _cases.AsSpan(0, count), _outcomes[target]);
+            long ticks = Stopwatch.GetTimestamp() - start;
+            result.Targets[target].Ticks += ticks;
+            _counters.AddTicks(target, ticks);
+        }
+    }
+
+    private void Compare(int count, RangeResult result, Dictionary<(Signature, bool), Suspicion> seen)
+    {
+        result.Cases += count;
+        for (int i = 0; i < count; i++)
+        {
+            ulong hash = _digest.OfCase(_indices[i], _cases[i]);
+            result.CaseDigest += hash;
+            for (int target = 0; target < _outcomes.Length; target++)
+            {
+                Outcome outcome = _outcomes[target][i];
+                TargetTally tally = result.Targets[target];
+                tally.Ends[(int)outcome.End]++;
+                tally.Digest += _digest.OfOutcome(hash, outcome);
+            }
+
+            bool same = Comparer.AllSame(_outcomes, i, out int comparable);
+            if (comparable >= 2)
+            {
+                result.Comparable++;
+            }
+
+            if (comparable < _outcomes.Length)
+            {
+                CountMissing(i, result);
+            }
+
+            if (!same)
+            {
+                Examination examination = _runner.Compare(_cases[i], _outcomes, i);
+                foreach (string row in examination.Comparison.HidingRows)
+                {
+                    result.MaskRows.Add(row);
+                }
+
+                if (examination.Diverges)
+                {
+                    Judge(_indices[i], examination, result, seen);
+                }
+                else
+                {
+                    result.Masked++;
+                }
+            }
+        }
+    }
+
+    private void CountMissing(int index, RangeResult result)
+    {
+        int ends = 0;
+        for (int target = 0; target < _outcomes.Length; target++)
+        {
+            Outcome outcome = _outcomes[target][index];
+            if (!outcome.Comparable)
+            {
+                ends |= 1 << (int)outcome.End;
+                result.Targets[target].Reasons.Add($"{outcome.End}: {outcome.Detail}");
+            }
+        }
+
+        result.Unsupported += (ends >> (int)EndKind.Unsupported) & 1;
+        result.HarnessErrors += (ends >> (int)EndKind.HarnessError) & 1;
+        result.BudgetSpent += (ends >> (int)EndKind.BudgetSpent) & 1;
+    }
+
+    private void Judge(ulong index, Examination examination, RangeResult result, Dictionary<(Signature, bool), Suspicion> seen)
+    {
+        Divergence divergence = Divergence.Of(examination, _runner);
+        if (Explains(divergence, result))
+        {
+            return;
+        }
+
+        if (_located++ >= _options.MaximumLocatedPerRange)
+        {
+            result.Unexamined++;
+            return;
+        }
+
+        Examination? first = Locator.FirstDivergence(examination.Case, _runner, _parts.Allowed);
+        if (first is not null)
+        {
+            divergence = Divergence.Of(first, _runner);
+            if (Explains(divergence, result))
+            {
+                return;
+            }
+        }
+
+        Suspicion suspicion = new(index, divergence, CameBack: first is not null);
+        if (seen.TryGetValue((divergence.Signature, suspicion.CameBack), out Suspicion? earlier))
+        {
+            earlier.Count++;
+        }
+        else
+        {
+            seen.Add((divergence.Signature, suspicion.CameBack), suspicion);
+            result.Suspicions.Add(suspicion);
+        }
+    }
+
+    private bool Explains(Divergence divergence, RangeResult result)
+    {
+        if (divergence.Comparison.Consumed)
+        {
+            result.Undefined++;
+            foreach (string row in divergence.Comparison.ConsumedRows)
+            {
+                result.MaskRows.Add(row);
+            }
+
+            return true;
+        }
+
+        int known = _parts.Known.Find(divergence);
+        if (known >= 0)
+        {
+            result.Known.Add(_parts.Known.Entries[known].Id);
+        }
+
+        return known >= 0;
+    }
+}

@@ -1,0 +1,88 @@
+using System.Collections.Immutable;
+using PvDiffFuzz.Core;
+
+namespace PvDiffFuzz.Harness;
+
+/// <summary>Tells what a case executed up to one of its events, and which bits are undefined there.</summary>
+/// <remarks>Owned by one thread, as the tracer is. Asked only about cases whose outcomes differ.</remarks>
+/// <param name="tracer">Lists executed instructions; null when nobody can, and then nothing counts as undefined.</param>
+/// <param name="rule">The undefined-bits table; null when there is none.</param>
+/// <param name="vendor">Maker of the processor where the case does not say.</param>
+public sealed class CaseAnalyst(ITracer? tracer, UndefinedRule? rule, CpuVendor vendor)
+{
+    private TestCase? _tracedCase;
+    private int _tracedEvent;
+    private ImmutableArray<TracedInstruction> _trace = [];
+
+    /// <summary>An analyst that knows nothing: no traces, no masks.</summary>
+    public static CaseAnalyst Blind { get; } = new(null, null, CpuVendor.Intel);
+
+    /// <summary>Maker of the processor that a case is about.</summary>
+    public CpuVendor VendorOf(TestCase testCase) => testCase.Profile?.Vendor ?? vendor;
+
+    /// <summary>The instructions executed before event <paramref name="eventIndex"/>, the one that raised it included if it was fetched; empty without a tracer.</summary>
+    /// <param name="testCase">The case.</param>
+    /// <param name="eventIndex">Index of an event; anything past the last means the last.</param>
+    public ImmutableArray<TracedInstruction> TraceTo(TestCase testCase, int eventIndex)
+    {
+        if (tracer is null)
+        {
+            return [];
+        }
+
+        int answers = Math.Min(eventIndex, testCase.Responses.Length);
+        if (!ReferenceEquals(testCase, _tracedCase) || answers != _tracedEvent)
+        {
+            // A case with fewer responses ends at an earlier event, so its trace is the prefix wanted.
+            TestCase shortened = answers == testCase.Responses.Length ? testCase : testCase with { Responses = testCase.Responses[..answers] };
+            _trace = tracer.Trace(shortened, testCase.Limits.Instructions);
+            _tracedCase = testCase;
+            _tracedEvent = answers;
+        }
+
+        return _trace;
+    }
+
+    /// <summary>What is undefined at an event.</summary>
+    /// <param name="testCase">The case.</param>
+    /// <param name="eventIndex">Index of the event; anything past the last means the last.</param>
+    /// <param name="outcomes">What the targets answered; they tell whether the last instruction completed.</param>
+    public CaseMask MaskAt(TestCase testCase, int eventIndex, ReadOnlySpan<Outcome> outcomes)
+    {
+        if (rule is null)
+        {
+            return CaseMask.None;
+        }
+
+        ImmutableArray<TracedInstruction> trace = TraceTo(testCase, eventIndex);
+        return trace.IsEmpty ? CaseMask.None : rule(trace, VendorOf(testCase), Completed(trace[^1], eventIndex, outcomes));
+    }
+
+    /// <summary>The widest reading of what is undefined at the end of a case: the last instruction taken as completed and as faulted.</summary>
+    public CaseMask WidestMask(TestCase testCase)
+    {
+        ImmutableArray<TracedInstruction> trace = TraceTo(testCase, int.MaxValue);
+        CpuVendor maker = VendorOf(testCase);
+        return rule is null || trace.IsEmpty ? CaseMask.None : rule(trace, maker, lastCompleted: true).Or(rule(trace, maker, lastCompleted: false));
+    }
+
+    // One target that completed the instruction is enough to leave its results undefined.
+    private static bool Completed(TracedInstruction last, int eventIndex, ReadOnlySpan<Outcome> outcomes)
+    {
+        foreach (Outcome outcome in outcomes)
+        {
+            if (!outcome.Comparable || outcome.Events.IsEmpty)
+            {
+                continue;
+            }
+
+            Event e = outcome.Events[Math.Min(eventIndex, outcome.Events.Length - 1)];
+            if (e.Kind != EventKind.Fault || e.Registers.Rip != last.Address)
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+}

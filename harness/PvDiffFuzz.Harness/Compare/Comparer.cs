@@ -1,0 +1,183 @@
+using System.Collections.Immutable;
+using PvDiffFuzz.Core;
+
+namespace PvDiffFuzz.Harness;
+
+/// <summary>Groups the outcomes of a case into camps. Knows no expected side: it can only say who differs from whom, and where.</summary>
+/// <param name="targets">The targets, in the order of the outcomes.</param>
+/// <param name="analyst">Says what is undefined; asked only when outcomes differ.</param>
+public sealed class Comparer(ImmutableArray<TargetInfo> targets, CaseAnalyst analyst)
+{
+    /// <summary>The targets, in the order of the outcomes.</summary>
+    public ImmutableArray<TargetInfo> Targets => targets;
+
+    /// <summary>The common case at full speed: do all comparable outcomes agree to the last bit? Allocates nothing.</summary>
+    /// <param name="outcomes">One array a target.</param>
+    /// <param name="index">Which case.</param>
+    /// <param name="comparable">Number of comparable outcomes.</param>
+    /// <returns>True when no two comparable outcomes differ, which also holds when there are fewer than two.</returns>
+    public static bool AllSame(ReadOnlySpan<Outcome[]> outcomes, int index, out int comparable)
+    {
+        Outcome? first = null;
+        comparable = 0;
+        bool same = true;
+        foreach (Outcome[] ofTarget in outcomes)
+        {
+            Outcome outcome = ofTarget[index];
+            if (!outcome.Comparable)
+            {
+                continue;
+            }
+
+            comparable++;
+            if (first is null)
+            {
+                first = outcome;
+            }
+            else
+            {
+                same = same && OutcomeDiff.SameExactly(first, outcome);
+            }
+        }
+
+        return same;
+    }
+
+    /// <summary>Compares all fields of all comparable outcomes.</summary>
+    /// <param name="testCase">The case that was run.</param>
+    /// <param name="outcomes">One outcome a target.</param>
+    public Comparison Compare(TestCase testCase, ReadOnlySpan<Outcome> outcomes)
+    {
+        Outcome[] answers = outcomes.ToArray();
+        CaseMask?[] cache = new CaseMask?[testCase.Responses.Length + 1];
+        return Compare(answers, at => cache[Math.Min(at, cache.Length - 1)] ??= analyst.MaskAt(testCase, at, answers));
+    }
+
+    /// <summary>Compares under a given mask instead of the computed one.</summary>
+    /// <param name="outcomes">One outcome a target.</param>
+    /// <param name="mask">What counts as undefined at every event.</param>
+    public Comparison CompareUnder(ReadOnlySpan<Outcome> outcomes, CaseMask mask) => Compare(outcomes.ToArray(), _ => mask);
+
+    private Comparison Compare(Outcome[] outcomes, Func<int, CaseMask> undefined)
+    {
+        int[] members = [.. Enumerable.Range(0, outcomes.Length).Where(i => outcomes[i].Comparable)];
+        if (members.Length < 2)
+        {
+            return new Comparison { Result = ComparisonResult.NotComparable, Comparable = members.Length };
+        }
+
+        SortedSet<Field> fields = new(Field.Order);
+        SortedSet<string> hiding = new(StringComparer.Ordinal);
+        bool[,] same = new bool[members.Length, members.Length];
+        for (int i = 0; i < members.Length; i++)
+        {
+            same[i, i] = true;
+            for (int j = i + 1; j < members.Length; j++)
+            {
+                same[i, j] = same[j, i] = Same(outcomes, members[i], members[j], undefined, fields, hiding);
+            }
+        }
+
+        ImmutableArray<Camp> camps = Group(members, same);
+        if (camps.Length == 1)
+        {
+            return new Comparison { Result = ComparisonResult.Agreement, Comparable = members.Length, Camps = camps, HidingRows = [.. hiding] };
+        }
+
+        CaseMask atEnd = undefined(int.MaxValue);
+        return new Comparison
+        {
+            Result = ComparisonResult.Divergence,
+            Comparable = members.Length,
+            Camps = camps,
+            Differences = [.. fields.Select(f => new FieldDifference(f, [.. camps.Select(c => f.ValueIn(outcomes[c.Members[0]]))]))],
+            HidingRows = [.. hiding],
+            Consumed = atEnd.Consumed,
+            ConsumedRows = atEnd.Consumed ? atEnd.Rows : [],
+            Dissenter = FindDissenter(camps),
+        };
+    }
+
+    private bool Same(Outcome[] outcomes, int a, int b, Func<int, CaseMask> undefined, SortedSet<Field> fields, SortedSet<string> hiding)
+    {
+        if (OutcomeDiff.SameExactly(outcomes[a], outcomes[b]))
+        {
+            return true;
+        }
+
+        OutcomeDiff diff = new(RowsOf(targets[a], targets[b]), undefined);
+        diff.Collect(outcomes[a], outcomes[b]);
+        fields.UnionWith(diff.Fields);
+        hiding.UnionWith(diff.UsedRows);
+        return diff.Fields.Count == 0;
+    }
+
+    private static ImmutableArray<TargetMask> RowsOf(TargetInfo a, TargetInfo b) =>
+        a.Masks.IsEmpty ? b.Masks : b.Masks.IsEmpty ? a.Masks : [.. a.Masks.Concat(b.Masks).DistinctBy(r => r.Id, StringComparer.Ordinal)];
+
+    // Two targets share a camp when they agree with each other and with exactly the same others. Rows of one target's mask may hide its
+    // differences from two others that differ among themselves; such a target is then a camp of its own, whatever the order of targets.
+    private static ImmutableArray<Camp> Group(int[] members, bool[,] same)
+    {
+        List<Camp> camps = [];
+        bool[] taken = new bool[members.Length];
+        for (int i = 0; i < members.Length; i++)
+        {
+            if (taken[i])
+            {
+                continue;
+            }
+
+            ImmutableArray<int>.Builder camp = ImmutableArray.CreateBuilder<int>();
+            for (int j = i; j < members.Length; j++)
+            {
+                if (!taken[j] && Twins(same, i, j))
+                {
+                    taken[j] = true;
+                    camp.Add(members[j]);
+                }
+            }
+
+            camps.Add(new Camp(camp.ToImmutable()));
+        }
+
+        return [.. camps];
+    }
+
+    private static bool Twins(bool[,] same, int i, int j)
+    {
+        for (int k = 0; k < same.GetLength(0); k++)
+        {
+            if (same[i, k] != same[j, k])
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
+
+    // Targets of one lineage share an implementation: together they have one vote, and none when they disagree.
+    private int? FindDissenter(ImmutableArray<Camp> camps)
+    {
+        Dictionary<string, int> votes = new(StringComparer.Ordinal);
+        for (int camp = 0; camp < camps.Length; camp++)
+        {
+            foreach (int member in camps[camp].Members)
+            {
+                string lineage = targets[member].Lineage;
+                votes[lineage] = votes.TryGetValue(lineage, out int other) && other != camp ? -1 : camp;
+            }
+        }
+
+        int[] counts = new int[camps.Length];
+        foreach (int camp in votes.Values.Where(v => v >= 0))
+        {
+            counts[camp]++;
+        }
+
+        int total = counts.Sum();
+        bool majority = total >= 3 && counts.Max() * 2 > total;
+        return majority && camps.Length == 2 ? Array.IndexOf(counts, counts.Min()) : null;
+    }
+}

@@ -1,0 +1,175 @@
+using System.Collections.Immutable;
+using PvDiffFuzz.Core;
+
+namespace PvDiffFuzz.Harness;
+
+/// <summary>Compares two outcomes field by field. Only called for outcomes that are not equal outright.</summary>
+/// <param name="rows">Mask rows of both targets.</param>
+/// <param name="undefined">What is undefined at an event, by index; asked only when a register differs there.</param>
+internal sealed class OutcomeDiff(ImmutableArray<TargetMask> rows, Func<int, CaseMask> undefined)
+{
+    private readonly SortedSet<Field> _fields = new(Field.Order);
+    private readonly SortedSet<string> _usedRows = new(StringComparer.Ordinal);
+
+    /// <summary>Every field that differs, masked bits aside.</summary>
+    public IReadOnlyCollection<Field> Fields => _fields;
+
+    /// <summary>Mask rows that hid a differing bit.</summary>
+    public IReadOnlyCollection<string> UsedRows => _usedRows;
+
+    /// <summary>True when two comparable outcomes are the same to the last bit. Allocates nothing.</summary>
+    /// <remarks><see cref="Outcome.Detail"/> is a remark for people and not compared.</remarks>
+    public static bool SameExactly(Outcome a, Outcome b) =>
+        ReferenceEquals(a, b)
+        || (a.End == b.End && a.Events.AsSpan().SequenceEqual(b.Events.AsSpan()) && a.Memory.AsSpan().SequenceEqual(b.Memory.AsSpan()) && SameFinal(a, b));
+
+    /// <summary>Collects all differences.</summary>
+    public void Collect(Outcome a, Outcome b)
+    {
+        if (a.End != b.End)
+        {
+            _fields.Add(new Field(FieldKind.End));
+        }
+
+        if (a.Events.Length != b.Events.Length)
+        {
+            _fields.Add(new Field(FieldKind.Events));
+        }
+
+        int common = Math.Min(a.Events.Length, b.Events.Length);
+
+        // Usually the final registers are those of the last event on both sides; they are named once then.
+        bool lastIsFinal = common > 0 && a.Events.Length == b.Events.Length && FinalIsLast(a) && FinalIsLast(b);
+        for (int i = 0; i < common; i++)
+        {
+            CompareEvents(i, a.Events[i], b.Events[i], final: lastIsFinal && i == common - 1);
+        }
+
+        if (!lastIsFinal)
+        {
+            CompareRegisters(a.Registers, b.Registers, a.Events.LastOrDefault(), b.Events.LastOrDefault(), _ => Field.Final, int.MaxValue);
+        }
+
+        if (!a.Memory.AsSpan().SequenceEqual(b.Memory.AsSpan()))
+        {
+            _fields.Add(new Field(FieldKind.Memory));
+        }
+    }
+
+    private static bool FinalIsLast(Outcome outcome) => ReferenceEquals(outcome.Registers, outcome.Events[^1].Registers) || Equals(outcome.Registers, outcome.Events[^1].Registers);
+
+    private static bool SameFinal(Outcome a, Outcome b)
+    {
+        if (a.Registers is null || b.Registers is null)
+        {
+            return a.Registers is null && b.Registers is null;
+        }
+
+        // The events were found equal just now; registers shared with the last event need no second look.
+        return (a.Events.Length > 0 && ReferenceEquals(a.Registers, a.Events[^1].Registers) && ReferenceEquals(b.Registers, b.Events[^1].Registers))
+            || a.Registers.Equals(b.Registers);
+    }
+
+    private void CompareEvents(int index, Event a, Event b, bool final)
+    {
+        AddIf(a.Kind != b.Kind, FieldKind.Kind, index);
+        AddIf(a.Vector != b.Vector, FieldKind.Vector, index);
+        AddIf(a.Cr2 != b.Cr2, FieldKind.Cr2, index);
+        AddIf(a.Entry != b.Entry, FieldKind.Entry, index);
+        if (a.ErrorCode is uint left && b.ErrorCode is uint right)
+        {
+            AddIf(Remaining(left ^ right, null, a, b) != 0, FieldKind.Error, index);
+        }
+        else
+        {
+            AddIf(a.ErrorCode is null != b.ErrorCode is null, FieldKind.Error, index);
+        }
+
+        if (!ReferenceEquals(a.Registers, b.Registers))
+        {
+            // Of the last event, the frame is the event's and all else is the final state.
+            CompareRegisters(a.Registers, b.Registers, a, b, r => final && !InFrame(r) ? Field.Final : index, index);
+        }
+    }
+
+    private static bool InFrame(Register register) => register is Register.Rip or Register.Rflags or Register.Cs or Register.Ss;
+
+    private void CompareRegisters(RegisterState? a, RegisterState? b, Event? eventA, Event? eventB, Func<Register, int> place, int maskAt)
+    {
+        if (a is null || b is null)
+        {
+            AddIf(a is null != b is null, FieldKind.End, Field.Final);
+            return;
+        }
+
+        for (Register register = Register.Rax; register <= Register.Pkru; register++)
+        {
+            ulong differing = a[register] ^ b[register];
+            if (register == Register.Pkru && a.Pkru is null != b.Pkru is null)
+            {
+                // Only a row that hides all of PKRU hides that one side has none.
+                differing = uint.MaxValue;
+            }
+
+            if (differing == 0)
+            {
+                continue;
+            }
+
+            differing = Remaining(differing, register, eventA, eventB);
+            if (differing != 0 && (register == Register.Rflags || register <= Register.R15))
+            {
+                CaseMask mask = undefined(maskAt);
+                ulong bits = register == Register.Rflags ? mask.Rflags : mask.Gpr[(int)register];
+                if ((differing & bits) != 0)
+                {
+                    _usedRows.UnionWith(mask.Rows);
+                    differing &= ~bits;
+                }
+            }
+
+            AddRegister(register, place(register), differing);
+        }
+    }
+
+    private void AddRegister(Register register, int index, ulong differing)
+    {
+        if (register != Register.Rflags)
+        {
+            if (differing != 0)
+            {
+                _fields.Add(new Field(FieldKind.Register, index, register));
+            }
+
+            return;
+        }
+
+        for (; differing != 0; differing &= differing - 1)
+        {
+            _fields.Add(new Field(FieldKind.Flag, index, default, (byte)ulong.TrailingZeroCount(differing)));
+        }
+    }
+
+    private ulong Remaining(ulong differing, Register? field, Event? a, Event? b)
+    {
+        ulong hidden = 0;
+        foreach (TargetMask row in rows)
+        {
+            if (row.Field == field && (differing & row.Bits) != 0 && ((a is not null && row.Applies(a)) || (b is not null && row.Applies(b))))
+            {
+                hidden |= row.Bits;
+                _usedRows.Add(row.Id);
+            }
+        }
+
+        return differing & ~hidden;
+    }
+
+    private void AddIf(bool differs, FieldKind kind, int index)
+    {
+        if (differs)
+        {
+            _fields.Add(new Field(kind, index));
+        }
+    }
+}

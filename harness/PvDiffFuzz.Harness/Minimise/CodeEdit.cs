@@ -1,0 +1,229 @@
+using System.Buffers.Binary;
+using System.Collections.Immutable;
+using Iced.Intel;
+using PvDiffFuzz.Core;
+using Register = PvDiffFuzz.Core.Register;
+
+namespace PvDiffFuzz.Harness;
+
+/// <summary>Edits the code of a case while everything that names a place in it keeps its meaning.</summary>
+/// <remarks>
+/// The end of the code stays where it is, since nothing is mapped there, so code shrinks from the front. Relative branches and RIP-relative operands are corrected;
+/// so are RIP at entry, RIP in responses, and general registers that point into the code. What cannot be corrected makes the edit impossible.
+/// </remarks>
+public static class CodeEdit
+{
+    /// <summary>The one-byte NOP.</summary>
+    public const byte Nop = 0x90;
+
+    /// <summary>True for a legacy prefix, and in 64-bit mode for REX.</summary>
+    public static bool IsPrefix(byte b, CpuMode mode) =>
+        b is 0x26 or 0x2e or 0x36 or 0x3e or 0x64 or 0x65 or 0x66 or 0x67 or 0xf0 or 0xf2 or 0xf3 || (mode == CpuMode.Long64 && b is >= 0x40 and <= 0x4f);
+
+    /// <summary>Decodes the first instruction in some bytes; an invalid one is a value.</summary>
+    public static Instruction DecodeOne(ReadOnlySpan<byte> bytes, ulong address, CpuMode mode, CpuVendor vendor) =>
+        Decode(bytes, address, mode, vendor, out _);
+
+    /// <summary>The instructions of a case as byte strings.</summary>
+    public static ImmutableArray<ImmutableArray<byte>> Pieces(CodeBlock code)
+    {
+        ImmutableArray<ImmutableArray<byte>>.Builder pieces = ImmutableArray.CreateBuilder<ImmutableArray<byte>>(code.Lengths.Length);
+        int at = 0;
+        foreach (byte length in code.Lengths)
+        {
+            pieces.Add(code.Bytes.Slice(at, length));
+            at += length;
+        }
+
+        return pieces.MoveToImmutable();
+    }
+
+    /// <summary>Overwrites instructions with one-byte NOPs; no address changes.</summary>
+    /// <param name="testCase">The case.</param>
+    /// <param name="replace">Says by index which instructions go.</param>
+    public static TestCase WithNops(TestCase testCase, Func<int, bool> replace)
+    {
+        CodeBlock code = testCase.Code;
+        byte[] bytes = [.. code.Bytes];
+        ImmutableArray<byte>.Builder lengths = ImmutableArray.CreateBuilder<byte>();
+        int at = 0;
+        for (int i = 0; i < code.Lengths.Length; i++)
+        {
+            int length = code.Lengths[i];
+            if (replace(i))
+            {
+                bytes.AsSpan(at, length).Fill(Nop);
+                lengths.AddRange(Enumerable.Repeat((byte)1, length));
+            }
+            else
+            {
+                lengths.Add((byte)length);
+            }
+
+            at += length;
+        }
+
+        return testCase with { Code = new CodeBlock(code.Address, ImmutableArray.Create(bytes), lengths.ToImmutable()) };
+    }
+
+    /// <summary>Replaces instructions by shorter ones or by nothing.</summary>
+    /// <param name="testCase">The case.</param>
+    /// <param name="pieces">For each instruction its new bytes, default to keep it, or empty to drop it.</param>
+    /// <param name="vendor">Whose decoder.</param>
+    /// <returns>The edited case, or null when nothing would be left, the code would grow, or a displacement does not reach.</returns>
+    public static TestCase? Replace(TestCase testCase, IReadOnlyList<ImmutableArray<byte>> pieces, CpuVendor vendor)
+    {
+        CodeBlock code = testCase.Code;
+        int size = 0;
+        for (int i = 0; i < pieces.Count; i++)
+        {
+            size += pieces[i].IsDefault ? code.Lengths[i] : pieces[i].Length;
+        }
+
+        if (size == 0 || size > code.Bytes.Length)
+        {
+            return null;
+        }
+
+        Move move = new(code, pieces, code.End - (ulong)size);
+        byte[] bytes = new byte[size];
+        ImmutableArray<byte>.Builder lengths = ImmutableArray.CreateBuilder<byte>();
+        int from = 0;
+        int to = 0;
+        for (int i = 0; i < pieces.Count; i++)
+        {
+            ReadOnlySpan<byte> piece = pieces[i].IsDefault ? code.Bytes.AsSpan(from, code.Lengths[i]) : pieces[i].AsSpan();
+            if (!piece.IsEmpty)
+            {
+                Span<byte> place = bytes.AsSpan(to, piece.Length);
+                piece.CopyTo(place);
+                if (!Correct(place, code.Address + (ulong)from, code.Lengths[i], move.Address + (ulong)to, testCase.Mode, vendor, move))
+                {
+                    return null;
+                }
+
+                lengths.Add((byte)piece.Length);
+                to += piece.Length;
+            }
+
+            from += code.Lengths[i];
+        }
+
+        return testCase with
+        {
+            Code = new CodeBlock(move.Address, ImmutableArray.Create(bytes), lengths.ToImmutable()),
+            Registers = move.Registers(testCase.Registers),
+            Responses = [.. testCase.Responses.Select(move.Response)],
+        };
+    }
+
+    private static Instruction Decode(ReadOnlySpan<byte> bytes, ulong address, CpuMode mode, CpuVendor vendor, out ConstantOffsets offsets)
+    {
+        Decoder decoder = Decoder.Create(
+            mode == CpuMode.Long64 ? 64 : 32,
+            new ByteArrayCodeReader(bytes[..Math.Min(bytes.Length, 15)].ToArray()),
+            vendor == CpuVendor.Amd ? DecoderOptions.AMD : DecoderOptions.None);
+        decoder.IP = address;
+        decoder.Decode(out Instruction instruction);
+        offsets = decoder.GetConstantOffsets(in instruction);
+        return instruction;
+    }
+
+    // Rewrites what is relative to the instruction's own end. The old end counts: the displacement in the bytes was computed for it.
+    private static bool Correct(Span<byte> bytes, ulong oldAddress, int oldLength, ulong newAddress, CpuMode mode, CpuVendor vendor, Move move)
+    {
+        ulong oldBase = oldAddress + (ulong)oldLength - (ulong)bytes.Length;
+        Instruction instruction = Decode(bytes, oldBase, mode, vendor, out ConstantOffsets offsets);
+        if (instruction.IsInvalid)
+        {
+            return true;
+        }
+
+        if (instruction.IsIPRelativeMemoryOperand)
+        {
+            return Patch(bytes, offsets.DisplacementOffset, offsets.DisplacementSize, move.Of(instruction.IPRelativeMemoryAddress) - (newAddress + (ulong)bytes.Length));
+        }
+
+        if (instruction.Op0Kind is OpKind.NearBranch16 or OpKind.NearBranch32 or OpKind.NearBranch64)
+        {
+            return Patch(bytes, offsets.ImmediateOffset, offsets.ImmediateSize, move.Of(instruction.NearBranchTarget) - (newAddress + (ulong)bytes.Length));
+        }
+
+        return true;
+    }
+
+    private static bool Patch(Span<byte> bytes, int offset, int size, ulong relative)
+    {
+        long value = (long)relative;
+        switch (size)
+        {
+            case 1 when value is >= sbyte.MinValue and <= sbyte.MaxValue:
+                bytes[offset] = (byte)value;
+                return true;
+            case 2:
+                BinaryPrimitives.WriteInt16LittleEndian(bytes[offset..], (short)value);
+                return true;
+            case 4 when value is >= int.MinValue and <= int.MaxValue:
+                BinaryPrimitives.WriteInt32LittleEndian(bytes[offset..], (int)value);
+                return true;
+            default:
+                return false;
+        }
+    }
+
+    /// <summary>Where each old address in the code goes.</summary>
+    private sealed class Move
+    {
+        private readonly CodeBlock _old;
+        private readonly ulong[] _starts;
+        private readonly bool[] _kept;
+
+        public Move(CodeBlock old, IReadOnlyList<ImmutableArray<byte>> pieces, ulong address)
+        {
+            _old = old;
+            Address = address;
+            _starts = new ulong[pieces.Count];
+            _kept = new bool[pieces.Count];
+            for (int i = 0; i < pieces.Count; i++)
+            {
+                _starts[i] = address;
+                _kept[i] = pieces[i].IsDefault || pieces[i].Length > 0;
+                address += pieces[i].IsDefault ? old.Lengths[i] : (ulong)pieces[i].Length;
+            }
+        }
+
+        public ulong Address { get; }
+
+        /// <summary>New place of an address; outside the code nothing moves. A dropped instruction's place is the next one's.</summary>
+        public ulong Of(ulong address)
+        {
+            if (address < _old.Address || address >= _old.End)
+            {
+                return address;
+            }
+
+            ulong start = _old.Address;
+            int i = 0;
+            while (address >= start + _old.Lengths[i])
+            {
+                start += _old.Lengths[i++];
+            }
+
+            return _kept[i] ? _starts[i] + (address - start) : _starts[i];
+        }
+
+        public RegisterState Registers(RegisterState registers)
+        {
+            GprFile gpr = registers.Gpr;
+            for (int i = 0; i < GprFile.Count; i++)
+            {
+                gpr[i] = Of(gpr[i]);
+            }
+
+            return registers with { Gpr = gpr, Rip = Of(registers.Rip) };
+        }
+
+        public Response Response(Response response) => new(
+            [.. response.Patches.Select(p => p.Key <= Register.R15 || p.Key == Register.Rip ? new KeyValuePair<Register, ulong>(p.Key, Of(p.Value)) : p)]);
+    }
+}

@@ -1,0 +1,178 @@
+using System.Collections.Immutable;
+using PvDiffFuzz.Core;
+
+namespace PvDiffFuzz.Harness;
+
+/// <summary>General registers to 0, 1 or parts of their values.</summary>
+public sealed class SimplifyRegisters : IReduction
+{
+    /// <inheritdoc/>
+    public string Name => "simplify-registers";
+
+    /// <inheritdoc/>
+    public int Budget => 800;
+
+    /// <inheritdoc/>
+    public IEnumerable<TestCase> Propose(TestCase testCase, ReductionContext context)
+    {
+        GprFile gpr = testCase.Registers.Gpr;
+        int[] set = [.. Enumerable.Range(0, GprFile.Count).Where(i => testCase.Registers.Gpr[i] != 0)];
+        foreach ((int start, int length) in Reductions.Chunks(set.Length))
+        {
+            GprFile zeroed = gpr;
+            foreach (int i in set.AsSpan(start, length))
+            {
+                zeroed[i] = 0;
+            }
+
+            yield return testCase with { Registers = testCase.Registers with { Gpr = zeroed } };
+        }
+
+        foreach (int i in set)
+        {
+            foreach (ulong value in Simpler(testCase.Registers.Gpr[i]))
+            {
+                yield return testCase with { Registers = testCase.Registers.With((Register)i, value) };
+            }
+        }
+    }
+
+    /// <summary>Smaller numbers that keep some property of a value, ascending and without repetition; 0 is not among them.</summary>
+    internal static IEnumerable<ulong> Simpler(ulong value)
+    {
+        SortedSet<ulong> simpler =
+        [
+            1, 2, value & (0 - value), value & 0xff, value & 0xffff, value & 0xffff_ffff, value & ~0xfffUL, 1UL << (int)ulong.Log2(value | 1),
+        ];
+        return simpler.Where(v => v != 0 && v < value);
+    }
+}
+
+/// <summary>RFLAGS to its plainest value, or one bit less.</summary>
+public sealed class SimplifyFlags : IReduction
+{
+    private const ulong Plain = RflagsBits.Fixed1 | RflagsBits.IF;
+
+    /// <inheritdoc/>
+    public string Name => "simplify-flags";
+
+    /// <inheritdoc/>
+    public int Budget => 64;
+
+    /// <inheritdoc/>
+    public IEnumerable<TestCase> Propose(TestCase testCase, ReductionContext context)
+    {
+        RegisterState registers = testCase.Registers;
+        ulong set = registers.Rflags & ~Plain;
+        if (set == 0)
+        {
+            yield break;
+        }
+
+        yield return testCase with { Registers = registers with { Rflags = Plain } };
+        for (ulong left = set; left != 0; left &= left - 1)
+        {
+            yield return testCase with { Registers = registers with { Rflags = registers.Rflags & ~(left & (0 - left)) } };
+        }
+    }
+}
+
+/// <summary>Selectors and bases to 0, protection keys and debug registers to none.</summary>
+public sealed class SimplifySegments : IReduction
+{
+    /// <inheritdoc/>
+    public string Name => "simplify-segments";
+
+    /// <inheritdoc/>
+    public int Budget => 64;
+
+    /// <inheritdoc/>
+    public IEnumerable<TestCase> Propose(TestCase testCase, ReductionContext context)
+    {
+        RegisterState r = testCase.Registers;
+        RegisterState plain = r with { Ss = Selectors.UserData, Ds = 0, Es = 0, Fs = 0, Gs = 0, FsBase = 0, GsBase = 0, Pkru = null, Debug = null };
+        RegisterState[] proposals =
+        [
+            plain,
+            r with { Ss = Selectors.UserData },
+            r with { Ds = 0 },
+            r with { Es = 0 },
+            r with { Fs = 0 },
+            r with { Gs = 0 },
+            r with { FsBase = 0 },
+            r with { GsBase = 0 },
+            r with { Pkru = null },
+            r with { Debug = null },
+            r with { Debug = r.Debug is null ? null : new DebugRegisters(r.Debug.Dr0, 0, 0, 0, r.Debug.Dr7 & 0xf_0003) },
+        ];
+        return proposals.Where(p => p != r).Distinct().Select(p => testCase with { Registers = p });
+    }
+}
+
+/// <summary>The constant page layout, no processor profile, the default limits.</summary>
+public sealed class DefaultSurroundings : IReduction
+{
+    /// <inheritdoc/>
+    public string Name => "default-surroundings";
+
+    /// <inheritdoc/>
+    public int Budget => 64;
+
+    /// <inheritdoc/>
+    public IEnumerable<TestCase> Propose(TestCase testCase, ReductionContext context)
+    {
+        if (testCase.Profile is not null)
+        {
+            yield return testCase with { Profile = null };
+        }
+
+        if (!testCase.Limits.Equals(CaseLimits.Default))
+        {
+            yield return testCase with { Limits = CaseLimits.Default };
+        }
+
+        if (testCase.Layout.Equals(AddressMap.Standard))
+        {
+            yield break;
+        }
+
+        yield return testCase with { Layout = AddressMap.Standard };
+        for (int i = testCase.Layout.Ranges.Length - 1; i >= 0; i--)
+        {
+            yield return testCase with { Layout = PageLayout.Create(testCase.Layout.Ranges.RemoveAt(i)) };
+        }
+    }
+}
+
+/// <summary>Fewer responses, and fewer patches in them.</summary>
+public sealed class DropResponses : IReduction
+{
+    /// <inheritdoc/>
+    public string Name => "drop-responses";
+
+    /// <inheritdoc/>
+    public int Budget => 300;
+
+    /// <inheritdoc/>
+    public IEnumerable<TestCase> Propose(TestCase testCase, ReductionContext context)
+    {
+        ImmutableArray<Response> responses = testCase.Responses;
+        foreach ((int start, int length) in Reductions.Chunks(responses.Length))
+        {
+            yield return testCase with { Responses = responses.RemoveRange(start, length) };
+        }
+
+        for (int i = 0; i < responses.Length; i++)
+        {
+            ImmutableArray<KeyValuePair<Register, ulong>> patches = responses[i].Patches;
+            for (int patch = 0; patch < patches.Length; patch++)
+            {
+                yield return testCase with { Responses = responses.SetItem(i, new Response(patches.RemoveAt(patch))) };
+                if (patches[patch].Value != 0)
+                {
+                    yield return testCase with { Responses = responses.SetItem(i, new Response(patches.SetItem(patch, new(patches[patch].Key, 0)))) };
+                }
+            }
+        }
+    }
+}

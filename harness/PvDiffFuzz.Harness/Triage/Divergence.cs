@@ -1,0 +1,91 @@
+using System.Collections.Immutable;
+using PvDiffFuzz.Core;
+
+namespace PvDiffFuzz.Harness;
+
+/// <summary>A case on which targets differ, with what is needed to judge it.</summary>
+/// <param name="Case">The input.</param>
+/// <param name="Outcomes">One outcome a target.</param>
+/// <param name="Comparison">The camps and fields.</param>
+/// <param name="Targets">The targets, in the order of the outcomes.</param>
+/// <param name="Instruction">The instruction at which it shows.</param>
+public sealed record Divergence(
+    TestCase Case, ImmutableArray<Outcome> Outcomes, Comparison Comparison, ImmutableArray<TargetInfo> Targets, InstructionAt Instruction)
+{
+    /// <summary>Its signature.</summary>
+    public Signature Signature { get; } = Signature.Of(Case.Abi, Instruction.Form, Outcomes, Comparison, Targets);
+
+    /// <summary>Index of the event in question: the first that differs, else the last of the first camp.</summary>
+    public int EventIndex
+    {
+        get
+        {
+            int first = Comparison.FirstEvent;
+            return first >= 0 ? first : Outcomes[Comparison.Camps[0].Members[0]].Events.Length - 1;
+        }
+    }
+
+    /// <summary>Describes an examined case that diverges.</summary>
+    public static Divergence Of(Examination examination, CaseRunner runner) => new(
+        examination.Case,
+        examination.Outcomes,
+        examination.Comparison,
+        runner.Infos,
+        InstructionAt.Find(examination.Case, examination.Outcomes.AsSpan(), examination.Comparison.FirstEvent, runner.Analyst));
+}
+
+/// <summary>How a divergence was judged.</summary>
+public enum VerdictKind
+{
+    /// <summary>Nothing explains it.</summary>
+    New,
+
+    /// <summary>A known entry of kind implementation or host describes it.</summary>
+    Known,
+
+    /// <summary>A known entry of kind specification describes it: the document is silent or contradicts itself.</summary>
+    SpecAmbiguity,
+
+    /// <summary>A target answers differently from run to run.</summary>
+    NonDeterministic,
+
+    /// <summary>A target's answer depends on what it ran before.</summary>
+    StateLeak,
+
+    /// <summary>Our own machinery failed while the divergence was examined.</summary>
+    HarnessFault,
+
+    /// <summary>Only bits that the specification leaves undefined differ, or follow from them.</summary>
+    UndefinedBehaviour,
+}
+
+/// <summary>A verdict with its reason.</summary>
+/// <param name="Kind">The verdict.</param>
+/// <param name="Why">Id of the known entry, or one line of explanation; empty for <see cref="VerdictKind.New"/>.</param>
+public sealed record Verdict(VerdictKind Kind, string Why)
+{
+    /// <summary>Unexplained.</summary>
+    public static Verdict New { get; } = new(VerdictKind.New, "");
+
+    /// <summary>True when the divergence was explained away without a known entry.</summary>
+    public bool IsExplained => Kind >= VerdictKind.NonDeterministic;
+
+    /// <summary>True when a known entry describes the divergence.</summary>
+    public bool IsKnown => Kind is VerdictKind.Known or VerdictKind.SpecAmbiguity;
+
+    /// <summary>As stored in case files: <c>new</c>, <c>known some-id</c>, <c>state-leak why</c>.</summary>
+    public override string ToString()
+    {
+        string kind = Kind switch
+        {
+            VerdictKind.New => "new",
+            VerdictKind.Known => "known",
+            VerdictKind.SpecAmbiguity => "spec-ambiguity",
+            VerdictKind.NonDeterministic => "non-deterministic",
+            VerdictKind.StateLeak => "state-leak",
+            VerdictKind.HarnessFault => "harness-fault",
+            _ => "undefined-behaviour",
+        };
+        return Why.Length == 0 ? kind : $"{kind} {Why}";
+    }
+}

@@ -1,0 +1,95 @@
+using System.Collections.Immutable;
+using Iced.Intel;
+using PvDiffFuzz.Core;
+
+namespace PvDiffFuzz.Harness;
+
+/// <summary>The instruction at which a divergence shows.</summary>
+/// <param name="Form">Iced's code name, such as <c>Adc_rm64_r64</c>; <c>INVALID</c> and the opcode bytes for what does not decode; <c>none</c> when nothing was executed.</param>
+/// <param name="Mnemonic">Iced's mnemonic, such as <c>Adc</c>.</param>
+/// <param name="Address">Its linear address.</param>
+/// <param name="Length">Its length in bytes, 0 for none.</param>
+public readonly record struct InstructionAt(string Form, string Mnemonic, ulong Address, int Length)
+{
+    /// <summary>No instruction.</summary>
+    public static InstructionAt None { get; } = new("none", "none", 0, 0);
+
+    /// <summary>Finds the instruction at an event of a case.</summary>
+    /// <param name="testCase">The case.</param>
+    /// <param name="outcomes">What the targets answered, for when there is no trace.</param>
+    /// <param name="eventIndex">Index of the event, or <see cref="Field.Final"/> for the last.</param>
+    /// <param name="analyst">Traces the case if it can.</param>
+    /// <returns>The last instruction that ran and is no NOP, the one that raised the event included.</returns>
+    public static InstructionAt Find(TestCase testCase, ReadOnlySpan<Outcome> outcomes, int eventIndex, CaseAnalyst analyst)
+    {
+        ImmutableArray<TracedInstruction> trace = analyst.TraceTo(testCase, eventIndex == Field.Final ? int.MaxValue : eventIndex);
+        CpuVendor vendor = analyst.VendorOf(testCase);
+        for (int i = trace.Length - 1; i >= 0; i--)
+        {
+            if (i == 0 || !IsNop(trace[i].Bytes.AsSpan()))
+            {
+                return Decode(trace[i].Bytes.AsSpan(), trace[i].Address, trace[i].Mode, vendor);
+            }
+        }
+
+        foreach (Outcome outcome in outcomes)
+        {
+            if (outcome.Comparable && !outcome.Events.IsEmpty)
+            {
+                Event e = outcome.Events[eventIndex < 0 || eventIndex >= outcome.Events.Length ? ^1 : eventIndex];
+                return FromEvent(testCase, e, vendor);
+            }
+        }
+
+        return None;
+    }
+
+    /// <summary>Decodes one instruction.</summary>
+    /// <param name="bytes">Its bytes, perhaps followed by others.</param>
+    /// <param name="address">Its linear address.</param>
+    /// <param name="mode">Mode to decode in.</param>
+    /// <param name="vendor">Whose decoder.</param>
+    public static InstructionAt Decode(ReadOnlySpan<byte> bytes, ulong address, CpuMode mode, CpuVendor vendor)
+    {
+        Instruction instruction = CodeEdit.DecodeOne(bytes, address, mode, vendor);
+        return instruction.IsInvalid
+            ? new InstructionAt($"INVALID.{Opcode(bytes)}", "INVALID", address, bytes.Length)
+            : new InstructionAt(instruction.Code.ToString(), instruction.Mnemonic.ToString(), address, instruction.Length);
+    }
+
+    // Without a trace, the event's RIP is all there is: a fault's is the instruction, a trap's is right after it.
+    private static InstructionAt FromEvent(TestCase testCase, Event e, CpuVendor vendor)
+    {
+        CodeBlock code = testCase.Code;
+        ulong rip = e.Registers.Rip;
+        bool after = e.Kind != EventKind.Fault || rip == code.End;
+        int found = -1;
+        int at = 0;
+        int foundAt = 0;
+        for (int i = 0; i < code.Lengths.Length; at += code.Lengths[i++])
+        {
+            ulong start = code.Address + (ulong)at;
+            bool nop = IsNop(code.Bytes.AsSpan(at, code.Lengths[i]));
+            if (after ? start < rip && rip <= code.End && (!nop || found < 0) : start == rip)
+            {
+                found = i;
+                foundAt = at;
+            }
+        }
+
+        return found < 0 ? None : Decode(code.Bytes.AsSpan(foundAt, code.Lengths[found]), code.Address + (ulong)foundAt, testCase.Mode, vendor);
+    }
+
+    private static bool IsNop(ReadOnlySpan<byte> bytes) => bytes is [0x90];
+
+    private static string Opcode(ReadOnlySpan<byte> bytes)
+    {
+        int at = 0;
+        while (at < bytes.Length - 1 && CodeEdit.IsPrefix(bytes[at], CpuMode.Long64))
+        {
+            at++;
+        }
+
+        return Convert.ToHexStringLower(bytes[at..Math.Min(bytes.Length, at + 3)]);
+    }
+}

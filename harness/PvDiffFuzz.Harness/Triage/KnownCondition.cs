@@ -1,0 +1,193 @@
+using System.Collections.Immutable;
+using System.Globalization;
+using PvDiffFuzz.Core;
+
+namespace PvDiffFuzz.Harness;
+
+/// <summary>A condition on values: <c>sum = sum</c> or <c>sum != sum</c>, where a sum is terms joined by <c>+</c>, <c>-</c> or <c>&amp;</c>, worked from left to right in 64 bits.</summary>
+/// <param name="Text">The condition as written.</param>
+/// <param name="Left">Terms on the left.</param>
+/// <param name="Equal">True for <c>=</c>, false for <c>!=</c>.</param>
+/// <param name="Right">Terms on the right.</param>
+public sealed record KnownCondition(string Text, ImmutableArray<KnownTerm> Left, bool Equal, ImmutableArray<KnownTerm> Right)
+{
+    /// <summary>Tests the condition between two camps.</summary>
+    /// <param name="divergence">The divergence.</param>
+    /// <param name="side">The described camp.</param>
+    /// <param name="other">Another camp, or null when there is none.</param>
+    /// <returns>False also when a value does not exist, such as the error code of a vector without one.</returns>
+    public bool Holds(Divergence divergence, Camp side, Camp? other) =>
+        Value(Left, divergence, side, other) is ulong left && Value(Right, divergence, side, other) is ulong right && left == right == Equal;
+
+    /// <summary>Reads a condition.</summary>
+    /// <param name="text">Such as <c>this.event.rip = other.event.rip - length</c>.</param>
+    /// <param name="problem">What is wrong, when it cannot be read.</param>
+    /// <returns>Null when it cannot be read.</returns>
+    public static KnownCondition? Parse(string text, out string problem)
+    {
+        string[] words = text.Split(' ', StringSplitOptions.RemoveEmptyEntries);
+        int sign = Array.FindIndex(words, w => w is "=" or "!=");
+        if (sign < 0 || Array.FindIndex(words, sign + 1, w => w is "=" or "!=") >= 0)
+        {
+            problem = "a condition has one '=' or '!=' with spaces around it";
+            return null;
+        }
+
+        return Sum(words.AsSpan(0, sign), out problem) is ImmutableArray<KnownTerm> left && Sum(words.AsSpan(sign + 1), out problem) is ImmutableArray<KnownTerm> right
+            ? new KnownCondition(text, left, words[sign] == "=", right)
+            : null;
+    }
+
+    private static ImmutableArray<KnownTerm>? Sum(ReadOnlySpan<string> words, out string problem)
+    {
+        if (words.Length % 2 == 0)
+        {
+            problem = "a side of a condition is a term, or terms joined by '+', '-' or '&' with spaces around them";
+            return null;
+        }
+
+        ImmutableArray<KnownTerm>.Builder terms = ImmutableArray.CreateBuilder<KnownTerm>();
+        for (int i = 0; i < words.Length; i += 2)
+        {
+            string sign = i == 0 ? "+" : words[i - 1];
+            if (sign is not ("+" or "-" or "&"))
+            {
+                problem = $"'{sign}' is no operator; there are '+', '-' and '&'";
+                return null;
+            }
+
+            if (KnownTerm.Parse(sign[0], words[i]) is not KnownTerm term)
+            {
+                problem = $"'{words[i]}' is no term; a term is a number (decimal or 0x...), 'length', 'address', or 'this.' or 'other.' and a field such as 'event.rip'";
+                return null;
+            }
+
+            terms.Add(term);
+        }
+
+        problem = "";
+        return terms.ToImmutable();
+    }
+
+    private static ulong? Value(ImmutableArray<KnownTerm> terms, Divergence divergence, Camp side, Camp? other)
+    {
+        ulong value = 0;
+        foreach (KnownTerm term in terms)
+        {
+            if (term.Value(divergence, side, other) is not ulong next)
+            {
+                return null;
+            }
+
+            value = term.Sign switch
+            {
+                '+' => unchecked(value + next),
+                '-' => unchecked(value - next),
+                _ => value & next,
+            };
+        }
+
+        return value;
+    }
+}
+
+/// <summary>Where a term of a condition takes its value from.</summary>
+public enum TermSource
+{
+    /// <summary>A constant.</summary>
+    Number,
+
+    /// <summary>Length of the diverging instruction in bytes.</summary>
+    Length,
+
+    /// <summary>Linear address of the diverging instruction.</summary>
+    Address,
+
+    /// <summary>A field of the described camp.</summary>
+    This,
+
+    /// <summary>A field of the other camp.</summary>
+    Other,
+}
+
+/// <summary>A term of a condition.</summary>
+/// <param name="Sign">How it joins what stands left of it: <c>+</c>, <c>-</c> or <c>&amp;</c>.</param>
+/// <param name="Source">Where its value comes from.</param>
+/// <param name="Number">The constant.</param>
+/// <param name="Field">The field; its event index is filled in from the divergence.</param>
+public readonly record struct KnownTerm(char Sign, TermSource Source, ulong Number, Field Field)
+{
+    /// <summary>The value, or null when there is none.</summary>
+    public ulong? Value(Divergence divergence, Camp side, Camp? other)
+    {
+        switch (Source)
+        {
+            case TermSource.Number:
+                return Number;
+            case TermSource.Length:
+                return (ulong)divergence.Instruction.Length;
+            case TermSource.Address:
+                return divergence.Instruction.Address;
+            default:
+                Camp? camp = Source == TermSource.This ? side : other;
+                Field at = Field.Event == Field.Final ? Field : Field with { Event = divergence.EventIndex };
+                return camp is not null && at.TryRead(divergence.Outcomes[camp.Members[0]], out ulong value) ? value : null;
+        }
+    }
+
+    /// <summary>Reads a term; null when it is none.</summary>
+    internal static KnownTerm? Parse(char sign, string word)
+    {
+        if (word is "length" or "address")
+        {
+            return new KnownTerm(sign, word == "length" ? TermSource.Length : TermSource.Address, 0, default);
+        }
+
+        if (char.IsAsciiDigit(word[0]))
+        {
+            bool hex = word.StartsWith("0x", StringComparison.Ordinal);
+            return ulong.TryParse(hex ? word.AsSpan(2) : word, hex ? NumberStyles.AllowHexSpecifier : NumberStyles.None, CultureInfo.InvariantCulture, out ulong number)
+                ? new KnownTerm(sign, TermSource.Number, number, default)
+                : null;
+        }
+
+        string[] parts = word.Split('.', 2);
+        return parts.Length == 2 && parts[0] is "this" or "other" && KnownFields.Numbers.TryGetValue(parts[1], out Field field)
+            ? new KnownTerm(sign, parts[0] == "this" ? TermSource.This : TermSource.Other, 0, field)
+            : null;
+    }
+}
+
+/// <summary>The names that known entries may use for fields.</summary>
+public static class KnownFields
+{
+    /// <summary>Names that conditions can read as numbers.</summary>
+    internal static IReadOnlyDictionary<string, Field> Numbers { get; } = All().Where(f => f.Kind != FieldKind.Memory).ToDictionary(f => f.Unindexed, StringComparer.Ordinal);
+
+    /// <summary>Names that a <c>fields</c> line may list, groups included.</summary>
+    public static IReadOnlySet<string> Names { get; } = All().Select(f => f.Unindexed).Concat(["gpr", "event.gpr"]).ToHashSet(StringComparer.Ordinal);
+
+    private static IEnumerable<Field> All()
+    {
+        yield return new Field(FieldKind.End);
+        yield return new Field(FieldKind.Events);
+        yield return new Field(FieldKind.Memory);
+        foreach (FieldKind kind in new[] { FieldKind.Kind, FieldKind.Vector, FieldKind.Error, FieldKind.Cr2, FieldKind.Entry })
+        {
+            yield return new Field(kind, 0);
+        }
+
+        foreach (int place in new[] { 0, Field.Final })
+        {
+            for (Register register = Register.Rax; register <= Register.Pkru; register++)
+            {
+                yield return new Field(FieldKind.Register, place, register);
+            }
+
+            for (byte bit = 0; bit < 64; bit++)
+            {
+                yield return new Field(FieldKind.Flag, place, default, bit);
+            }
+        }
+    }
+}

@@ -1,0 +1,177 @@
+using System.Collections.Immutable;
+using PvDiffFuzz.Core;
+
+namespace PvDiffFuzz.Harness;
+
+/// <summary>Whose doing a known divergence is.</summary>
+public enum KnownKind
+{
+    /// <summary>An implementation departs from its document.</summary>
+    Implementation,
+
+    /// <summary>The document is silent or contradicts itself; the model took one reading.</summary>
+    Specification,
+
+    /// <summary>The host between us and the processor shows something else than the processor did.</summary>
+    Host,
+}
+
+/// <summary>A described divergence: what it looks like and why it exists. One text file each; docs/known-format.md is the reference.</summary>
+public sealed record KnownEntry
+{
+    /// <summary>Why the entry exists, for a reader: the comment at the top of the file.</summary>
+    public required string Comment { get; init; }
+
+    /// <summary>Short name: lower-case letters, digits and hyphens.</summary>
+    public required string Id { get; init; }
+
+    /// <summary>Whose doing.</summary>
+    public required KnownKind Kind { get; init; }
+
+    /// <summary>The statement that one side departs from, as document and section.</summary>
+    public required string Clause { get; init; }
+
+    /// <summary>One line for reports.</summary>
+    public required string Reason { get; init; }
+
+    /// <summary>Who stands on the described side: a camp all of whose members match one of these. Other camps must have no such member.</summary>
+    public required ImmutableArray<TargetPattern> Targets { get; init; }
+
+    /// <summary>Iced code names or mnemonics of the diverging instruction; empty for any.</summary>
+    public required ImmutableArray<string> Forms { get; init; }
+
+    /// <summary>Vectors that the event may have in any camp; empty for any.</summary>
+    public required ImmutableArray<byte> Vectors { get; init; }
+
+    /// <summary>All fields that may differ. A divergence with any other differing field is not this one.</summary>
+    public required ImmutableArray<string> Fields { get; init; }
+
+    /// <summary>Conditions on values; all must hold between the described side and every other camp.</summary>
+    public ImmutableArray<KnownCondition> Conditions { get; init; } = [];
+
+    /// <summary>Where it was read from.</summary>
+    public string File { get; init; } = "";
+
+    /// <summary>The verdict for a divergence that matches.</summary>
+    public Verdict Verdict => new(Kind == KnownKind.Specification ? VerdictKind.SpecAmbiguity : VerdictKind.Known, Id);
+
+    /// <summary>True when this entry describes the whole of a divergence.</summary>
+    public bool Matches(Divergence divergence) =>
+        MatchesForm(divergence.Instruction)
+        && divergence.Comparison.Differences.All(d => Covers(d.Field))
+        && MatchesVectors(divergence)
+        && SplitCamps(divergence, out List<Camp> these, out List<Camp> others)
+        && these.TrueForAll(t => ConditionsHold(divergence, t, others));
+
+    private bool MatchesForm(InstructionAt instruction) =>
+        Forms.IsEmpty || Forms.Contains(instruction.Form, StringComparer.Ordinal) || Forms.Contains(instruction.Mnemonic, StringComparer.Ordinal);
+
+    private bool Covers(Field field)
+    {
+        string name = field.Unindexed;
+        string group = name.LastIndexOf('.') is int dot and > 0 ? name[..dot] : name;
+        return Fields.Contains(name, StringComparer.Ordinal) || (group is "gpr" or "rflags" or "event.gpr" or "event.rflags" && Fields.Contains(group, StringComparer.Ordinal));
+    }
+
+    private bool MatchesVectors(Divergence divergence)
+    {
+        if (Vectors.IsEmpty)
+        {
+            return true;
+        }
+
+        int index = divergence.EventIndex;
+        foreach (Camp camp in divergence.Comparison.Camps)
+        {
+            foreach (int member in camp.Members)
+            {
+                ImmutableArray<Event> events = divergence.Outcomes[member].Events;
+                if (index < 0 || index >= events.Length || events[index].Kind == EventKind.SystemCall || !Vectors.Contains(events[index].Vector))
+                {
+                    return false;
+                }
+            }
+        }
+
+        return true;
+    }
+
+    private bool SplitCamps(Divergence divergence, out List<Camp> these, out List<Camp> others)
+    {
+        these = [];
+        others = [];
+        foreach (Camp camp in divergence.Comparison.Camps)
+        {
+            int matching = camp.Members.Count(m => Targets.Any(t => t.Matches(divergence.Targets[m])));
+            if (matching != 0 && matching != camp.Members.Length)
+            {
+                return false;
+            }
+
+            (matching == 0 ? others : these).Add(camp);
+        }
+
+        return these.Count > 0;
+    }
+
+    private bool ConditionsHold(Divergence divergence, Camp side, List<Camp> others)
+    {
+        foreach (KnownCondition condition in Conditions)
+        {
+            if (others.Count == 0 ? !condition.Holds(divergence, side, other: null) : !others.TrueForAll(o => condition.Holds(divergence, side, o)))
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
+}
+
+/// <summary>Which targets: a name with an optional <c>*</c> at its end, or a lineage, and facts of the fingerprint.</summary>
+/// <param name="Name">Such as <c>native</c>, <c>model.*</c>, <c>*</c> or <c>lineage:hardware</c>. A recording counts as what was recorded.</param>
+/// <param name="Facts">Facts that the fingerprint must have, with these values.</param>
+public sealed record TargetPattern(string Name, ImmutableArray<KeyValuePair<string, string>> Facts)
+{
+    private const string Recorded = "recorded:";
+    private const string Lineage = "lineage:";
+
+    /// <summary>True when the target is meant.</summary>
+    public bool Matches(TargetInfo target) => MatchesName(target) && Facts.All(f => target.Fingerprint.Facts.Contains(f));
+
+    /// <inheritdoc/>
+    public override string ToString() => Facts.IsEmpty ? Name : $"{Name} [{string.Join("; ", Facts.Select(f => $"{f.Key}={f.Value}"))}]";
+
+    private bool MatchesName(TargetInfo target)
+    {
+        if (Name.StartsWith(Lineage, StringComparison.Ordinal))
+        {
+            return string.Equals(target.Lineage, Name[Lineage.Length..], StringComparison.Ordinal);
+        }
+
+        string name = target.Name.StartsWith(Recorded, StringComparison.Ordinal) ? target.Name[Recorded.Length..] : target.Name;
+        return Name.EndsWith('*') ? name.StartsWith(Name[..^1], StringComparison.Ordinal) : string.Equals(name, Name, StringComparison.Ordinal);
+    }
+}
+
+/// <summary>The known entries of a campaign or replay.</summary>
+/// <param name="Entries">In the order of their ids; the first that matches counts.</param>
+public sealed record KnownSet(ImmutableArray<KnownEntry> Entries)
+{
+    /// <summary>No entries.</summary>
+    public static KnownSet Empty { get; } = new([]);
+
+    /// <summary>Index of the first entry that describes a divergence, or -1.</summary>
+    public int Find(Divergence divergence)
+    {
+        for (int i = 0; i < Entries.Length; i++)
+        {
+            if (Entries[i].Matches(divergence))
+            {
+                return i;
+            }
+        }
+
+        return -1;
+    }
+}
