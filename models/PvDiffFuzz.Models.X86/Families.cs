@@ -11,6 +11,11 @@ internal static class Families
     public static void Register(OpTable table, CpuProfile profile)
     {
         Arithmetic.Register(table);
+        Shifts.Register(table);
+        Rotates.Register(table);
+        MultiplyDivide.Register(table);
+        Conditional.Register(table);
+        Conversions.Register(table);
     }
 
     /// <summary>True for encodings that a processor without the feature executes as something older, so that its family decides by profile.</summary>
