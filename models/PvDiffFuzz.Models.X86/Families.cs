@@ -15,8 +15,17 @@ internal static class Families
         Stack.Register(table);
         Branches.Register(table);
         FlagOps.Register(table);
+        Shifts.Register(table);
+        Rotates.Register(table);
+        MultiplyDivide.Register(table);
+        BitOps.Register(table, profile);
+        Conditional.Register(table);
+        Conversions.Register(table);
+        Bmi.Register(table);
+        Crc32.Register(table);
+        Bcd.Register(table);
     }
 
     /// <summary>True for encodings that a processor without the feature executes as something older, so that its family decides by profile.</summary>
-    public static bool IsHint(Code code) => false;
+    public static bool IsHint(Code code) => BitOps.IsHint(code);
 }
