@@ -15,6 +15,7 @@ public sealed unsafe class X86Model : ITarget, ITracer
     private readonly CpuProfile _default;
     private readonly ushort[] _opAt = new ushort[CodeBlock.MaximumLength];
     private readonly List<Event> _events = [];
+    private readonly FormUsage? _usage;
     private MicroOp[] _ops = new MicroOp[64];
     private MicroOp _outside;
     private int _opCount;
@@ -24,8 +25,10 @@ public sealed unsafe class X86Model : ITarget, ITracer
 
     /// <summary>Makes a model.</summary>
     /// <param name="profile">The processor for cases that name none; null for a recent AMD one.</param>
-    public X86Model(CpuProfile? profile = null)
+    /// <param name="usage">Receives the forms that are executed; null when nobody asks.</param>
+    public X86Model(CpuProfile? profile = null, FormUsage? usage = null)
     {
+        _usage = usage;
         _default = profile ?? CpuProfile.DefaultAmd;
         _profile = _default;
         _predecoder = new Predecoder(OpTable.Create(_profile), _profile);
@@ -169,7 +172,13 @@ public sealed unsafe class X86Model : ITarget, ITracer
 
         if (offset >= length)
         {
-            return _predecoder.Decode(ref cpu, ref _outside) ? NotDecoded : -1;
+            if (!_predecoder.Decode(ref cpu, ref _outside))
+            {
+                return -1;
+            }
+
+            _usage?.Mark(_outside.Code);
+            return NotDecoded;
         }
 
         if (_opCount == _ops.Length)
@@ -182,6 +191,7 @@ public sealed unsafe class X86Model : ITarget, ITracer
             return -1;
         }
 
+        _usage?.Mark(_ops[_opCount].Code);
         _opAt[(int)offset] = (ushort)_opCount;
         return _opCount++;
     }
