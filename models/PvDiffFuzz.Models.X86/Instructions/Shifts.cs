@@ -7,7 +7,7 @@ namespace PvDiffFuzz.Models.X86.Instructions;
 
 /// <summary>SHL (also as SAL, /6), SHR, SAR, SHLD and SHRD. A masked count of 0 changes no flag; any other sets CF, ZF, SF and PF by the result.</summary>
 /// <remarks>
-/// Undefined are AF, OF for counts other than 1, CF for counts above the width, and for SHLD and SHRD of 16 bits by more than 16 everything. The model clears AF and otherwise
+/// Undefined are AF, OF for counts other than 1, CF of SHL and SHR for counts of the width and above, and for SHLD and SHRD of 16 bits by more than 16 everything. The model clears AF and otherwise
 /// shifts bit by bit, so that CF and OF are those of the last step; SHLD and SHRD go on with the destination's own bits after the source's.
 /// </remarks>
 internal static unsafe class Shifts
