@@ -14,7 +14,10 @@ internal static class Families
         Moves.Register(table, profile);
         Stack.Register(table);
         Branches.Register(table);
+        Entry.Register(table, profile);
         FlagOps.Register(table);
+        Strings.Register(table);
+        Exchange.Register(table);
     }
 
     /// <summary>True for encodings that a processor without the feature executes as something older, so that its family decides by profile.</summary>
