@@ -14,6 +14,7 @@ internal static class Families
         Moves.Register(table, profile);
         Stack.Register(table);
         Branches.Register(table);
+        Entry.Register(table, profile);
         FlagOps.Register(table);
         Shifts.Register(table);
         Rotates.Register(table);
@@ -24,6 +25,8 @@ internal static class Families
         Bmi.Register(table);
         Crc32.Register(table);
         Bcd.Register(table);
+        Strings.Register(table);
+        Exchange.Register(table);
     }
 
     /// <summary>True for encodings that a processor without the feature executes as something older, so that its family decides by profile.</summary>

@@ -12,7 +12,7 @@ internal sealed unsafe class OpTable
     {
         nameof(CpuidFeature.INTEL8086), nameof(CpuidFeature.INTEL186), nameof(CpuidFeature.INTEL286), nameof(CpuidFeature.INTEL386), nameof(CpuidFeature.INTEL486),
         nameof(CpuidFeature.X64), nameof(CpuidFeature.CPUID), nameof(CpuidFeature.TSC), nameof(CpuidFeature.MSR), nameof(CpuidFeature.CX8), nameof(CpuidFeature.CMOV),
-        nameof(CpuidFeature.SYSCALL), nameof(CpuidFeature.MULTIBYTENOP), nameof(CpuidFeature.PAUSE),
+        nameof(CpuidFeature.SYSCALL), nameof(CpuidFeature.MULTIBYTENOP), nameof(CpuidFeature.PAUSE), nameof(CpuidFeature.RDPMC),
     };
 
     private readonly nint[] _register;
@@ -77,6 +77,13 @@ internal sealed unsafe class OpTable
 
     /// <summary>#GP(0).</summary>
     public static void Privileged(ref CpuState cpu, in MicroOp op) => cpu.Raise(13);
+
+    /// <summary>A form whose result belongs to the system or to the host: the case ends as unsupported.</summary>
+    public static void NotModelled(ref CpuState cpu, in MicroOp op)
+    {
+        cpu.PendingError = op.Code;
+        cpu.Stop(PendingKind.Unsupported);
+    }
 
     private static bool HasFeatures(Code code, CpuProfile profile)
     {

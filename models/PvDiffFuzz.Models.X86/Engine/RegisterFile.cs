@@ -32,6 +32,7 @@ internal static class Gpr
     public const byte Rbp = 5 * 8;
     public const byte Rsi = 6 * 8;
     public const byte Rdi = 7 * 8;
+    public const byte R11 = 11 * 8;
 
     /// <summary>AH: the second byte of RAX.</summary>
     public const byte Ah = Rax + 1;
