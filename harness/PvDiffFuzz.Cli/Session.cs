@@ -72,9 +72,9 @@ internal static class Session
             .Distinct(),
     ];
 
-    private static CaseMask UndefinedAfter(ImmutableArray<TracedInstruction> trace, CpuVendor vendor, bool lastCompleted)
+    private static CaseMask UndefinedAfter(ImmutableArray<TracedInstruction> trace, CpuVendor vendor, bool lastCompleted, bool resumes)
     {
-        UndefinedMask mask = UndefinedBits.After(trace, vendor, lastCompleted);
-        return mask.Rows.IsEmpty ? CaseMask.None : new CaseMask { Rflags = mask.Rflags, Gpr = mask.Gpr, Consumed = mask.Consumed, Rows = mask.Rows };
+        UndefinedMask mask = UndefinedBits.After(trace, vendor, lastCompleted, resumes);
+        return mask.Rows.IsEmpty ? CaseMask.None : new CaseMask { Rflags = mask.Rflags, Gpr = mask.Gpr, Memory = mask.Memory, Consumed = mask.Consumed, Rows = mask.Rows };
     }
 }

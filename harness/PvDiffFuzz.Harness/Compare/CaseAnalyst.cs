@@ -55,7 +55,7 @@ public sealed class CaseAnalyst(ITracer? tracer, UndefinedRule? rule, CpuVendor 
         }
 
         ImmutableArray<TracedInstruction> trace = TraceTo(testCase, eventIndex);
-        return trace.IsEmpty ? CaseMask.None : rule(trace, VendorOf(testCase), Completed(trace[^1], eventIndex, outcomes));
+        return trace.IsEmpty ? CaseMask.None : rule(trace, VendorOf(testCase), Completed(trace[^1], eventIndex, outcomes), Resumes(testCase, eventIndex));
     }
 
     /// <summary>The widest reading of what is undefined at the end of a case: the last instruction taken as completed and as faulted.</summary>
@@ -63,8 +63,10 @@ public sealed class CaseAnalyst(ITracer? tracer, UndefinedRule? rule, CpuVendor 
     {
         ImmutableArray<TracedInstruction> trace = TraceTo(testCase, int.MaxValue);
         CpuVendor maker = VendorOf(testCase);
-        return rule is null || trace.IsEmpty ? CaseMask.None : rule(trace, maker, lastCompleted: true).Or(rule(trace, maker, lastCompleted: false));
+        return rule is null || trace.IsEmpty ? CaseMask.None : rule(trace, maker, lastCompleted: true, Resumes(testCase, int.MaxValue)).Or(rule(trace, maker, lastCompleted: false, Resumes(testCase, int.MaxValue)));
     }
+
+    private static bool Resumes(TestCase testCase, int eventIndex) => Math.Min(eventIndex, testCase.Responses.Length) > 0;
 
     // One target that completed the instruction is enough to leave its results undefined.
     private static bool Completed(TracedInstruction last, int eventIndex, ReadOnlySpan<Outcome> outcomes)

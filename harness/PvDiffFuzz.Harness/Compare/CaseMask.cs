@@ -15,6 +15,9 @@ public sealed record CaseMask
     /// <summary>Undefined bits of each general register.</summary>
     public GprFile Gpr { get; init; }
 
+    /// <summary>True when memory that the case wrote is undefined; no memory is compared then.</summary>
+    public bool Memory { get; init; }
+
     /// <summary>True when an instruction used an undefined bit, so that anything after it may differ.</summary>
     public bool Consumed { get; init; }
 
@@ -34,6 +37,7 @@ public sealed record CaseMask
         {
             Rflags = Rflags | other.Rflags,
             Gpr = gpr,
+            Memory = Memory || other.Memory,
             Consumed = Consumed || other.Consumed,
             Rows = [.. Rows.Union(other.Rows, StringComparer.Ordinal)],
         };
@@ -44,4 +48,5 @@ public sealed record CaseMask
 /// <param name="trace">Instructions in execution order, the last one included even when it faulted.</param>
 /// <param name="vendor">Whose manual.</param>
 /// <param name="lastCompleted">True when the last instruction completed; false when it faulted.</param>
-public delegate CaseMask UndefinedRule(ImmutableArray<TracedInstruction> trace, CpuVendor vendor, bool lastCompleted);
+/// <param name="resumes">True when events in the middle were answered, so that instructions before the last may have faulted too.</param>
+public delegate CaseMask UndefinedRule(ImmutableArray<TracedInstruction> trace, CpuVendor vendor, bool lastCompleted, bool resumes);

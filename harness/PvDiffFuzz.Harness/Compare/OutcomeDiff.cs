@@ -52,7 +52,15 @@ internal sealed class OutcomeDiff(ImmutableArray<TargetMask> rows, Func<int, Cas
 
         if (!a.Memory.AsSpan().SequenceEqual(b.Memory.AsSpan()))
         {
-            _fields.Add(new Field(FieldKind.Memory));
+            CaseMask mask = undefined(int.MaxValue);
+            if (mask.Memory)
+            {
+                _usedRows.UnionWith(mask.Rows);
+            }
+            else
+            {
+                _fields.Add(new Field(FieldKind.Memory));
+            }
         }
     }
 
