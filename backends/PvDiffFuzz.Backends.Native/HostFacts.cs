@@ -262,8 +262,15 @@ internal sealed class HostFacts
     private static HostFacts Probe()
     {
         bool segmentBases = (LibCMore.getauxval(LinuxAbi.AT_HWCAP2) & LinuxAbi.HWCAP2_FSGSBASE) != 0;
-        HostFacts basic = new(segmentBases, LowestMappable());
-        return new HostFacts(basic, HostProbe.Run(basic));
+        try
+        {
+            HostFacts basic = new(segmentBases, LowestMappable());
+            return new HostFacts(basic, HostProbe.Run(basic));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new TargetUnavailableException($"the host cannot be probed: {e.Message}", "mount /proc readable, with /proc/cpuinfo and /proc/sys", e);
+        }
     }
 
     private static ulong LowestMappable()

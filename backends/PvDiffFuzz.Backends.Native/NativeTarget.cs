@@ -142,7 +142,8 @@ public sealed unsafe partial class NativeTarget : ITarget
                 continue;
             }
 
-            if (count > 0 && (!ReferenceEquals(layout.Map, map) || debug is not null || testCase.Registers.Debug is not null || used + CaseEncoder.Bound(testCase) > Shared.RequestSize))
+            bool fits = ReferenceEquals(layout.Map, map) && Equals(testCase.Registers.Debug, debug) && used + CaseEncoder.Bound(testCase) <= Shared.RequestSize;
+            if (count > 0 && !fits)
             {
                 break;
             }

@@ -10,7 +10,7 @@ namespace PvDiffFuzz.Backends.Native;
 internal sealed unsafe class OutcomeDecoder
 {
     /// <summary>The detail of a case that the harness stopped.</summary>
-    public const string TimeLimit = "20 ms of processor time";
+    public const string TimeLimit = "5 ms of processor time";
 
     /// <summary>Vectors that push an error code: #DF, #TS, #NP, #SS, #GP, #PF, #AC, #CP, #VC, #SX.</summary>
     private const uint PushErrorCode = (1u << 8) | (1u << 10) | (1u << 11) | (1u << 12) | (1u << 13) | (1u << 14) | (1u << 17) | (1u << 21) | (1u << 29) | (1u << 30);
