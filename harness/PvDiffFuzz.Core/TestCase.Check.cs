@@ -68,17 +68,12 @@ public sealed partial record TestCase
     private CaseProblem? CheckRegisters()
     {
         RegisterState r = Registers;
-        const ulong required = RflagsBits.Fixed1 | RflagsBits.IF;
-        if ((r.Rflags & ~RflagsBits.UserLoadable) != required)
+        foreach (Register register in (ReadOnlySpan<Register>)[Register.Rip, Register.Rflags, Register.Cs, Register.Ss, Register.FsBase, Register.GsBase])
         {
-            return new CaseProblem(
-                "rflags",
-                $"{r.Rflags:x}: a user payload starts with bits {required:x} set and may choose only bits of {RflagsBits.UserLoadable:x}");
-        }
-
-        if (r.Cs is not (Selectors.UserCode64 or Selectors.UserCode32))
-        {
-            return new CaseProblem("cs", $"{r.Cs:x}: a user payload starts with CS {Selectors.UserCode64:x} (64-bit) or {Selectors.UserCode32:x} (compatibility)");
+            if (CheckEntryValue(register, r[register]) is string trouble)
+            {
+                return new CaseProblem(register.ToString().ToLowerInvariant(), trouble);
+            }
         }
 
         if (Mode == CpuMode.Compatibility32)
@@ -98,6 +93,22 @@ public sealed partial record TestCase
         }
 
         return null;
+    }
+
+    /// <summary>What the return to user mode demands of a register, whether at the start of a case or as a patch.</summary>
+    private static string? CheckEntryValue(Register register, ulong value)
+    {
+        const ulong required = RflagsBits.Fixed1 | RflagsBits.IF;
+        return register switch
+        {
+            Register.Rflags when (value & ~RflagsBits.UserLoadable) != required =>
+                $"{value:x}: user code is entered with bits {required:x} set and may choose only bits of {RflagsBits.UserLoadable:x}",
+            Register.Cs when value is not (Selectors.UserCode64 or Selectors.UserCode32) =>
+                $"{value:x}: user code is entered with CS {Selectors.UserCode64:x} (64-bit) or {Selectors.UserCode32:x} (compatibility)",
+            Register.Ss when value != Selectors.UserData => $"{value:x}: user code is entered with SS {Selectors.UserData:x}",
+            Register.Rip or Register.FsBase or Register.GsBase when (ulong)((long)(value << 16) >> 16) != value => $"{value:x}: not a canonical address",
+            _ => null,
+        };
     }
 
     private CaseProblem? CheckMemory()
@@ -172,8 +183,13 @@ public sealed partial record TestCase
         foreach (Response response in Responses)
         {
             Register previous = (Register)(-1);
-            foreach ((Register register, _) in response.Patches)
+            foreach ((Register register, ulong value) in response.Patches)
             {
+                if (CheckEntryValue(register, value) is string trouble)
+                {
+                    return new CaseProblem("response", $"{register} = {trouble}");
+                }
+
                 if (register <= previous || register >= Register.Pkru)
                 {
                     return new CaseProblem("response", $"{register}: patches are in register order, once each, without PKRU and debug registers");

@@ -1,0 +1,36 @@
+using System.Collections.Immutable;
+using PvDiffFuzz.Core;
+
+namespace PvDiffFuzz.Backends.Native;
+
+/// <summary>What Linux changes between the processor and us, and a comparer must not look at. Each row is described in docs/native.md.</summary>
+internal static class NativeMasks
+{
+    /// <summary>All rows.</summary>
+    public static ImmutableArray<TargetMask> All { get; } =
+    [
+        new TargetMask(
+            "native.pf-present-above-user",
+            "Linux sets the P bit of the error code for addresses from 7ffffffff000 up, so that a process cannot probe kernel memory (set_signal_archinfo in arch/x86/mm/fault.c)",
+            e => e is { Vector: 14, Entry: EntryPoint.Idt, Cr2: >= LayoutMap.UserEnd },
+            Field: null,
+            Bits: 1),
+        new TargetMask(
+            "native.int80-rax",
+            "the INT 0x80 entry of Linux keeps the low half of RAX as the system call number, and a refused call shows that (int80_emulation in arch/x86/entry/syscall_32.c)",
+            e => e is { Vector: 0x80, Entry: EntryPoint.Idt, Registers.Cs: Selectors.UserCode64 },
+            Register.Rax,
+            0xffff_ffff_0000_0000),
+        NullSelector(Register.Ds),
+        NullSelector(Register.Es),
+        NullSelector(Register.Fs),
+        NullSelector(Register.Gs),
+    ];
+
+    private static TargetMask NullSelector(Register segment) => new(
+        $"native.null-selector-{segment.ToString().ToLowerInvariant()}",
+        "an interrupt return replaces the null selectors 1 to 3 in data segment registers by 0, at any time (SDM vol.2A IRET, APM vol.3 IRET)",
+        e => e.Registers[segment] < 4,
+        segment,
+        3);
+}

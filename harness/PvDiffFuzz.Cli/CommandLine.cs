@@ -1,0 +1,77 @@
+using System.CommandLine;
+using System.CommandLine.Parsing;
+using PvDiffFuzz.Cli.Commands;
+using PvDiffFuzz.Core;
+using PvDiffFuzz.Harness;
+
+namespace PvDiffFuzz.Cli;
+
+/// <summary>Parses the command line and maps every kind of trouble to its exit code.</summary>
+public static class CommandLine
+{
+    /// <summary>Runs one command.</summary>
+    /// <param name="args">Arguments without the program's name.</param>
+    /// <param name="composition">The targets.</param>
+    /// <returns>A value of <see cref="ExitCode"/>.</returns>
+    public static int Run(string[] args, Composition composition)
+    {
+        RootCommand root = new("pvdf: a differential fuzzer for the x86 paravirtual ABIs")
+        {
+            DoctorCommand.Create(composition),
+            FuzzCommand.Create(composition),
+            RunCommand.Create(composition),
+            MinimiseCommand.Create(composition),
+            ShowCommand.Create(composition),
+            CoverageCommand.Create(composition),
+        };
+        ParseResult parsed = root.Parse(args);
+        if (parsed.Errors.Count > 0)
+        {
+            foreach (ParseError error in parsed.Errors)
+            {
+                Console.Error.WriteLine($"pvdf: {error.Message}");
+            }
+
+            Console.Error.WriteLine("pvdf: see 'pvdf --help' or 'pvdf COMMAND --help'");
+            return (int)ExitCode.Usage;
+        }
+
+        // The commands handle cancellation and report their own errors.
+        return parsed.Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null });
+    }
+
+    /// <summary>Wraps a command's body: user mistakes are 64, host trouble is 2, each with one message.</summary>
+    public static int Guard(Func<ExitCode> body)
+    {
+        try
+        {
+            return (int)body();
+        }
+        catch (UsageException trouble)
+        {
+            return Complain(trouble.Message, ExitCode.Usage);
+        }
+        catch (CaseFileException trouble)
+        {
+            return Complain(trouble.Message, ExitCode.Usage);
+        }
+        catch (KnownFileException trouble)
+        {
+            return Complain(trouble.Message, ExitCode.Usage);
+        }
+        catch (TargetUnavailableException trouble)
+        {
+            return Complain($"{trouble.Message}\npvdf: cure: {trouble.Cure}", ExitCode.Failed);
+        }
+        catch (Exception trouble) when (trouble is IOException or UnauthorizedAccessException)
+        {
+            return Complain(trouble.Message, ExitCode.Failed);
+        }
+    }
+
+    private static int Complain(string message, ExitCode code)
+    {
+        Console.Error.WriteLine($"pvdf: {message}");
+        return (int)code;
+    }
+}

@@ -1,0 +1,37 @@
+using System.CommandLine;
+
+namespace PvDiffFuzz.Cli.Commands;
+
+/// <summary>Options that several commands share, so that they read alike.</summary>
+internal static class CommonOptions
+{
+    /// <summary><c>--json</c>.</summary>
+    public static Option<bool> Json() => new("--json") { Description = "Print one JSON object on stdout for programs to read." };
+
+    /// <summary><c>--targets</c>.</summary>
+    public static Option<string> Targets(Composition composition) => new("--targets")
+    {
+        Description = $"Comma-separated targets: {string.Join(", ", composition.Names)}.",
+        DefaultValueFactory = _ => Composition.Default,
+    };
+
+    /// <summary><c>--known</c>.</summary>
+    public static Option<string?> Known() => new("--known")
+    {
+        Description = "Folder of known divergences; default: corpus/known of the checkout, if there is one.",
+    };
+
+    /// <summary>An option whose number must lie in a range.</summary>
+    public static Option<long> Number(string name, string description, long value, long least, long most)
+    {
+        Option<long> option = new(name) { Description = $"{description} ({least} to {most})", DefaultValueFactory = _ => value };
+        option.Validators.Add(result =>
+        {
+            if (result.Tokens.Count > 0 && result.GetValueOrDefault<long>() is long given && (given < least || given > most))
+            {
+                result.AddError($"{name} {given}: valid values are {least} to {most}");
+            }
+        });
+        return option;
+    }
+}

@@ -1,0 +1,95 @@
+using System.CommandLine;
+using Microsoft.Extensions.Logging;
+using PvDiffFuzz.Cli.Output;
+using PvDiffFuzz.Core;
+using PvDiffFuzz.Harness;
+
+namespace PvDiffFuzz.Cli.Commands;
+
+/// <summary><c>pvdf fuzz</c>: the main job. Generates cases, runs them on every target, and saves what diverges.</summary>
+internal static class FuzzCommand
+{
+    /// <summary>Makes the command.</summary>
+    public static Command Create(Composition composition)
+    {
+        FuzzOptions options = new(composition);
+        Command command = new("fuzz", "Generate cases, run them on every target, reproduce, minimise and save what diverges; exit 1 when something new was found.");
+        options.AddTo(command);
+        command.SetAction(parsed => CommandLine.Guard(() => Run(composition, options.Read(parsed))));
+        return command;
+    }
+
+    /// <summary>Runs a campaign with a live status until it ends or Ctrl-C.</summary>
+    private static ExitCode Run(Composition composition, FuzzSettings settings)
+    {
+        using ILoggerFactory logs = Log.Factory(settings.Verbose);
+        ILogger log = logs.CreateLogger("fuzz");
+        JournalState? journal = settings.Resume is null ? null : JournalState.Read(settings.Resume);
+        CampaignOptions options = journal is null ? settings.Campaign : journal.Continue(settings.Campaign, settings.SkipSuspects);
+        CheckTargets(composition, settings.Targets);
+        Directory.CreateDirectory(settings.Output);
+        CampaignParts parts = new()
+        {
+            Targets = [.. settings.Targets.Select<string, Func<ITarget>>(name => () => composition.Create(name))],
+            Source = () => new GeneratedCases(settings.Generator, composition.Host, options.Seed),
+            Analyst = () => Session.Analyst(composition),
+            Known = Session.Known(settings.Known),
+            Store = new FolderStore(settings.Output, finding => FindingText.Of(finding, composition.Host)),
+            JournalPath = settings.Resume ?? Path.Combine(settings.Output, $"{options.Seed:x}-{options.Shard.Number}.journal"),
+            Allowed = testCase => Session.MayRunLive(testCase, composition.Host),
+        };
+        Campaign campaign = new(options, parts);
+        using CancellationTokenSource cancel = new();
+        ConsoleCancelEventHandler stop = (_, pressed) =>
+        {
+            // The first Ctrl-C ends the campaign with everything saved; a second one is left to the system.
+            pressed.Cancel = !cancel.IsCancellationRequested;
+            cancel.Cancel();
+        };
+        Console.CancelKeyPress += stop;
+        CampaignSummary summary;
+        try
+        {
+            log.LogInformation("seed {Seed:x}, shard {Shard}, {Jobs} jobs, targets {Targets}", options.Seed, options.Shard, options.Jobs, string.Join(", ", settings.Targets));
+            using (StatusView status = new(campaign, composition, settings))
+            {
+                summary = campaign.Run(cancel.Token);
+            }
+        }
+        finally
+        {
+            Console.CancelKeyPress -= stop;
+        }
+
+        foreach (string trouble in summary.Troubles)
+        {
+            log.LogWarning("{Trouble}", trouble);
+        }
+
+        if (settings.Json)
+        {
+            Json.Print(SummaryView.Of(summary));
+        }
+        else
+        {
+            SummaryView.Print(summary, composition.Usage.Count);
+        }
+
+        if (summary.Failure is Exception failure)
+        {
+            log.LogError("the campaign stopped: {Failure}", failure.Message);
+            return ExitCode.Failed;
+        }
+
+        return summary.Findings.Any() ? ExitCode.Diverged : summary.HarnessErrors > 0 && summary.Comparable == 0 ? ExitCode.Failed : ExitCode.Ok;
+    }
+
+    /// <summary>Trouble with a target is better said before a campaign than in the middle of it.</summary>
+    private static void CheckTargets(Composition composition, IReadOnlyList<string> names)
+    {
+        foreach (string name in names)
+        {
+            composition.Create(name).Dispose();
+        }
+    }
+}

@@ -1,0 +1,142 @@
+using System.Collections.Immutable;
+using System.CommandLine;
+using System.Globalization;
+using PvDiffFuzz.Harness;
+using PvDiffFuzz.Harness.Generate;
+using PvDiffFuzz.Isa;
+
+namespace PvDiffFuzz.Cli.Commands;
+
+/// <summary>What <c>fuzz</c> was asked to do, checked.</summary>
+internal sealed record FuzzSettings(
+    IReadOnlyList<string> Targets,
+    CampaignOptions Campaign,
+    GeneratorOptions Generator,
+    string Output,
+    string? Known,
+    string? Resume,
+    bool SkipSuspects,
+    bool Json,
+    bool Verbose);
+
+/// <summary>The options of <c>fuzz</c>.</summary>
+internal sealed class FuzzOptions(Composition composition)
+{
+    private readonly Composition _composition = composition;
+    private readonly Option<string> _targets = CommonOptions.Targets(composition);
+    private readonly Option<string?> _seed = new("--seed") { Description = "Campaign seed in hexadecimal, 1 to 16 digits; default: from the clock, and printed." };
+    private readonly Option<long> _seconds = CommonOptions.Number("--seconds", "Stop after so many seconds; 0 for no limit.", 60, 0, 31_536_000);
+    private readonly Option<long> _count = CommonOptions.Number("--count", "Stop after so many cases instead; 0 for no limit.", 0, 0, long.MaxValue);
+    private readonly Option<long> _start = CommonOptions.Number("--start", "Index of the first case.", 0, 0, long.MaxValue);
+    private readonly Option<long> _jobs = CommonOptions.Number("--jobs", "Threads, each with its own targets.", Environment.ProcessorCount, 1, 256);
+    private readonly Option<string> _shard = new("--shard") { Description = "n/m: run the n-th of m parts of the campaign, n from 0.", DefaultValueFactory = _ => "0/1" };
+    private readonly Option<string?> _families = new("--families")
+    {
+        Description = $"Comma-separated families, each with an optional weight as in stack=3; default: all. Families: {string.Join(", ", Enum.GetNames<Family>().Select(n => n.ToLowerInvariant()))}.",
+    };
+
+    private readonly Option<long> _minimum = CommonOptions.Number("--min-length", "Fewest instructions in a case.", 1, 1, GeneratorOptions.MaximumLength);
+    private readonly Option<long> _maximum = CommonOptions.Number("--max-length", "Most instructions in a case.", 24, 1, GeneratorOptions.MaximumLength);
+    private readonly Option<long> _raw = CommonOptions.Number("--raw-percent", "Share of cases that are byte mutations.", 5, 0, 100);
+    private readonly Option<long> _compatibility = CommonOptions.Number("--compat-percent", "Share of cases in compatibility mode.", 0, 0, 100);
+    private readonly Option<long> _debug = CommonOptions.Number("--debug-percent", "Share of cases that arm debug registers (slow on native).", 0, 0, 100);
+    private readonly Option<string> _out = new("--out") { Description = "Folder for findings and the journal.", DefaultValueFactory = _ => "findings" };
+    private readonly Option<string?> _known = CommonOptions.Known();
+    private readonly Option<string?> _resume = new("--resume") { Description = "Journal of a campaign that was cut short: go on where it stopped." };
+    private readonly Option<bool> _skip = new("--skip-suspects") { Description = "With --resume: leave out the ranges that were running." };
+    private readonly Option<bool> _json = CommonOptions.Json();
+    private readonly Option<bool> _verbose = new("--verbose") { Description = "Log more on stderr." };
+
+    /// <summary>Adds all options to a command.</summary>
+    public void AddTo(Command command)
+    {
+        foreach (Option option in (Option[])[_targets, _seed, _seconds, _count, _start, _jobs, _shard, _families, _minimum, _maximum, _raw, _compatibility, _debug, _out, _known, _resume, _skip, _json, _verbose])
+        {
+            command.Add(option);
+        }
+    }
+
+    /// <summary>Reads and checks the options.</summary>
+    /// <exception cref="UsageException">One is wrong; the message names the valid values.</exception>
+    public FuzzSettings Read(ParseResult parsed)
+    {
+        long count = parsed.GetValue(_count);
+        long seconds = parsed.GetValue(_seconds);
+        bool timed = parsed.GetResult(_seconds)?.Implicit == false || count == 0;
+        CampaignOptions campaign = new()
+        {
+            Seed = ParseSeed(parsed.GetValue(_seed)),
+            Start = (ulong)parsed.GetValue(_start),
+            Count = count == 0 ? null : (ulong)count,
+            Duration = timed && seconds > 0 ? TimeSpan.FromSeconds(seconds) : null,
+            Jobs = (int)parsed.GetValue(_jobs),
+            Shard = ParseShard(parsed.GetRequiredValue(_shard)),
+        };
+        GeneratorOptions generator = new()
+        {
+            Weights = ParseFamilies(parsed.GetValue(_families)),
+            MinimumInstructions = (int)parsed.GetValue(_minimum),
+            MaximumInstructions = (int)parsed.GetValue(_maximum),
+            RawPercent = (int)parsed.GetValue(_raw),
+            CompatibilityPercent = (int)parsed.GetValue(_compatibility),
+            DebugPercent = (int)parsed.GetValue(_debug),
+        };
+        string? wrong = campaign.Check() ?? generator.Check();
+        return wrong is null
+            ? new FuzzSettings(
+                _composition.Parse(parsed.GetRequiredValue(_targets)),
+                campaign,
+                generator,
+                parsed.GetRequiredValue(_out),
+                parsed.GetValue(_known),
+                parsed.GetValue(_resume),
+                parsed.GetValue(_skip),
+                parsed.GetValue(_json),
+                parsed.GetValue(_verbose))
+            : throw new UsageException(wrong);
+    }
+
+    private static ulong ParseSeed(string? text)
+    {
+        if (text is null)
+        {
+            return (ulong)DateTimeOffset.UtcNow.ToUnixTimeMilliseconds();
+        }
+
+        return ulong.TryParse(text, NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out ulong seed)
+            ? seed
+            : throw new UsageException($"--seed {text}: a seed is 1 to 16 hexadecimal digits without 0x");
+    }
+
+    private static Shard ParseShard(string text)
+    {
+        string[] parts = text.Split('/');
+        return parts.Length == 2 && int.TryParse(parts[0], out int number) && int.TryParse(parts[1], out int of) && of >= 1 && number >= 0 && number < of
+            ? new Shard(number, of)
+            : throw new UsageException($"--shard {text}: a shard is n/m with n from 0 to m - 1");
+    }
+
+    private static ImmutableSortedDictionary<Family, int> ParseFamilies(string? text)
+    {
+        if (text is null)
+        {
+            return GeneratorOptions.DefaultWeights;
+        }
+
+        ImmutableSortedDictionary<Family, int>.Builder weights = ImmutableSortedDictionary.CreateBuilder<Family, int>();
+        foreach (string part in text.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries))
+        {
+            string[] pair = part.Split('=');
+            bool named = Enum.TryParse(pair[0], ignoreCase: true, out Family family) && Enum.IsDefined(family) && !char.IsAsciiDigit(pair[0][0]);
+            int weight = 100;
+            if (!named || pair.Length > 2 || (pair.Length == 2 && (!int.TryParse(pair[1], out weight) || weight is < 0 or > 10_000)))
+            {
+                throw new UsageException($"--families {part}: a family is one of {string.Join(", ", Enum.GetNames<Family>().Select(n => n.ToLowerInvariant()))}, with an optional weight of 0 to 10000 as in stack=3");
+            }
+
+            weights[family] = weight;
+        }
+
+        return weights.ToImmutable();
+    }
+}

@@ -1,0 +1,75 @@
+using PvDiffFuzz.Backends.Native;
+using PvDiffFuzz.Core;
+using PvDiffFuzz.Models.X86;
+
+namespace PvDiffFuzz.Cli;
+
+/// <summary>The only place that names every target.</summary>
+public sealed class Composition
+{
+    private readonly SortedDictionary<string, Func<CpuProfile, ITarget>> _targets;
+
+    private CpuProfile? _host;
+
+    /// <summary>Names the targets.</summary>
+    public Composition() => _targets = new(StringComparer.Ordinal)
+    {
+        ["model.x86"] = profile => new X86Model(profile, Usage),
+        ["native"] = _ => new NativeTarget(),
+    };
+
+    /// <summary>Targets of a run that names none.</summary>
+    public const string Default = "model.x86,native";
+
+    /// <summary>Forms that models have executed in this process.</summary>
+    public FormUsage Usage { get; } = new();
+
+    /// <summary>Every name, in alphabetical order.</summary>
+    public IReadOnlyCollection<string> Names => _targets.Keys;
+
+    /// <summary>The processor at hand, or the default profile where it cannot be probed.</summary>
+    public CpuProfile Host => _host ??= ProbeHost();
+
+    /// <summary>Adds or replaces a target; for tests that plant faults.</summary>
+    public void Register(string name, Func<CpuProfile, ITarget> create) => _targets[name] = create;
+
+    /// <summary>Makes a target.</summary>
+    /// <param name="name">One of <see cref="Names"/>.</param>
+    /// <exception cref="UsageException">There is no such target.</exception>
+    /// <exception cref="TargetUnavailableException">It does not work on this host.</exception>
+    public ITarget Create(string name) =>
+        _targets.TryGetValue(name, out Func<CpuProfile, ITarget>? create)
+            ? create(Host)
+            : throw new UsageException($"there is no target '{name}'; the targets are {string.Join(", ", Names)}");
+
+    /// <summary>Splits a comma-separated list and checks each name.</summary>
+    /// <exception cref="UsageException">A name is unknown or given twice, or the list is empty.</exception>
+    public IReadOnlyList<string> Parse(string list)
+    {
+        string[] names = list.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries);
+        if (names.Length == 0)
+        {
+            throw new UsageException($"no target given; the targets are {string.Join(", ", Names)}");
+        }
+
+        if (names.Distinct(StringComparer.Ordinal).Count() != names.Length)
+        {
+            throw new UsageException($"'{list}' names a target twice");
+        }
+
+        string? unknown = names.FirstOrDefault(name => !_targets.ContainsKey(name));
+        return unknown is null ? names : throw new UsageException($"there is no target '{unknown}'; the targets are {string.Join(", ", Names)}");
+    }
+
+    private static CpuProfile ProbeHost()
+    {
+        try
+        {
+            return HostProfile.Probe();
+        }
+        catch (TargetUnavailableException)
+        {
+            return CpuProfile.DefaultAmd;
+        }
+    }
+}

@@ -1,0 +1,78 @@
+using PvDiffFuzz.Harness;
+
+namespace PvDiffFuzz.Cli.Output;
+
+/// <summary>The result of a campaign, for programs and for people.</summary>
+internal static class SummaryView
+{
+    /// <summary>Shapes it as design's <c>fuzz --json</c>.</summary>
+    public static object Of(CampaignSummary summary) => new
+    {
+        cases = summary.Cases,
+        comparable = summary.Comparable,
+        unsupported = summary.Unsupported,
+        harnessErrors = summary.HarnessErrors,
+        budgetSpent = summary.BudgetSpent,
+        skipped = summary.Skipped,
+        masked = summary.Masked,
+        unexamined = summary.Unexamined,
+        divergences = new { @new = summary.New, known = summary.Known, explained = summary.Explained },
+        findings = summary.Findings.Select(found => new
+        {
+            signature = found.Signature.ToString(),
+            @case = found.Path,
+            instructions = found.Finding?.Instructions,
+            count = found.Count,
+        }),
+        knownMatches = summary.KnownMatches,
+        maskRows = summary.MaskRows,
+        caseDigest = summary.CaseDigest,
+        casesPerSecond = Math.Round(Rate(summary), 1),
+        seconds = Math.Round(summary.Elapsed.TotalSeconds, 3),
+        seed = summary.Seed,
+        shard = summary.Shard.ToString(),
+        targets = summary.Targets.Select(target => new
+        {
+            name = target.Info.Name,
+            kind = target.Info.Kind,
+            lineage = target.Info.Lineage,
+            fingerprint = target.Info.Fingerprint.ToString(),
+            casesPerSecond = Math.Round(target.Rate, 1),
+            ends = target.Ends.OrderBy(end => end.Key).ToDictionary(end => end.Key.ToString(), end => end.Value, StringComparer.Ordinal),
+            reasons = target.Reasons,
+            outcomeDigest = target.Digest,
+        }),
+    };
+
+    /// <summary>Prints it for a person.</summary>
+    public static void Print(CampaignSummary summary, int forms)
+    {
+        Console.WriteLine($"seed {summary.Seed:x}, shard {summary.Shard}{(summary.Cancelled ? ", stopped by request" : string.Empty)}");
+        Console.WriteLine($"{summary.Cases} cases in {summary.Elapsed.TotalSeconds:f1} s, {Rate(summary):f0} a second; {Percent(summary.Comparable, summary.Cases)} comparable; {forms} forms executed");
+        Console.WriteLine($"unsupported {summary.Unsupported}, budget spent {summary.BudgetSpent}, harness errors {summary.HarnessErrors}, skipped {summary.Skipped}");
+        foreach (TargetSummary target in summary.Targets)
+        {
+            Console.WriteLine($"target {target.Info.Name}: {target.Rate:f0} cases a second and job, digest {target.Digest:x16}  [{target.Info.Fingerprint}]");
+        }
+
+        Console.WriteLine($"divergences: new {summary.New}, known {summary.Known}, explained {summary.Explained}; masked bits alone: {summary.Masked}");
+        PrintCounts("known", summary.KnownMatches);
+        PrintCounts("mask", summary.MaskRows);
+        foreach (TriagedSignature found in summary.Findings)
+        {
+            Console.WriteLine($"new    {found.Signature}: {found.Count} times, {found.Finding?.Instructions} instruction(s), {found.Path ?? "not saved"}");
+        }
+    }
+
+    private static void PrintCounts(string what, IEnumerable<KeyValuePair<string, long>> counts)
+    {
+        foreach ((string id, long count) in counts.Where(pair => pair.Value > 0).OrderByDescending(pair => pair.Value))
+        {
+            Console.WriteLine($"{what,-6} {id}: {count}");
+        }
+    }
+
+    private static double Rate(CampaignSummary summary) => summary.Cases / Math.Max(summary.Elapsed.TotalSeconds, 0.001);
+
+    private static string Percent(long part, long whole) => whole == 0 ? "none" : $"{100.0 * part / whole:f2} %";
+}

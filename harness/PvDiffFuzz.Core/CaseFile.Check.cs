@@ -1,0 +1,196 @@
+namespace PvDiffFuzz.Core;
+
+/// <content>What can be stored: the promise of every case file, enforced by the reader and the writer alike.</content>
+public sealed partial record CaseFile
+{
+    private const int LongestName = 100;
+
+    /// <summary>Finds what makes this file impossible to store or its case malformed.</summary>
+    /// <returns>Null when there is nothing, else the first problem, with the key of the case format that carries it.</returns>
+    public CaseProblem? Check() => CheckHead() ?? CheckProfile(Case.Profile) ?? CheckPages() ?? Case.Check() ?? CheckOutcomes();
+
+    private CaseProblem? CheckHead()
+    {
+        string[] comment = Comment.Split('\n');
+        if (comment[0].Trim().Length == 0 || comment[^1].Trim().Length == 0)
+        {
+            return new CaseProblem("comment", "the comment has an empty first or last line; its first line says why this case exists");
+        }
+
+        foreach (string line in comment)
+        {
+            if (line.EndsWith(' ') || !CaseFileText.IsPlain(line))
+            {
+                return new CaseProblem("comment", "a line of the comment ends with a space or has a control character; use printable characters only");
+            }
+        }
+
+        if (!IsName(Id) || Id.AsSpan().ContainsAny(':', '_'))
+        {
+            return new CaseProblem("id", $"{CaseFileText.Quote(Id)} is not an id; use lower-case letters, digits, dots and hyphens, 1 to {LongestName} of them");
+        }
+
+        foreach (string spec in Spec)
+        {
+            if (!IsLine(spec))
+            {
+                return NotALine("spec");
+            }
+        }
+
+        if (CodeComments.Length != Case.Code.Lengths.Length)
+        {
+            return new CaseProblem("code", $"{CodeComments.Length} comments for {Case.Code.Lengths.Length} instructions; give one each, empty where there is none");
+        }
+
+        foreach (string remark in CodeComments)
+        {
+            if (remark.Length > 0 && !IsLine(remark))
+            {
+                return NotALine("code");
+            }
+        }
+
+        return Found is not null && !IsLine(Found) ? NotALine("found") : Verdict is not null && !IsLine(Verdict) ? NotALine("verdict") : null;
+    }
+
+    private static CaseProblem? CheckProfile(CpuProfile? profile)
+    {
+        if (profile is null)
+        {
+            return null;
+        }
+
+        if (profile.Family is < 0 or > 999 || profile.LinearBits is not (48 or 57) || profile.Vendor is < CpuVendor.Intel or > CpuVendor.Amd)
+        {
+            return new CaseProblem("cpu", $"family {profile.Family}, {profile.LinearBits} linear bits; a family is 0 to 999, linear addresses have 48 or 57 bits");
+        }
+
+        foreach (string feature in profile.Features)
+        {
+            if (feature.Length is 0 or > LongestName || !feature.All(c => char.IsAsciiLetterOrDigit(c) || c == '_'))
+            {
+                return new CaseProblem("feature", $"{CaseFileText.Quote(feature)} is not a feature name; use letters, digits and _");
+            }
+        }
+
+        foreach (SegmentDescriptor d in profile.Descriptors)
+        {
+            if (d.Index is < 0 or > 8191 || d.Type > 15 || d.Dpl > 3)
+            {
+                return new CaseProblem("segment", $"descriptor {d.Index} type {d.Type:x} dpl {d.Dpl}; an index is 0 to 8191, a type 0 to f, a DPL 0 to 3");
+            }
+        }
+
+        return null;
+    }
+
+    private CaseProblem? CheckPages()
+    {
+        foreach (PageRange range in Case.Layout.Ranges)
+        {
+            if (CaseFileWords.AccessOf(CaseFileWords.TextOf(range.Access)) != range.Access)
+            {
+                return new CaseProblem("page", $"{range.Address:x}: rights {(int)range.Access:x}; a present page is readable");
+            }
+        }
+
+        return Case.Abi == Abi.X86 ? null : new CaseProblem("abi", $"{Case.Abi} is not an ABI");
+    }
+
+    private CaseProblem? CheckOutcomes()
+    {
+        if (Outcomes.Length > MaximumOutcomes)
+        {
+            return new CaseProblem("outcome", $"{Outcomes.Length} outcomes; a case has at most {MaximumOutcomes}");
+        }
+
+        for (int i = 0; i < Outcomes.Length; i++)
+        {
+            if ((CheckRecorded(Outcomes[i]) ?? CheckOutcome(Outcomes[i].Outcome)) is CaseProblem problem)
+            {
+                return new CaseProblem(OutcomeField(i, problem.Field), $"{CaseFileText.Quote(Outcomes[i].Target)}: {problem.Message}");
+            }
+
+            for (int j = 0; j < i; j++)
+            {
+                if (Outcomes[j].Target == Outcomes[i].Target && Outcomes[j].Fingerprint.Equals(Outcomes[i].Fingerprint))
+                {
+                    return new CaseProblem(OutcomeField(i, "outcome"), $"{CaseFileText.Quote(Outcomes[i].Target)} answers twice with one fingerprint; keep one of them");
+                }
+            }
+        }
+
+        return null;
+    }
+
+    /// <summary>The key of an outcome with its index, so that the reader can name the line: <c>2.memory</c>.</summary>
+    private static string OutcomeField(int index, string field) => $"{index}.{field}";
+
+    private static CaseProblem? CheckRecorded(RecordedOutcome recorded)
+    {
+        if (!IsName(recorded.Target) || !IsName(recorded.Lineage))
+        {
+            return new CaseProblem("outcome", $"target or lineage is not a name; use lower-case letters, digits and . - _ : , 1 to {LongestName} of them");
+        }
+
+        if (recorded.Kind is < TargetKind.Model or > TargetKind.Recording || recorded.Outcome.End is < EndKind.ReachedEnd or > EndKind.HarnessError)
+        {
+            return new CaseProblem("outcome", "kind or end is no member of its enumeration; use one that is");
+        }
+
+        HashSet<string> names = new(StringComparer.Ordinal);
+        foreach ((string name, string value) in recorded.Fingerprint.Facts)
+        {
+            if (!IsLine(name) || name.AsSpan().ContainsAny(" =;[]") || (value.Length > 0 && !IsLine(value)) || value.AsSpan().ContainsAny(";[]"))
+            {
+                return new CaseProblem("fact", $"{CaseFileText.Quote($"{name}={value}")} is not a fact; write name=value on one line without brackets and semicolons");
+            }
+
+            if (!names.Add(name))
+            {
+                return new CaseProblem("fact", $"{CaseFileText.Quote(name)} is stated twice; state each fact once");
+            }
+        }
+
+        return null;
+    }
+
+    private static CaseProblem? CheckOutcome(Outcome outcome)
+    {
+        if (outcome.Events.IsEmpty && outcome.End is EndKind.ReachedEnd or EndKind.Event)
+        {
+            return new CaseProblem("outcome", "the end is an event, but there is none; user code ends with one");
+        }
+
+        foreach (Event e in outcome.Events)
+        {
+            if (e.Kind is < EventKind.Fault or > EventKind.Upcall || e.Entry is < EntryPoint.Idt or > EntryPoint.Lstar)
+            {
+                return new CaseProblem("event", "kind or entry is no member of its enumeration; use one that is");
+            }
+        }
+
+        ulong free = 0;
+        foreach (MemoryWord word in outcome.Memory)
+        {
+            if (word.Address % 8 != 0 || word.Address < free)
+            {
+                return new CaseProblem("memory", $"{word.Address:x} is not a multiple of 8 above the word before it; list each aligned word once, in address order");
+            }
+
+            // The highest word has no successor; any word after it is out of order.
+            free = word.Address == ulong.MaxValue - 7 ? ulong.MaxValue : word.Address + 8;
+        }
+
+        return null;
+    }
+
+    private static CaseProblem NotALine(string key) =>
+        new(key, $"`{key}` is empty, has spaces around it or a control character; give one line of printable text");
+
+    private static bool IsLine(string text) => text.Length > 0 && text[0] != ' ' && text[^1] != ' ' && CaseFileText.IsPlain(text);
+
+    private static bool IsName(string text) =>
+        text.Length is >= 1 and <= LongestName && text.All(c => char.IsAsciiLetterLower(c) || char.IsAsciiDigit(c) || c is '.' or '-' or '_' or ':');
+}

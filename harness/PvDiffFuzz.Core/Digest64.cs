@@ -1,0 +1,233 @@
+using System.Buffers.Binary;
+
+namespace PvDiffFuzz.Core;
+
+/// <summary>Takes numbers and bytes of a value in a fixed order, for a hash of it.</summary>
+internal interface IDigestSink
+{
+    /// <summary>Takes one number.</summary>
+    void Add(ulong value);
+
+    /// <summary>Takes bytes. Their number is taken before them by the caller.</summary>
+    void Add(ReadOnlySpan<byte> bytes);
+}
+
+/// <summary>Fast 64-bit digests of cases and outcomes, the same in every run and on every machine. Not for adversaries.</summary>
+/// <remarks>Equal values have equal digests. Nothing is allocated for cases without a profile.</remarks>
+public struct Digest64 : IDigestSink
+{
+    private const ulong Prime1 = 0x9e37_79b1_85eb_ca87;
+    private const ulong Prime2 = 0xc2b2_ae3d_27d4_eb4f;
+    private const ulong Prime3 = 0x1656_67b1_9e37_79f9;
+
+    private ulong _state;
+
+    /// <summary>Digest of an input.</summary>
+    public static ulong Of(TestCase testCase)
+    {
+        ArgumentNullException.ThrowIfNull(testCase);
+        Digest64 digest = default;
+        DigestWalk.Visit(ref digest, testCase);
+        return digest.Value;
+    }
+
+    /// <summary>Digest of an answer, with its detail.</summary>
+    public static ulong Of(Outcome outcome)
+    {
+        ArgumentNullException.ThrowIfNull(outcome);
+        Digest64 digest = default;
+        DigestWalk.Visit(ref digest, outcome);
+        return digest.Value;
+    }
+
+    /// <summary>The digest of everything added so far, in order.</summary>
+    public readonly ulong Value
+    {
+        get
+        {
+            ulong value = _state ^ (_state >> 33);
+            value *= Prime2;
+            value ^= value >> 29;
+            value *= Prime3;
+            return value ^ (value >> 32);
+        }
+    }
+
+    /// <summary>Takes one number, such as the digest of the next case of a campaign.</summary>
+    public void Add(ulong value) => _state = ulong.RotateLeft(_state ^ (ulong.RotateLeft(value * Prime2, 31) * Prime1), 27) * Prime1 + Prime3;
+
+    /// <summary>Takes bytes. Different splits of the same bytes give different digests.</summary>
+    public void Add(ReadOnlySpan<byte> bytes)
+    {
+        while (bytes.Length >= 8)
+        {
+            Add(BinaryPrimitives.ReadUInt64LittleEndian(bytes));
+            bytes = bytes[8..];
+        }
+
+        // The last word carries the number of bytes in it, so that a shorter tail never equals a longer one with zeros.
+        ulong tail = (ulong)bytes.Length << 56;
+        for (int i = 0; i < bytes.Length; i++)
+        {
+            tail |= (ulong)bytes[i] << (i * 8);
+        }
+
+        Add(tail);
+    }
+}
+
+/// <summary>Walks the fields of cases and outcomes in one fixed order, every list after its length.</summary>
+internal static class DigestWalk
+{
+    /// <summary>Visits an input.</summary>
+    public static void Visit<TSink>(ref TSink sink, TestCase testCase)
+        where TSink : struct, IDigestSink
+    {
+        sink.Add((ulong)testCase.Abi);
+        sink.Add(testCase.Code.Address);
+        Visit(ref sink, testCase.Code.Bytes.AsSpan());
+        Visit(ref sink, testCase.Code.Lengths.AsSpan());
+        Visit(ref sink, testCase.Registers);
+        sink.Add((ulong)testCase.Layout.Ranges.Length);
+        foreach (PageRange range in testCase.Layout.Ranges)
+        {
+            sink.Add(range.Address | (ulong)range.Access);
+            sink.Add((ulong)range.Pages);
+        }
+
+        sink.Add((ulong)testCase.Contents.Length);
+        foreach (MemoryContents run in testCase.Contents)
+        {
+            sink.Add(run.Address);
+            Visit(ref sink, run.Bytes.AsSpan());
+        }
+
+        sink.Add((ulong)testCase.Responses.Length);
+        foreach (Response response in testCase.Responses)
+        {
+            sink.Add((ulong)response.Patches.Length);
+            foreach ((Register register, ulong value) in response.Patches)
+            {
+                sink.Add((ulong)register);
+                sink.Add(value);
+            }
+        }
+
+        sink.Add((ulong)testCase.Limits.Instructions);
+        Visit(ref sink, testCase.Profile);
+    }
+
+    /// <summary>Visits an answer.</summary>
+    public static void Visit<TSink>(ref TSink sink, Outcome outcome)
+        where TSink : struct, IDigestSink
+    {
+        sink.Add((ulong)outcome.End);
+        sink.Add((ulong)outcome.Events.Length);
+        foreach (Event e in outcome.Events)
+        {
+            ulong given = (e.ErrorCode is null ? 0u : 1) | (e.Cr2 is null ? 0u : 2);
+            sink.Add((ulong)e.Kind | ((ulong)e.Vector << 8) | ((ulong)e.Entry << 16) | (given << 24) | ((ulong)(e.ErrorCode ?? 0) << 32));
+            sink.Add(e.Cr2 ?? 0);
+            Visit(ref sink, e.Registers);
+        }
+
+        sink.Add(outcome.Registers is null ? 0UL : 1);
+        if (outcome.Registers is RegisterState registers)
+        {
+            Visit(ref sink, registers);
+        }
+
+        sink.Add((ulong)outcome.Memory.Length);
+        foreach (MemoryWord word in outcome.Memory)
+        {
+            sink.Add(word.Address);
+            sink.Add(word.Value);
+        }
+
+        Visit(ref sink, outcome.Detail);
+    }
+
+    private static void Visit<TSink>(ref TSink sink, RegisterState r)
+        where TSink : struct, IDigestSink
+    {
+        for (int i = 0; i < GprFile.Count; i++)
+        {
+            sink.Add(r.Gpr[i]);
+        }
+
+        sink.Add(r.Rip);
+        sink.Add(r.Rflags);
+        sink.Add(r.Cs | ((ulong)r.Ss << 16) | ((ulong)r.Ds << 32) | ((ulong)r.Es << 48));
+        ulong given = (r.Pkru is null ? 0u : 1) | (r.Debug is null ? 0u : 2);
+        sink.Add(r.Fs | ((ulong)r.Gs << 16) | (given << 32));
+        sink.Add(r.FsBase);
+        sink.Add(r.GsBase);
+        sink.Add(r.Pkru ?? 0);
+        if (r.Debug is DebugRegisters d)
+        {
+            sink.Add(d.Dr0);
+            sink.Add(d.Dr1);
+            sink.Add(d.Dr2);
+            sink.Add(d.Dr3);
+            sink.Add(d.Dr7);
+        }
+    }
+
+    private static void Visit<TSink>(ref TSink sink, CpuProfile? profile)
+        where TSink : struct, IDigestSink
+    {
+        sink.Add(profile is null ? 0UL : 1);
+        if (profile is null)
+        {
+            return;
+        }
+
+        sink.Add((ulong)profile.Vendor);
+        sink.Add((ulong)profile.Family);
+        sink.Add((ulong)profile.LinearBits);
+        sink.Add(profile.GdtLimit);
+        sink.Add((ulong)profile.Features.Count);
+        foreach (string feature in profile.Features.Order(StringComparer.Ordinal))
+        {
+            Visit(ref sink, feature);
+        }
+
+        sink.Add((ulong)profile.UserGates.Count);
+        foreach (byte gate in profile.UserGates.Order())
+        {
+            sink.Add(gate);
+        }
+
+        sink.Add((ulong)profile.Descriptors.Length);
+        foreach (SegmentDescriptor d in profile.Descriptors)
+        {
+            ReadOnlySpan<bool> flags = [d.System, d.Present, d.Long, d.Big, d.Granular, d.Available];
+            ulong bits = 0;
+            for (int i = 0; i < flags.Length; i++)
+            {
+                bits |= flags[i] ? 1UL << i : 0;
+            }
+
+            sink.Add((ulong)d.Index);
+            sink.Add(d.Type | ((ulong)d.Dpl << 8) | (bits << 16));
+            sink.Add(d.Base | ((ulong)d.Limit << 32));
+        }
+    }
+
+    private static void Visit<TSink>(ref TSink sink, string? text)
+        where TSink : struct, IDigestSink
+    {
+        sink.Add(text is null ? ulong.MaxValue : (ulong)text.Length);
+        foreach (char c in text ?? "")
+        {
+            sink.Add(c);
+        }
+    }
+
+    private static void Visit<TSink>(ref TSink sink, ReadOnlySpan<byte> bytes)
+        where TSink : struct, IDigestSink
+    {
+        sink.Add((ulong)bytes.Length);
+        sink.Add(bytes);
+    }
+}

@@ -1,0 +1,250 @@
+using System.Collections.Immutable;
+using Iced.Intel;
+using PvDiffFuzz.Core;
+using Flags = PvDiffFuzz.Core.RflagsBits;
+using Register = Iced.Intel.Register;
+
+namespace PvDiffFuzz.Isa;
+
+/// <summary>What of a final state the manuals leave undefined after a certain execution.</summary>
+public sealed record UndefinedMask
+{
+    /// <summary>Nothing is undefined.</summary>
+    public static UndefinedMask None { get; } = new();
+
+    /// <summary>RFLAGS bits that may have any value.</summary>
+    public ulong Rflags { get; init; }
+
+    /// <summary>Bits of the general registers that may have any value.</summary>
+    public GprFile Gpr { get; init; }
+
+    /// <summary>Some memory that the case wrote may have any value.</summary>
+    public bool Memory { get; init; }
+
+    /// <summary>Something undefined was read, so that nothing after it can be compared.</summary>
+    public bool Consumed { get; init; }
+
+    /// <summary>Rows of <see cref="UndefinedTable"/> involved, and when <see cref="Consumed"/> the instruction that read.</summary>
+    public ImmutableArray<string> Rows { get; init; } = [];
+
+    /// <inheritdoc/>
+    public bool Equals(UndefinedMask? other) =>
+        ReferenceEquals(this, other)
+        || (other is not null && Rflags == other.Rflags && Gpr == other.Gpr && Memory == other.Memory && Consumed == other.Consumed && Rows.AsSpan().SequenceEqual(other.Rows.AsSpan()));
+
+    /// <inheritdoc/>
+    public override int GetHashCode() => HashCode.Combine(Rflags, Memory, Consumed, Rows.Length);
+}
+
+/// <summary>Finds what is undefined after a traced execution.</summary>
+public static class UndefinedBits
+{
+    /// <summary>Follows undefined flags and registers through a trace.</summary>
+    /// <param name="trace">Executed instructions in order.</param>
+    /// <param name="vendor">Whose manual counts.</param>
+    /// <param name="lastCompleted">False when the last traced instruction raised a fault: faults are precise, so it changed nothing.</param>
+    /// <param name="resumes">
+    /// True when the case has responses. Then instructions in the middle may have faulted and events in the middle are compared too, so nothing is taken as defined again.
+    /// </param>
+    public static UndefinedMask After(ImmutableArray<TracedInstruction> trace, CpuVendor vendor, bool lastCompleted, bool resumes = false)
+    {
+        Walk walk = new(vendor, resumes);
+        for (int i = 0; i < trace.Length && !walk.Consumed; i++)
+        {
+            walk.Step(trace[i], completed: lastCompleted || i < trace.Length - 1);
+        }
+
+        return walk.Result();
+    }
+
+    private sealed class Walk(CpuVendor vendor, bool resumes)
+    {
+        private readonly InstructionInfoFactory _factory = new();
+        private readonly SortedSet<string> _rows = new(StringComparer.Ordinal);
+        private GprFile _gpr;
+        private ulong _flags;
+        private bool _memory;
+
+        public bool Consumed { get; private set; }
+
+        public UndefinedMask Result() => _rows.Count == 0
+            ? UndefinedMask.None
+            : new UndefinedMask { Rflags = _flags, Gpr = _gpr, Memory = _memory, Consumed = Consumed, Rows = [.. _rows] };
+
+        public void Step(TracedInstruction traced, bool completed)
+        {
+            Instruction instruction = Decode(traced, vendor);
+            if (instruction.IsInvalid)
+            {
+                return;
+            }
+
+            InstructionInfo info = _factory.GetInfo(in instruction);
+            FlagEffect effect = FlagEffects.Of(instruction.Code, Count(in instruction, traced.Rcx));
+            if (Reads(in instruction, in info, effect.Read))
+            {
+                Consumed = true;
+                _rows.Add($"read by {Disassembler.Text(traced.Bytes.AsSpan(), traced.Address, traced.Mode)}");
+                return;
+            }
+
+            if (!completed)
+            {
+                Faulted(instruction.Code);
+                return;
+            }
+
+            if (instruction.Code == Code.Syscall)
+            {
+                // RFLAGS goes to R11, undefined bits and all (SDM vol.2 SYSCALL; APM vol.3 SYSCALL).
+                _gpr[11] = _flags;
+                _gpr[1] = 0;
+                return;
+            }
+
+            if (!resumes)
+            {
+                Define(in instruction, in info, effect, traced.Rcx);
+            }
+
+            Undefine(in instruction, effect, traced.Rcx);
+        }
+
+        private static Instruction Decode(TracedInstruction traced, CpuVendor vendor)
+        {
+            Decoder decoder = Decoder.Create(
+                traced.Mode == CpuMode.Long64 ? 64 : 32,
+                new ByteArrayCodeReader([.. traced.Bytes]),
+                vendor == CpuVendor.Amd ? DecoderOptions.AMD : DecoderOptions.None);
+            decoder.IP = traced.Address;
+            return decoder.Decode();
+        }
+
+        /// <summary>The count of a shift as encoded, or CL; null for other instructions.</summary>
+        private static byte? Count(in Instruction instruction, ulong rcx)
+        {
+            if (!FlagEffects.HasCount(instruction.Code))
+            {
+                return null;
+            }
+
+            int last = instruction.OpCount - 1;
+            return instruction.GetOpKind(last) == OpKind.Register ? (byte)rcx : instruction.GetOpKind(last) == OpKind.Immediate8 ? instruction.Immediate8 : (byte)1;
+        }
+
+        private bool Reads(in Instruction instruction, in InstructionInfo info, ulong flagsRead)
+        {
+            if ((flagsRead & _flags) != 0 && instruction.Code != Code.Syscall)
+            {
+                return true;
+            }
+
+            foreach (UsedRegister used in info.GetUsedRegisters())
+            {
+                (int index, ulong mask) = Place(used.Register);
+                if (index >= 0 && (_gpr[index] & mask) != 0 && used.Access is not (OpAccess.Write or OpAccess.CondWrite or OpAccess.NoMemAccess or OpAccess.None))
+                {
+                    return true;
+                }
+            }
+
+            if (_memory)
+            {
+                foreach (UsedMemory used in info.GetUsedMemory())
+                {
+                    if (used.Access is not (OpAccess.Write or OpAccess.CondWrite or OpAccess.NoMemAccess or OpAccess.None))
+                    {
+                        return true;
+                    }
+                }
+            }
+
+            return false;
+        }
+
+        private void Faulted(Code code)
+        {
+            foreach (UndefinedRow row in FlagEffects.RowsOf(code))
+            {
+                // A near CALL writes one item only.
+                if (row.Condition == UndefinedCondition.Faulted && !code.IsCallNear() && !code.IsCallNearIndirect())
+                {
+                    _memory = true;
+                    _rows.Add(row.Id);
+                }
+            }
+        }
+
+        private void Define(in Instruction instruction, in InstructionInfo info, FlagEffect effect, ulong rcx)
+        {
+            bool nothingRepeated = (instruction.HasRepPrefix || instruction.HasRepnePrefix) && instruction.IsStringInstruction && rcx == 0;
+            if (nothingRepeated)
+            {
+                return;
+            }
+
+            _flags &= ~effect.Defined;
+            foreach (UsedRegister used in info.GetUsedRegisters())
+            {
+                (int index, ulong mask) = Place(used.Register);
+                if (index >= 0 && used.Access is OpAccess.Write or OpAccess.ReadWrite)
+                {
+                    // 32-bit results clear the upper half, so they define all of the register.
+                    _gpr[index] &= used.Register.GetSize() >= 4 ? 0 : ~mask;
+                }
+            }
+        }
+
+        private void Undefine(in Instruction instruction, FlagEffect effect, ulong rcx)
+        {
+            _flags |= effect.Undefined & Flags.Status;
+            int? count = FlagEffects.Masked(instruction.Code, Count(in instruction, rcx));
+            bool none = FlagEffects.HasCount(instruction.Code) && count == 0;
+            foreach (UndefinedRow row in FlagEffects.RowsOf(instruction.Code))
+            {
+                if (none || !FlagEffects.Holds(row.Condition, count, FlagEffects.OperandBits(instruction.Code)) || (row.Vendor is { } only && only != vendor))
+                {
+                    continue;
+                }
+
+                _rows.Add(row.Id);
+                if (row.Target == UndefinedTarget.Destination)
+                {
+                    UndefineDestination(in instruction);
+                }
+            }
+        }
+
+        private void UndefineDestination(in Instruction instruction)
+        {
+            if (instruction.Op0Kind != OpKind.Register)
+            {
+                _memory = true;
+                return;
+            }
+
+            (int index, ulong mask) = Place(instruction.Op0Register);
+            if (index >= 0)
+            {
+                // Whether a 32-bit result that is not written still clears the upper half differs, too.
+                _gpr[index] |= mask > ushort.MaxValue ? ulong.MaxValue : mask;
+            }
+        }
+
+        private static (int Index, ulong Mask) Place(Register register)
+        {
+            Register full = register.GetFullRegister();
+            if (full is < Register.RAX or > Register.R15)
+            {
+                return (-1, 0);
+            }
+
+            ulong mask = register switch
+            {
+                Register.AH or Register.CH or Register.DH or Register.BH => 0xff00,
+                _ => register.GetSize() switch { 1 => 0xff, 2 => 0xffff, 4 => uint.MaxValue, _ => ulong.MaxValue },
+            };
+            return (full - Register.RAX, mask);
+        }
+    }
+}

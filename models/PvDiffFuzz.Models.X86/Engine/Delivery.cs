@@ -1,0 +1,147 @@
+using PvDiffFuzz.Core;
+
+namespace PvDiffFuzz.Models.X86;
+
+/// <summary>What surrounds instructions: entry, single step, RF, the MOV SS shadow, delivery of events and return from them.</summary>
+internal static class Delivery
+{
+    /// <summary>Vectors that push an error code.</summary>
+    private const uint ErrorCodeVectors = (1u << 8) | (1u << 10) | (1u << 11) | (1u << 12) | (1u << 13) | (1u << 14) | (1u << 17) | (1u << 21) | (1u << 29) | (1u << 30);
+
+    /// <summary>Loads the registers of a context, as IRETQ to CPL3 does.</summary>
+    public static void Enter(ref CpuState cpu, RegisterState registers)
+    {
+        for (int i = 0; i < GprFile.Count; i++)
+        {
+            cpu.Gpr[i] = registers.Gpr[i];
+        }
+
+        cpu.Gpr[GprFile.Count] = 0;
+        cpu.Rip = registers.Rip;
+        cpu.Selector[Seg.Es] = registers.Es;
+        cpu.Selector[Seg.Cs] = registers.Cs;
+        cpu.Selector[Seg.Ss] = registers.Ss;
+        cpu.Selector[Seg.Ds] = registers.Ds;
+        cpu.Selector[Seg.Fs] = registers.Fs;
+        cpu.Selector[Seg.Gs] = registers.Gs;
+        cpu.SegmentBase[Seg.Fs] = registers.FsBase;
+        cpu.SegmentBase[Seg.Gs] = registers.GsBase;
+        cpu.Pending = PendingKind.None;
+        cpu.Attention = Attention.None;
+        cpu.Shadow = false;
+        cpu.Repeating = false;
+        cpu.LoadRflags(registers.Rflags, ulong.MaxValue);
+        cpu.Stepping = (registers.Rflags & RflagsBits.TF) != 0;
+        SetMode(ref cpu, registers.Cs == Selectors.UserCode32);
+    }
+
+    /// <summary>Switches between 64-bit and compatibility mode, as a far transfer does.</summary>
+    public static void SetMode(ref CpuState cpu, bool compatibility)
+    {
+        cpu.Compatibility = compatibility;
+        cpu.LinearMask = compatibility ? uint.MaxValue : ulong.MaxValue;
+        cpu.UnusableSegments = 0;
+        for (byte segment = 0; compatibility && segment < 6; segment++)
+        {
+            if ((cpu.Selector[segment] & ~3) == 0)
+            {
+                cpu.UnusableSegments |= (byte)(1 << segment);
+            }
+        }
+    }
+
+    /// <summary>Applies a response and returns to the interrupted context.</summary>
+    public static void Return(ref CpuState cpu, RegisterState interrupted, Response response)
+    {
+        RegisterState registers = interrupted;
+        foreach ((Register register, ulong value) in response.Patches)
+        {
+            registers = registers.With(register, value);
+        }
+
+        Enter(ref cpu, registers);
+    }
+
+    /// <summary>Care after an instruction that asked for it.</summary>
+    /// <returns>True when an event is to be delivered.</returns>
+    [Spec("SDM", "vol.3A 17.3.1.4 Single-Step Exception Condition; 17.3.1.1 Instruction-Breakpoint Exception Condition (RF); 6.8.3 MOV SS and POP SS")]
+    public static bool AfterInstruction(ref CpuState cpu)
+    {
+        if ((cpu.Attention & Attention.Stop) != 0)
+        {
+            if (cpu.Pending is PendingKind.Fault or PendingKind.Unsupported)
+            {
+                cpu.Rip = cpu.InstructionRip;
+            }
+
+            return true;
+        }
+
+        bool step = cpu.Stepping && !cpu.Shadow;
+        cpu.Shadow = false;
+        cpu.System &= ~RflagsBits.RF;
+        cpu.Stepping = (cpu.System & RflagsBits.TF) != 0;
+        cpu.Attention = cpu.Stepping ? Attention.Step : Attention.None;
+        if (step)
+        {
+            cpu.Trap(1);
+        }
+
+        return step;
+    }
+
+    /// <summary>A fault before the instruction began: the interrupted RIP is unchanged.</summary>
+    public static void AfterFailedFetch(ref CpuState cpu) => cpu.InstructionRip = cpu.Rip;
+
+    /// <summary>Builds the event that is pending.</summary>
+    [Spec("SDM", "vol.3A 6.14.2 64-Bit Mode Stack Frame; 17.3.1.1 (faults save RF set)")]
+    public static Event Deliver(ref CpuState cpu)
+    {
+        ulong rflags = cpu.Rflags & ~RflagsBits.RF;
+        switch (cpu.Pending)
+        {
+            case PendingKind.SystemCall:
+                return new Event(EventKind.SystemCall, 0, null, null, EntryPoint.Lstar, Capture(ref cpu, rflags));
+            case PendingKind.Fault:
+                rflags |= RflagsBits.RF;
+                break;
+            default:
+                rflags |= cpu.Repeating ? RflagsBits.RF : 0;
+                break;
+        }
+
+        byte vector = cpu.PendingVector;
+        bool pushesError = vector < 32 && ((ErrorCodeVectors >> vector) & 1) != 0 && cpu.Pending == PendingKind.Fault;
+        return new Event(
+            Event.KindOf(vector),
+            vector,
+            pushesError ? cpu.PendingError : null,
+            vector == 14 && cpu.Pending == PendingKind.Fault ? cpu.PendingCr2 : null,
+            EntryPoint.Idt,
+            Capture(ref cpu, rflags));
+    }
+
+    private static RegisterState Capture(ref CpuState cpu, ulong rflags)
+    {
+        GprFile gpr = default;
+        for (int i = 0; i < GprFile.Count; i++)
+        {
+            gpr[i] = cpu.Gpr[i];
+        }
+
+        return new RegisterState
+        {
+            Gpr = gpr,
+            Rip = cpu.Rip,
+            Rflags = rflags,
+            Cs = cpu.Selector[Seg.Cs],
+            Ss = cpu.Selector[Seg.Ss],
+            Ds = cpu.Selector[Seg.Ds],
+            Es = cpu.Selector[Seg.Es],
+            Fs = cpu.Selector[Seg.Fs],
+            Gs = cpu.Selector[Seg.Gs],
+            FsBase = cpu.SegmentBase[Seg.Fs],
+            GsBase = cpu.SegmentBase[Seg.Gs],
+        };
+    }
+}

@@ -1,0 +1,101 @@
+using Iced.Intel;
+using PvDiffFuzz.Core;
+
+namespace PvDiffFuzz.Models.X86;
+
+/// <summary>Which operation serves which form, for register and for memory operands.</summary>
+/// <remarks>Made once per profile: a form whose feature the profile lacks is redirected to #UD or to what the encoding means without it.</remarks>
+internal sealed unsafe class OpTable
+{
+    /// <summary>Features that every processor in long mode has, so that no profile lists them.</summary>
+    private static readonly HashSet<string> Baseline = new(StringComparer.Ordinal)
+    {
+        nameof(CpuidFeature.INTEL8086), nameof(CpuidFeature.INTEL186), nameof(CpuidFeature.INTEL286), nameof(CpuidFeature.INTEL386), nameof(CpuidFeature.INTEL486),
+        nameof(CpuidFeature.X64), nameof(CpuidFeature.CPUID), nameof(CpuidFeature.TSC), nameof(CpuidFeature.MSR), nameof(CpuidFeature.CX8), nameof(CpuidFeature.CMOV),
+        nameof(CpuidFeature.SYSCALL), nameof(CpuidFeature.MULTIBYTENOP), nameof(CpuidFeature.PAUSE), nameof(CpuidFeature.RDPMC),
+    };
+
+    private readonly nint[] _register;
+    private readonly nint[] _memory;
+    private readonly bool[] _known;
+
+    private OpTable()
+    {
+        int forms = Enum.GetValues<Code>().Length;
+        _register = new nint[forms];
+        _memory = new nint[forms];
+        _known = new bool[forms];
+    }
+
+    /// <summary>The forms that some family serves, whatever the profile.</summary>
+    public static IReadOnlyList<Code> Modelled { get; } = [.. Enum.GetValues<Code>().Where(Create(CpuProfile.DefaultAmd).IsKnown)];
+
+    /// <summary>Builds the table for a profile.</summary>
+    /// <exception cref="InvalidOperationException">Two families serve one form.</exception>
+    public static OpTable Create(CpuProfile profile)
+    {
+        OpTable table = new();
+        Families.Register(table, profile);
+        foreach (Code code in Enum.GetValues<Code>())
+        {
+            if (table._known[(int)code] && !HasFeatures(code, profile))
+            {
+                table._register[(int)code] = (nint)(delegate*<ref CpuState, in MicroOp, void>)&Undefined;
+                table._memory[(int)code] = (nint)(delegate*<ref CpuState, in MicroOp, void>)&Undefined;
+            }
+        }
+
+        return table;
+    }
+
+    /// <summary>Adds a form without a memory operand, or one whose operation does not care.</summary>
+    public void Add(Code code, delegate*<ref CpuState, in MicroOp, void> operation) => Add(code, operation, operation);
+
+    /// <summary>Adds a form whose r/m operand may be a register or memory.</summary>
+    /// <exception cref="InvalidOperationException">The form is served already.</exception>
+    public void Add(Code code, delegate*<ref CpuState, in MicroOp, void> register, delegate*<ref CpuState, in MicroOp, void> memory)
+    {
+        if (_known[(int)code])
+        {
+            throw new InvalidOperationException($"{code} is served by two families");
+        }
+
+        _known[(int)code] = true;
+        _register[(int)code] = (nint)register;
+        _memory[(int)code] = (nint)memory;
+    }
+
+    /// <summary>True when some family serves the form.</summary>
+    public bool IsKnown(Code code) => _known[(int)code];
+
+    /// <summary>The operation of a decoded instruction; null when no family serves its form.</summary>
+    public delegate*<ref CpuState, in MicroOp, void> Find(Code code, bool memory) =>
+        (delegate*<ref CpuState, in MicroOp, void>)(memory ? _memory : _register)[(int)code];
+
+    /// <summary>#UD.</summary>
+    public static void Undefined(ref CpuState cpu, in MicroOp op) => cpu.Raise(6);
+
+    /// <summary>#GP(0).</summary>
+    public static void Privileged(ref CpuState cpu, in MicroOp op) => cpu.Raise(13);
+
+    /// <summary>A form whose result belongs to the system or to the host: the case ends as unsupported.</summary>
+    public static void NotModelled(ref CpuState cpu, in MicroOp op)
+    {
+        cpu.PendingError = op.Code;
+        cpu.Stop(PendingKind.Unsupported);
+    }
+
+    private static bool HasFeatures(Code code, CpuProfile profile)
+    {
+        foreach (CpuidFeature feature in code.CpuidFeatures())
+        {
+            string name = feature.ToString();
+            if (!Baseline.Contains(name) && !profile.Has(name))
+            {
+                return Families.IsHint(code);
+            }
+        }
+
+        return true;
+    }
+}

@@ -1,0 +1,87 @@
+using System.Reflection;
+using PvDiffFuzz.Core;
+
+namespace PvDiffFuzz.Architecture.Tests;
+
+/// <summary>No rule of a model without its source.</summary>
+public sealed class RuleTests
+{
+    // Lower bounds only grow: raise them when a family is added, so that a search that stops finding is noticed.
+    private const int FewestOperations = 13;
+    private const int FewestHandlers = 30;
+    private const int FewestCitations = 60;
+
+    private const BindingFlags AllMembers = BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.Static | BindingFlags.Instance | BindingFlags.DeclaredOnly;
+
+    private static readonly Type[] Types =
+    [
+        .. Repository.Production.Where(p => p.Name.StartsWith("Models.", StringComparison.Ordinal)).SelectMany(p => ArrowTests.Load(p).GetTypes()),
+    ];
+
+    /// <summary>Every struct that says what an operation does: it implements an interface of a model named <c>I...Op</c>, such as <c>IBinaryOp</c>.</summary>
+    [Fact]
+    public void EveryOperationCitesItsSource()
+    {
+        Type[] operations = [.. Types.Where(type => type.IsValueType && OperationInterfaces(type).Any())];
+
+        Repository.AssertNone(operations.Where(type => !Cites(type)).Select(type => $"{type.FullName} has no [Spec]"), operations.Length, FewestOperations);
+    }
+
+    /// <summary>Every method that the operation table can hold: it, its class, or the operation given as its type argument cites a source.</summary>
+    [Fact]
+    public void EveryHandlerOfAnInstructionCitesItsSource()
+    {
+        MethodInfo[] handlers =
+        [
+            .. Types.Where(type => type.Namespace?.EndsWith(".Instructions", StringComparison.Ordinal) == true)
+                .SelectMany(type => type.GetMethods(AllMembers))
+                .Where(IsHandler),
+        ];
+
+        Repository.AssertNone(
+            handlers.Where(method => !Cites(method) && !Cites(method.DeclaringType!) && !TakesOperation(method)).Select(method => $"{method.DeclaringType!.FullName}.{method.Name} has no [Spec]"),
+            handlers.Length,
+            FewestHandlers);
+    }
+
+    /// <summary>Every static class that holds event rules: it lies in a namespace that ends with <c>.Events</c> or its name ends with <c>Delivery</c>, and cites for itself or in a member.</summary>
+    [Fact]
+    public void EveryEventRuleCitesItsSource()
+    {
+        Type[] rules =
+        [
+            .. Types.Where(type => type.IsAbstract && type.IsSealed && !type.IsNested
+                && (type.Namespace!.EndsWith(".Events", StringComparison.Ordinal) || type.Name.EndsWith("Delivery", StringComparison.Ordinal))),
+        ];
+
+        Repository.AssertNone(
+            rules.Where(type => !Cites(type) && !type.GetMembers(AllMembers).Any(Cites)).Select(type => $"{type.FullName} has no [Spec] on itself or a member"), rules.Length, 1);
+    }
+
+    [Fact]
+    public void EveryCitationNamesDocumentAndSection()
+    {
+        SpecAttribute[] citations = [.. Types.SelectMany(type => type.GetMembers(AllMembers).Prepend(type)).SelectMany(member => member.GetCustomAttributes<SpecAttribute>())];
+
+        Repository.AssertNone(
+            citations.Where(c => string.IsNullOrWhiteSpace(c.Document) || string.IsNullOrWhiteSpace(c.Section)).Select(c => $"[Spec(\"{c.Document}\", \"{c.Section}\")]"),
+            citations.Length,
+            FewestCitations);
+    }
+
+    private static bool Cites(MemberInfo member) => member.IsDefined(typeof(SpecAttribute), inherit: false);
+
+    private static IEnumerable<Type> OperationInterfaces(Type type) =>
+        type.GetInterfaces().Where(IsOperation);
+
+    private static bool IsOperation(Type type) =>
+        type.Namespace?.StartsWith("PvDiffFuzz.Models.", StringComparison.Ordinal) == true && type.Name.Split('`')[0].EndsWith("Op", StringComparison.Ordinal);
+
+    private static bool TakesOperation(MethodInfo method) =>
+        method.IsGenericMethodDefinition && method.GetGenericArguments().Any(argument => argument.GetGenericParameterConstraints().Any(IsOperation));
+
+    private static bool IsHandler(MethodInfo method) =>
+        method.IsStatic && method.ReturnType == typeof(void)
+        && method.GetParameters() is [{ ParameterType: { IsByRef: true } state }, { ParameterType: { IsByRef: true } operation, IsIn: true }]
+        && state.Name == "CpuState&" && operation.Name == "MicroOp&";
+}

@@ -1,0 +1,223 @@
+using System.Collections.Immutable;
+using FsCheck;
+using FsCheck.Fluent;
+
+namespace PvDiffFuzz.Core.Tests;
+
+/// <summary>Arbitrary well-formed cases, outcomes and case files: every field takes every form that the contract allows.</summary>
+internal static class CaseGen
+{
+    private static readonly Gen<ulong> AnyWord =
+        from high in Gen.Choose(int.MinValue, int.MaxValue)
+        from low in Gen.Choose(int.MinValue, int.MaxValue)
+        select ((ulong)(uint)high << 32) | (uint)low;
+
+    private static readonly Gen<ulong> Word = Gen.Frequency(
+        (4, Gen.Constant(0UL)),
+        (3, Gen.Elements<ulong>(1, 0x7f, 0x80, uint.MaxValue, 0x1_0000_0000, long.MaxValue, 1UL << 63, ulong.MaxValue)),
+        (3, AnyWord));
+
+    private static readonly Gen<byte> Octet = Gen.Choose(0, 255).Select(b => (byte)b);
+
+    private static readonly Gen<ushort> Selector = Gen.Frequency(
+        (3, Gen.Elements<ushort>(0, 0x23, 0x2b, 0x33)),
+        (1, Gen.Choose(0, 0xffff).Select(s => (ushort)s)));
+
+    private static readonly Gen<string> Letters = Gen.Elements("a", "Z", "0", " ", "#", ";", "=", "\\", "*", "é", "日", "𝄞", "[", "u0041");
+
+    /// <summary>Text that a line may carry: no spaces at the ends.</summary>
+    private static readonly Gen<string> LineText = Letters.NonEmptyListOf().Select(l => string.Concat(l).Trim(' ')).Select(s => s.Length == 0 ? "x" : s);
+
+    /// <summary>Any string at all, lone surrogates and control characters included.</summary>
+    private static readonly Gen<string> AnyText = Gen.Frequency(
+        (3, LineText),
+        (1, Gen.Constant("")),
+        (1, Gen.Elements(" ", "\0", "\n", "\ud800", "\udc00", "\ufeff", "\ufffd", "\u2028", "\\", "\\u", "x", "𝄞").ListOf().Select(l => string.Concat(l))),
+        (1, Gen.Choose(0, 400).Select(n => new string(' ', n) + new string('y', n))));
+
+    private static readonly Gen<string> Name = Gen.Elements("native", "model.x86", "kvm", "recorded:native", "a_b-c.9");
+
+    private static readonly Gen<GprFile> Gprs = Word.ArrayOf(GprFile.Count).Select(words =>
+    {
+        GprFile gpr = default;
+        words.CopyTo(gpr);
+        return gpr;
+    });
+
+    private static readonly Gen<DebugRegisters?> Debug = Gen.Frequency(
+        (3, Gen.Constant<DebugRegisters?>(null)),
+        (1, Word.ArrayOf(5).Select(DebugRegisters? (w) => new DebugRegisters(w[0], w[1], w[2], w[3], w[4]))));
+
+    private static readonly Gen<uint?> Pkru = Gen.Frequency((2, Gen.Constant<uint?>(null)), (1, Word.Select(uint? (w) => (uint)w)));
+
+    private static readonly Gen<RegisterState> AnyRegisters =
+        from gpr in Gprs
+        from words in Word.ArrayOf(4)
+        from selectors in Selector.ArrayOf(6)
+        from pkru in Pkru
+        from debug in Debug
+        select new RegisterState
+        {
+            Gpr = gpr, Rip = words[0], Rflags = words[1], FsBase = words[2], GsBase = words[3], Pkru = pkru, Debug = debug,
+            Cs = selectors[0], Ss = selectors[1], Ds = selectors[2], Es = selectors[3], Fs = selectors[4], Gs = selectors[5],
+        };
+
+    /// <summary>A state that differs from another in a few registers.</summary>
+    private static Gen<RegisterState> Near(RegisterState state) =>
+        from changes in (from register in Gen.Choose(0, (int)Register.GsBase) from value in Word select ((Register)register, value)).ListOf()
+        from pkru in Gen.Frequency((3, Gen.Constant(state.Pkru)), (1, Pkru))
+        select changes.Take(4).Aggregate(state with { Pkru = pkru }, (s, c) => s.With(c.Item1, c.value));
+
+    private static readonly Gen<CodeBlock> AnyCode =
+        from address in Gen.Elements(AddressMap.LowBlock, AddressMap.HighBlock)
+        from lengths in Gen.Frequency((9, Gen.Choose(1, 15)), (1, Gen.Choose(1, 255))).NonEmptyListOf()
+        let kept = lengths.Take(20).Select(n => (byte)n).ToImmutableArray()
+        from bytes in Octet.ArrayOf(kept.Sum(n => n))
+        select new CodeBlock(address + AddressMap.CodeEnd - (ulong)bytes.Length, [.. bytes], kept);
+
+    private static readonly Gen<PageAccess> Access = Gen.Elements<PageAccess>(
+        PageAccess.None, PageAccess.Read, PageAccess.Read | PageAccess.Write, PageAccess.Read | PageAccess.Execute, PageAccess.Read | PageAccess.Supervisor, (PageAccess)15);
+
+    /// <summary>The standard map, or the code's two pages with others at odd places.</summary>
+    private static Gen<PageLayout> Layouts(CodeBlock code) => Gen.Frequency(
+        (1, Gen.Constant(AddressMap.Standard)),
+        (2, from ranges in (from page in Gen.Elements<ulong>(0, 1, 5, 6, 9, 0x7_ffff_fffc, 0xf_ffff_8000_0000, 0xf_ffff_ffff_0000)
+                            from count in Gen.Choose(1, 3)
+                            from access in Access
+                            select new PageRange(page << 12, count, access)).ListOf()
+            let own = new PageRange(code.End - AddressMap.CodeEnd, 2, PageAccess.Read | PageAccess.Execute)
+            select PageLayout.Create(ranges.DistinctBy(r => r.Address).OrderBy(r => r.Address).Aggregate(
+                ImmutableArray.Create(own), (kept, r) => kept.Any(k => k.Address <= r.Last && r.Address <= k.Last) ? kept : kept.Add(r)))));
+
+    /// <summary>Contents at the starts and ends of readable pages.</summary>
+    private static Gen<ImmutableArray<MemoryContents>> Contents(CodeBlock code, PageLayout layout)
+    {
+        PageRange[] readable = [.. layout.Ranges.Where(r => (r.Access & PageAccess.Read) != 0 && (r.Last < code.Address || r.Address >= code.End) && r.Last != ulong.MaxValue)];
+        if (readable.Length == 0)
+        {
+            return Gen.Constant(ImmutableArray<MemoryContents>.Empty);
+        }
+
+        Gen<ImmutableArray<byte>> bytes = Gen.Frequency(
+            (3, Octet.NonEmptyListOf().Select(l => l.ToImmutableArray())),
+            (2, from value in Octet from count in Gen.Choose(1, 1500) from tail in Octet.ListOf() select ImmutableArray.CreateRange([.. Enumerable.Repeat(value, count), .. tail])));
+        Gen<MemoryContents> run =
+            from range in Gen.Elements(readable)
+            from offset in Gen.Elements<ulong>(0, 1, 4000, 2000)
+            from b in bytes
+            let room = (int)Math.Min((ulong)b.Length, range.Last - (range.Address + offset) + 1)
+            select new MemoryContents(range.Address + offset, b[..room]);
+        return run.ListOf().Select(runs => runs.OrderBy(r => r.Address).Aggregate(
+            ImmutableArray<MemoryContents>.Empty, (kept, r) => kept.Length > 0 && kept[^1].Address + (ulong)kept[^1].Bytes.Length > r.Address ? kept : kept.Add(r)));
+    }
+
+    private static readonly Gen<SegmentDescriptor> Descriptor =
+        from index in Gen.Choose(0, 8191)
+        from type in Gen.Choose(0, 15)
+        from flags in Gen.Choose(0, 63)
+        from dpl in Gen.Choose(0, 3)
+        from words in Word.Two()
+        select new SegmentDescriptor(
+            index, (byte)type, (flags & 1) != 0, (byte)dpl, (flags & 2) != 0, (flags & 4) != 0, (flags & 8) != 0, (flags & 16) != 0, (flags & 32) != 0,
+            (uint)words.Item1, (uint)words.Item2);
+
+    private static readonly Gen<CpuProfile?> Profile = Gen.Frequency(
+        (2, Gen.Constant<CpuProfile?>(null)),
+        (1, Gen.Elements<CpuProfile?>(CpuProfile.DefaultAmd, CpuProfile.DefaultIntel)),
+        (2, from vendor in Gen.Elements(CpuVendor.Intel, CpuVendor.Amd)
+            from family in Gen.Choose(0, 999)
+            from linear in Gen.Elements(48, 57)
+            from features in Gen.SubListOf("ADX", "BMI1", "SSE4_2", "x", "CMPXCHG16B")
+            from gates in Octet.ListOf()
+            from descriptors in Descriptor.ListOf()
+            from limit in Gen.Choose(0, 0xffff)
+            select (CpuProfile?)new CpuProfile
+            {
+                Vendor = vendor, Family = family, LinearBits = linear, Features = [.. features], UserGates = [.. gates],
+                Descriptors = [.. descriptors], GdtLimit = (ushort)limit,
+            }));
+
+    private static readonly Gen<Response> Responses =
+        from registers in Gen.SubListOf(Enumerable.Range(0, (int)Register.Pkru).Select(r => (Register)r))
+        from values in Word.ArrayOf(registers.Count)
+        select new Response([.. registers.Order().Select((r, i) => KeyValuePair.Create(r, values[i]))]);
+
+    /// <summary>Well-formed inputs.</summary>
+    public static readonly Gen<TestCase> Cases =
+        from code in AnyCode
+        from layout in Layouts(code)
+        from registers in AnyRegisters
+        from contents in Contents(code, layout)
+        from responses in Responses.ListOf()
+        from limit in Gen.Choose(1, TestCase.MaximumInstructions)
+        from profile in Profile
+        from narrow in Gen.Choose(0, 4).Select(n => n == 0 && code.Address < AddressMap.HighBlock)
+        let flags = (registers.Rflags & RflagsBits.UserLoadable) | RflagsBits.Fixed1 | RflagsBits.IF
+        select new TestCase
+        {
+            Code = code, Layout = layout, Contents = contents, Responses = [.. responses.Take(TestCase.MaximumResponses)], Limits = new CaseLimits(limit), Profile = profile,
+            Registers = narrow ? Narrow(registers) with { Rflags = flags, Cs = Selectors.UserCode32 } : registers with { Rflags = flags, Cs = Selectors.UserCode64 },
+        };
+
+    private static RegisterState Narrow(RegisterState registers)
+    {
+        for (Register register = Register.Rax; register <= Register.Rip; register++)
+        {
+            registers = registers.With(register, register is >= Register.R8 and <= Register.R15 ? 0 : (uint)registers[register]);
+        }
+
+        return registers;
+    }
+
+    private static Gen<Event> NextEvent(RegisterState before) =>
+        from kind in Gen.Choose(0, 5)
+        from vector in Octet
+        from error in Pkru
+        from cr2 in Gen.Frequency((2, Gen.Constant<ulong?>(null)), (1, Word.Select(ulong? (w) => w)))
+        from entry in Gen.Elements(EntryPoint.Idt, EntryPoint.Lstar)
+        from registers in Gen.Frequency((3, Near(before)), (1, AnyRegisters))
+        select new Event((EventKind)kind, vector, error, cr2, entry, registers);
+
+    private static Gen<ImmutableArray<Event>> Events(RegisterState before, int count) =>
+        count == 0
+            ? Gen.Constant(ImmutableArray<Event>.Empty)
+            : from e in NextEvent(before) from rest in Events(e.Registers, count - 1) select ImmutableArray.CreateRange([e, .. rest]);
+
+    /// <summary>Answers to a case that begins with the given registers, odd ones included.</summary>
+    public static Gen<Outcome> Outcomes(RegisterState before) =>
+        from end in Gen.Choose(0, 5)
+        from count in Gen.Choose(end < 2 ? 1 : 0, 3)
+        from events in Events(before, count)
+        let last = events.IsEmpty ? before : events[^1].Registers
+        from final in Gen.Frequency((3, Gen.Constant<RegisterState?>(last)), (1, Gen.Constant<RegisterState?>(null)), (1, Near(last).Select(RegisterState? (r) => r)))
+        from memory in (from address in Word from value in Word select new MemoryWord(address & ~7UL, value)).ListOf()
+        from detail in Gen.Frequency((2, Gen.Constant<string?>(null)), (1, AnyText.Select(string? (t) => t)))
+        select new Outcome
+        {
+            End = (EndKind)end, Events = events, Registers = final, Memory = [.. memory.OrderBy(m => m.Address).DistinctBy(m => m.Address)], Detail = detail,
+        };
+
+    private static Gen<RecordedOutcome> Recorded(RegisterState before) =>
+        from target in Name
+        from kind in Gen.Choose(0, 3)
+        from lineage in Name
+        from facts in (from name in Gen.Elements("cpu", "kernel", "ucode", "é") from value in Gen.Elements("", "25.1.1", "a b=c", "日") select KeyValuePair.Create(name, value)).ListOf()
+        from outcome in Outcomes(before)
+        select new RecordedOutcome(target, (TargetKind)kind, lineage, new Fingerprint([.. facts.DistinctBy(f => f.Key, StringComparer.Ordinal)]), outcome);
+
+    /// <summary>Case files that can be stored.</summary>
+    public static readonly Gen<CaseFile> Files =
+        from testCase in Cases
+        from comment in (from first in LineText from more in LineText.Or(Gen.Constant("")).ListOf() from last in LineText select string.Join('\n', [first, .. more, last]))
+        from id in Gen.Elements("a", "adc-carry.1", "0")
+        from spec in LineText.ListOf()
+        from found in Gen.OrNull(LineText)
+        from verdict in Gen.OrNull(LineText)
+        from remarks in LineText.Or(Gen.Constant("")).ArrayOf(testCase.Code.Lengths.Length)
+        from outcomes in Recorded(testCase.Registers with { Debug = null }).ListOf()
+        select new CaseFile
+        {
+            Comment = comment, Id = id, Spec = [.. spec], Found = found, Case = testCase, CodeComments = [.. remarks], Verdict = verdict,
+            Outcomes = [.. outcomes.DistinctBy(o => (o.Target, o.Fingerprint)).Take(6)],
+        };
+}

@@ -1,0 +1,95 @@
+using FsCheck;
+using FsCheck.Fluent;
+
+namespace PvDiffFuzz.Core.Tests;
+
+public sealed class DigestTests
+{
+    /// <summary>Fixed values: a digest that changes with a version or a machine would lose every stored name and campaign digest.</summary>
+    [Fact]
+    public void DigestsOfTheSampleNeverChange()
+    {
+        Assert.Equal("9a7f31879e593c87", $"{Digest64.Of(Samples.Adc.Case):x}");
+        Assert.Equal("b52dd031519d3179", $"{Digest64.Of(Samples.Adc.Outcomes[0].Outcome):x}");
+        Assert.Equal("b8297e4cc58a929bc7aab195b024de2d", $"{CaseDigest.Of(Samples.Adc.Case):x32}");
+        Assert.Equal(CaseDigest.Of(Samples.Adc.Case).ToString("x32")[..12], CaseDigest.NameOf(Samples.Adc.Case));
+    }
+
+    [Fact]
+    public void EqualCasesHaveEqualDigestsAndDifferentOnesDiffer()
+    {
+        Gen<(TestCase, TestCase)> pairs = CaseGen.Cases.Two().Select(p => (p.Item1, p.Item2));
+        Prop.ForAll(pairs.ToArbitrary(), pair =>
+        {
+            (TestCase left, TestCase right) = pair;
+            TestCase copy = left with { Code = left.Code with { Bytes = [.. left.Code.Bytes] }, Layout = PageLayout.Create(left.Layout.Ranges) };
+            Assert.Equal(left, copy);
+            Assert.Equal(Digest64.Of(left), Digest64.Of(copy));
+            Assert.Equal(CaseDigest.Of(left), CaseDigest.Of(copy));
+            Assert.Equal(left.Equals(right), Digest64.Of(left) == Digest64.Of(right));
+            Assert.Equal(left.Equals(right), CaseDigest.Of(left) == CaseDigest.Of(right));
+        }).Check(Config.QuickThrowOnFailure.WithMaxTest(300));
+    }
+
+    /// <summary>Every field of a case counts: each change of the sample gives a digest of its own.</summary>
+    [Fact]
+    public void EveryFieldOfACaseChangesItsDigest()
+    {
+        TestCase c = Samples.Adc.Case;
+        TestCase[] variants =
+        [
+            c,
+            c with { Code = c.Code with { Address = 1 } },
+            c with { Code = c.Code with { Bytes = c.Code.Bytes.SetItem(5, 1) } },
+            c with { Code = c.Code with { Lengths = [2, 4] } },
+            c with { Registers = c.Registers with { Pkru = 0 } },
+            c with { Registers = c.Registers with { Debug = new DebugRegisters(0, 0, 0, 0, 0) } },
+            .. Enumerable.Range(0, (int)Register.Pkru).Select(r => c with { Registers = c.Registers.With((Register)r, 0x77) }),
+            c with { Layout = PageLayout.Create([new PageRange(0x1000, 1, PageAccess.Read)]) },
+            c with { Layout = PageLayout.Create([new PageRange(0x1000, 1, PageAccess.None)]) },
+            c with { Layout = PageLayout.Create([new PageRange(0x1000, 2, PageAccess.None)]) },
+            c with { Contents = [] },
+            c with { Contents = [new MemoryContents(0x41_0000, [1]), new MemoryContents(0x41_0001, [2])] },
+            c with { Contents = [new MemoryContents(0x41_0000, [1, 2])] },
+            c with { Contents = [new MemoryContents(0x41_0000, [1, 2, 0])] },
+            c with { Responses = [new Response([])] },
+            c with { Responses = [new Response([]), new Response([])] },
+            c with { Responses = [new Response([new(Register.Rax, 0)])] },
+            c with { Limits = new CaseLimits(7) },
+            c with { Profile = CpuProfile.DefaultAmd },
+            c with { Profile = CpuProfile.DefaultIntel },
+            c with { Profile = CpuProfile.DefaultAmd with { GdtLimit = 1 } },
+            c with { Profile = CpuProfile.DefaultAmd with { UserGates = [3] } },
+            c with { Profile = CpuProfile.DefaultAmd with { Descriptors = [] } },
+            c with { Profile = CpuProfile.DefaultAmd with { LinearBits = 57 } },
+        ];
+
+        Assert.Equal(variants.Length, variants.Select(Digest64.Of).Distinct().Count());
+        Assert.Equal(variants.Length, variants.Select(CaseDigest.Of).Distinct().Count());
+    }
+
+    [Fact]
+    public void DifferentOutcomesHaveDifferentDigests()
+    {
+        Gen<(Outcome, Outcome)> pairs = CaseGen.Outcomes(Samples.Adc.Case.Registers).Two().Select(p => (p.Item1, p.Item2));
+        Prop.ForAll(pairs.ToArbitrary(), pair => Assert.Equal(pair.Item1.Equals(pair.Item2), Digest64.Of(pair.Item1) == Digest64.Of(pair.Item2)))
+            .Check(Config.QuickThrowOnFailure.WithMaxTest(500));
+    }
+
+    /// <summary>Campaigns digest every case and outcome, so it must not feed the garbage collector.</summary>
+    [Fact]
+    public void DigestingAllocatesNothing()
+    {
+        TestCase testCase = Samples.Adc.Case;
+        Outcome outcome = Samples.Adc.Outcomes[0].Outcome;
+        ulong sum = Digest64.Of(testCase) ^ Digest64.Of(outcome);
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        for (int i = 0; i < 1000; i++)
+        {
+            sum += Digest64.Of(testCase) ^ Digest64.Of(outcome);
+        }
+
+        Assert.Equal(before, GC.GetAllocatedBytesForCurrentThread());
+        Assert.NotEqual(0UL, sum);
+    }
+}
