@@ -2,7 +2,7 @@ using PvDiffFuzz.Core;
 
 namespace PvDiffFuzz.Harness;
 
-/// <summary>Runs the case first thing on fresh targets: an answer that differs from the one seen came from the old instance, and a divergence that does not come back is none.</summary>
+/// <summary>Runs the case first thing on fresh targets: an answer that differs from the long-lived instance's came from what that instance kept.</summary>
 public sealed class IsolateDoubt : IDoubt
 {
     /// <inheritdoc/>
@@ -21,12 +21,13 @@ public sealed class IsolateDoubt : IDoubt
             return DoubtResult.Explained(VerdictKind.HarnessFault, $"a fresh target could not be made: {e.Message}");
         }
 
+        Outcome[] before = Doubts.RunAlone(suspect.Runner, suspect.Case);
         using (fresh)
         {
             Outcome[] answers = Doubts.RunAlone(fresh, suspect.Case);
             for (int target = 0; target < answers.Length; target++)
             {
-                if (Doubts.Changed(suspect, target, suspect.Divergence.Outcomes[target], answers[target], VerdictKind.StateLeak, "on a fresh target") is DoubtResult result)
+                if (Doubts.Changed(suspect, target, before[target], answers[target], VerdictKind.StateLeak, "on a fresh target") is DoubtResult result)
                 {
                     return result;
                 }

@@ -1,0 +1,325 @@
+using Iced.Intel;
+using PvDiffFuzz.Core;
+using Flag = PvDiffFuzz.Core.RflagsBits;
+using Register = PvDiffFuzz.Core.Register;
+
+namespace PvDiffFuzz.Harness.Tests;
+
+public sealed class CampaignTests
+{
+    private static readonly CampaignOptions Small = new() { Seed = 0x5eed, Count = 3000, BatchSize = 64, RangeSize = 256 };
+
+    [Fact]
+    public void APlantedBugIsFoundOnceMinimisedAndCounted()
+    {
+        CampaignSummary summary = Run(Small, Parts(AdcLosesCarry));
+
+        TriagedSignature found = Assert.Single(summary.Findings);
+        Assert.Equal("x86 Adc_rm64_r64 end event.rflags.CF hardware/model.fake", found.Signature.ToString());
+        Assert.Equal(1, found.Finding?.Instructions);
+        Assert.Equal(found.Count, summary.New);
+        Assert.True(found.Count > 100, $"only {found.Count} cases showed it");
+        Assert.Equal(3000, summary.Cases);
+        Assert.Equal(3000, summary.Comparable);
+        Assert.Null(summary.Failure);
+    }
+
+    [Fact]
+    public void TargetsThatAgreeGiveNoFinding()
+    {
+        CampaignSummary summary = Run(Small, Parts((_, _) => { }));
+
+        Assert.Equal(3000, summary.Comparable);
+        Assert.Empty(summary.Signatures);
+        Assert.Equal((0, 0, 0), (summary.New, summary.Known, summary.Explained));
+    }
+
+    [Fact]
+    public void UnsupportedCasesAreCountedAndAreNoAgreement()
+    {
+        FakeMachine machine = new();
+        CampaignParts parts = Parts(machine.Run, c => c.Registers.Gpr[3] % 4 == 0 ? Outcome.Unsupported("every fourth") : machine.Run(c));
+
+        CampaignSummary summary = Run(Small, parts);
+
+        Assert.Equal(3000 - 750, summary.Comparable);
+        Assert.Equal(750, summary.Unsupported);
+        Assert.Equal(750, summary.Targets[1].Ends[EndKind.Unsupported]);
+        Assert.Equal("Unsupported: every fourth", Assert.Single(summary.Targets[1].Reasons).Key);
+        Assert.Empty(summary.Signatures);
+    }
+
+    [Fact]
+    public void OneJobAndTwoGiveTheSameByteForByte()
+    {
+        CampaignSummary[] runs = [.. new[] { 1, 2, 3 }.Select(jobs => Run(Small with { Jobs = jobs }, Parts(SeveralBugs)))];
+
+        Assert.True(runs[0].Findings.Count() >= 3, "too few findings to show anything");
+        foreach (CampaignSummary run in runs[1..])
+        {
+            Assert.Equal(runs[0].CaseDigest, run.CaseDigest);
+            Assert.Equal(runs[0].Targets.Select(t => t.Digest), run.Targets.Select(t => t.Digest));
+            Assert.Equal(runs[0].Signatures.Select(Text), run.Signatures.Select(Text));
+            Assert.Equal(runs[0].Signatures.Select(s => s.Finding?.Divergence.Case), run.Signatures.Select(s => s.Finding?.Divergence.Case));
+        }
+
+        static string Text(TriagedSignature s) => $"{s.Signature} {s.Index} {s.Count} {s.Verdict} {s.Finding?.Index}";
+    }
+
+    [Fact]
+    public void ShardsTogetherRunEveryCaseOnce()
+    {
+        CampaignSummary whole = Run(Small, Parts(AdcLosesCarry));
+        CampaignSummary[] shards = [.. Enumerable.Range(0, 3).Select(i => Run(Small with { Shard = new Shard(i, 3) }, Parts(AdcLosesCarry)))];
+
+        Assert.Equal(whole.Cases, shards.Sum(s => s.Cases));
+        Assert.Equal(whole.CaseDigest, shards.Aggregate(0UL, (sum, s) => unchecked(sum + s.CaseDigest)));
+        Assert.Equal(whole.New, shards.Sum(s => s.New));
+    }
+
+    [Fact]
+    public void ADigestShowsASingleChangedBit()
+    {
+        CampaignSummary plain = Run(Small, Parts((_, _) => { }));
+        CampaignSummary changed = Run(Small, Parts(new FakeMachine().Run, c => c.Registers.Gpr[3] == 1234 ? Cases.Fault() : new FakeMachine().Run(c)));
+
+        Assert.Equal(plain.CaseDigest, changed.CaseDigest);
+        Assert.Equal(plain.Targets[0].Digest, changed.Targets[0].Digest);
+        Assert.NotEqual(plain.Targets[1].Digest, changed.Targets[1].Digest);
+    }
+
+    /// <summary>A target that answers wrongly once in a while, whatever the case.</summary>
+    [Fact]
+    public void AFlakyTargetGivesNoFinding()
+    {
+        FakeMachine machine = new();
+        int run = 0;
+        CampaignSummary summary = Run(Small, Parts(machine.Run, c => ++run % 501 == 0 ? Cases.Fault(rax: 1) : machine.Run(c)));
+
+        Assert.Empty(summary.Findings);
+        Assert.True(summary.Explained >= 3);
+        Assert.All(summary.Signatures, s => Assert.Equal(VerdictKind.NonDeterministic, s.Verdict.Kind));
+    }
+
+    /// <summary>Each instance shows RBX of the case that it ran before.</summary>
+    [Fact]
+    public void ALeakyTargetGivesNoFinding()
+    {
+        FakeMachine machine = new();
+        CampaignParts parts = Parts(machine.Run, machine.Run) with
+        {
+            Targets = Fakes.Factories(() => new FakeTarget("model.fake", machine.Run), () => new FakeTarget("hardware", Leaky())),
+        };
+
+        CampaignSummary summary = Run(Small with { Count = 500 }, parts);
+
+        Assert.Empty(summary.Findings);
+        Assert.NotEmpty(summary.Signatures);
+        Assert.All(summary.Signatures, s => Assert.Contains(s.Verdict.Kind, new[] { VerdictKind.StateLeak, VerdictKind.NonDeterministic }));
+
+        Func<TestCase, Outcome> Leaky()
+        {
+            ulong left = 0;
+            return c =>
+            {
+                ulong leaked = left;
+                left = c.Registers.Gpr[3];
+                Outcome outcome = machine.Run(c);
+                return leaked % 16 == 3 ? outcome with { Memory = [new MemoryWord(0x410000, leaked)] } : outcome;
+            };
+        }
+    }
+
+    [Fact]
+    public void CancellationEndsCleanlyAndKeepsWhatWasFound()
+    {
+        using CancellationTokenSource cancel = new();
+        FakeMachine right = new();
+        FakeMachine wrong = new(AdcLosesCarry);
+        MemoryStore store = new();
+        CampaignParts parts = Parts(
+            right.Run,
+            c =>
+            {
+                if (c.Registers.Gpr[3] == 700)
+                {
+                    cancel.Cancel();
+                }
+
+                return wrong.Run(c);
+            }) with { Store = store };
+
+        CampaignSummary summary = Run(Small with { Count = null, Jobs = 2 }, parts, cancel.Token);
+
+        Assert.True(summary.Cancelled);
+        Assert.Null(summary.Failure);
+        Assert.InRange(summary.Cases, 256, 100_000);
+        Assert.Equal(summary.Findings.Select(f => f.Signature), store.Saved.Select(f => f.Signature));
+        Assert.NotEmpty(store.Saved);
+    }
+
+    [Fact]
+    public void ABrokenTargetStopsTheCampaignAndKeepsWhatWasFound()
+    {
+        FakeMachine right = new();
+        FakeMachine wrong = new(AdcLosesCarry);
+        CampaignParts parts = Parts(right.Run, c => c.Registers.Gpr[3] == 2000 ? throw new InvalidOperationException("invariant") : wrong.Run(c));
+
+        CampaignSummary summary = Run(Small with { Jobs = 2 }, parts);
+
+        Assert.Equal("invariant", summary.Failure?.Message);
+        Assert.NotEmpty(summary.Findings);
+        Assert.InRange(summary.Cases, 1, 2999);
+    }
+
+    [Fact]
+    public void AnUnavailableTargetIsAFailureWithItsCure()
+    {
+        CampaignParts parts = Parts((_, _) => { }) with { Targets = [() => throw new TargetUnavailableException("seccomp is forbidden", "allow it")] };
+
+        CampaignSummary summary = Run(Small with { Jobs = 2 }, parts);
+
+        Assert.Equal("allow it", Assert.IsType<TargetUnavailableException>(summary.Failure).Cure);
+        Assert.Equal(0, summary.Cases);
+    }
+
+    [Fact]
+    public void TheDurationEndsACampaignWithoutCount()
+    {
+        StepClock clock = new();
+        CampaignParts parts = Parts((_, _) => { }) with { Clock = clock };
+
+        CampaignSummary summary = Run(Small with { Count = null, Duration = TimeSpan.FromSeconds(20) }, parts);
+
+        Assert.False(summary.Cancelled);
+        Assert.True(summary.Cases > 0);
+    }
+
+    [Fact]
+    public void TroubleWithTheStoreIsReportedAndLosesNothing()
+    {
+        MemoryStore store = new() { FailFirst = 1000 };
+        CampaignSummary lost = Run(Small, Parts(AdcLosesCarry) with { Store = store });
+
+        Assert.Contains("disk full", Assert.Single(lost.Troubles), StringComparison.Ordinal);
+        Assert.NotNull(Assert.Single(lost.Findings).Finding);
+
+        MemoryStore later = new() { FailFirst = 1 };
+        CampaignSummary saved = Run(Small, Parts(AdcLosesCarry) with { Store = later });
+
+        Assert.Empty(saved.Troubles);
+        Assert.Equal("memory", Assert.Single(saved.Findings).Path);
+        Assert.Single(later.Saved);
+    }
+
+    [Fact]
+    public void KnownDivergencesAreCountedNotReported()
+    {
+        KnownEntry entry = KnownReader.Parse(
+            """
+            # The fake hardware loses the carry of ADC.
+            id adc-carry
+            kind implementation
+            clause SDM vol.2A ADC
+            reason planted
+            targets hardware
+            forms Adc
+            vectors any
+            fields event.rflags.CF
+            """u8,
+            "test");
+        KnownEntry unused = entry with { Id = "unused", Forms = ["Sbb"] };
+        CampaignSummary summary = Run(Small, Parts(AdcLosesCarry) with { Known = new KnownSet([entry, unused]) });
+
+        Assert.Empty(summary.Findings);
+        Assert.True(summary.Known > 100);
+        Assert.Equal(summary.Known, summary.KnownMatches["adc-carry"]);
+        Assert.Equal(0, summary.KnownMatches["unused"]);
+    }
+
+    [Fact]
+    public void ManyDivergencesOfOneCauseCostLittle()
+    {
+        long runs = 0;
+        FakeMachine right = new();
+        FakeMachine wrong = new((mnemonic, state) => state.Set(mnemonic == Mnemonic.Inc ? Flag.SF : 0));
+        CampaignParts parts = Parts(right.Run, c =>
+        {
+            Interlocked.Increment(ref runs);
+            return wrong.Run(c);
+        });
+
+        CampaignSummary summary = Run(Small, parts);
+
+        Assert.True(summary.New > 2000);
+        Assert.InRange(summary.Findings.Count(), 1, 2);
+        Assert.True(runs < 3000 + (summary.New * 12) + 10_000, $"{runs} runs");
+    }
+
+    [Fact]
+    public void BadOptionsAreRefusedWithTheCure()
+    {
+        foreach (CampaignOptions bad in (CampaignOptions[])[Small with { Jobs = 0 }, Small with { RangeSize = 100 }, Small with { Shard = new Shard(3, 3) }, Small with { BatchSize = 0 }])
+        {
+            Assert.Throws<ArgumentException>(() => new Campaign(bad, Parts((_, _) => { })));
+        }
+    }
+
+    private static void AdcLosesCarry(Mnemonic mnemonic, FakeMachine.State state)
+    {
+        if (mnemonic == Mnemonic.Adc)
+        {
+            state.Registers = state.Registers with { Rflags = state.Registers.Rflags & ~Flag.CF };
+        }
+    }
+
+    private static void SeveralBugs(Mnemonic mnemonic, FakeMachine.State state)
+    {
+        AdcLosesCarry(mnemonic, state);
+        state.Set(mnemonic == Mnemonic.Clc ? Flag.PF : 0);
+        if (mnemonic == Mnemonic.Mov)
+        {
+            state.Registers = state.Registers.With(Register.Rcx, 4);
+        }
+    }
+
+    private static CampaignParts Parts(Action<Mnemonic, FakeMachine.State> bug) => Parts(new FakeMachine().Run, new FakeMachine(bug).Run);
+
+    private static CampaignParts Parts(Func<TestCase, Outcome> first, Func<TestCase, Outcome> second) => new()
+    {
+        Targets = Fakes.Factories(() => new FakeTarget("model.fake", first), () => new FakeTarget("hardware", second)),
+        Source = () => new FakeSource(1, 6, FakeMachine.Repertoire),
+        Analyst = () => new CaseAnalyst(new FakeMachine(), null, CpuVendor.Intel),
+    };
+
+    private static CampaignSummary Run(CampaignOptions options, CampaignParts parts, CancellationToken cancel = default) => new Campaign(options, parts).Run(cancel);
+
+    private sealed class MemoryStore : IFindingStore
+    {
+        public int FailFirst { get; set; }
+
+        public List<Finding> Saved { get; } = [];
+
+        public StoreResult Save(Finding finding)
+        {
+            if (FailFirst-- > 0)
+            {
+                return new StoreResult(null, "disk full");
+            }
+
+            Saved.RemoveAll(f => f.Name == finding.Name);
+            Saved.Add(finding);
+            return new StoreResult("memory", null);
+        }
+    }
+
+    /// <summary>A clock on which a second passes whenever it is read.</summary>
+    private sealed class StepClock : TimeProvider
+    {
+        private long _now;
+
+        public override long TimestampFrequency => 1;
+
+        public override long GetTimestamp() => Interlocked.Increment(ref _now);
+    }
+}

@@ -1,0 +1,256 @@
+using FsCheck;
+using FsCheck.Fluent;
+using PvDiffFuzz.Core;
+using Outcome = PvDiffFuzz.Core.Outcome;
+
+namespace PvDiffFuzz.Harness.Tests;
+
+public sealed class ComparerTests
+{
+    private static readonly TestCase Any = Cases.Of("90");
+
+    [Fact]
+    public void EqualOutcomesAreOneCamp()
+    {
+        Comparison comparison = Compare(["a", "b", "c"], Cases.Fault(), Cases.Fault(), Cases.Fault());
+
+        Assert.Equal(ComparisonResult.Agreement, comparison.Result);
+        Assert.Equal([0, 1, 2], Assert.Single(comparison.Camps).Members.ToArray());
+    }
+
+    [Fact]
+    public void OneComparableOutcomeIsNeverAgreement()
+    {
+        Outcome[] missing = [Outcome.Unsupported("no"), Outcome.HarnessError("oops"), Outcome.BudgetSpent("time")];
+        foreach (Outcome other in missing)
+        {
+            Comparison comparison = Compare(["a", "b"], Cases.Fault(), other);
+
+            Assert.Equal(ComparisonResult.NotComparable, comparison.Result);
+            Assert.Equal(1, comparison.Comparable);
+        }
+
+        Assert.Equal(ComparisonResult.NotComparable, Compare(["a", "b"], Outcome.Unsupported("x"), Outcome.Unsupported("x")).Result);
+    }
+
+    [Fact]
+    public void MissingOutcomesDoNotStandAgainstThoseThatAgree()
+    {
+        Comparison comparison = Compare(["a", "b", "c"], Cases.Fault(), Outcome.Unsupported("no"), Cases.Fault());
+
+        Assert.Equal(ComparisonResult.Agreement, comparison.Result);
+        Assert.Equal([0, 2], Assert.Single(comparison.Camps).Members.ToArray());
+    }
+
+    [Fact]
+    public void AllDifferencesAreNamedNotTheFirstOnly()
+    {
+        Outcome a = Cases.Fault(13, 0x401000, 0x202, 0, null, 1);
+        Outcome b = Cases.Fault(14, 0x401001, 0x203, 2, 0x5000, 2) with { End = EndKind.Crash, Memory = [new MemoryWord(0x410000, 1)] };
+
+        Comparison comparison = Compare(["a", "b"], a, b);
+
+        Assert.Equal(
+            ["event[0].vector", "event[0].error", "event[0].cr2", "event[0].rip", "event[0].rflags.CF", "end", "gpr.rax", "memory"],
+            comparison.Differences.Select(d => d.Field.ToString()));
+        Assert.Equal(["1", "2"], comparison.Differences.Single(d => d.Field.ToString() == "gpr.rax").Values.ToArray());
+        Assert.Equal(["-", "5000"], comparison.Differences.Single(d => d.Field.ToString() == "event[0].cr2").Values.ToArray());
+    }
+
+    [Fact]
+    public void EveryRegisterIsCompared()
+    {
+        Outcome plain = Cases.Fault();
+        List<string> missed = [];
+        for (Register register = Register.Rax; register <= Register.Pkru; register++)
+        {
+            RegisterState changed = plain.Registers!.With(register, plain.Registers[register] ^ 2);
+            Outcome other = plain with { Registers = changed, Events = [plain.Events[0] with { Registers = changed }] };
+            Comparison comparison = Compare(["a", "b"], plain, other);
+            if (comparison.Differences.Length != 1 || !comparison.Differences[0].Field.ToString().Contains(register.ToString(), StringComparison.OrdinalIgnoreCase))
+            {
+                missed.Add($"{register}: {string.Join(' ', comparison.Differences.Select(d => d.Field))}");
+            }
+        }
+
+        Assert.True(missed.Count == 0, string.Join('\n', missed));
+    }
+
+    [Fact]
+    public void DifferentNumbersOfEventsAndFinalRegistersAreNamed()
+    {
+        Outcome one = Cases.Fault();
+        RegisterState moved = one.Registers! with { Rip = 0x402000 };
+        Outcome two = one with { Events = [one.Events[0], one.Events[0] with { Registers = moved }], Registers = moved };
+
+        Assert.Equal(["events", "rip"], Compare(["a", "b"], one, two).Differences.Select(d => d.Field.ToString()));
+    }
+
+    [Fact]
+    public void ARowOfEitherTargetHidesItsBitsAndIsCounted()
+    {
+        TargetMask row = new("a.p-bit", "test", e => e.Vector == 14, null, 1);
+        TargetInfo[] infos = [Cases.Info("a", null, row), Cases.Info("b")];
+        Comparer comparer = new([.. infos], CaseAnalyst.Blind);
+
+        Comparison hidden = comparer.Compare(Any, [Cases.Fault(14, error: 4, cr2: 0), Cases.Fault(14, error: 5, cr2: 0)]);
+        Comparison beyond = comparer.Compare(Any, [Cases.Fault(14, error: 4, cr2: 0), Cases.Fault(14, error: 7, cr2: 0)]);
+        Comparison elsewhere = comparer.Compare(Any, [Cases.Fault(13, error: 4), Cases.Fault(13, error: 5)]);
+
+        Assert.Equal(ComparisonResult.Agreement, hidden.Result);
+        Assert.Equal(["a.p-bit"], hidden.HidingRows.ToArray());
+        Assert.Equal(ComparisonResult.Divergence, beyond.Result);
+        Assert.Equal(ComparisonResult.Divergence, elsewhere.Result);
+        Assert.Empty(elsewhere.HidingRows);
+    }
+
+    [Fact]
+    public void ARowThatHidesNothingIsNotCounted()
+    {
+        TargetMask row = new("a.rax", "test", _ => true, Register.Rax, 1);
+        Comparer comparer = new([Cases.Info("a", null, row), Cases.Info("b")], CaseAnalyst.Blind);
+
+        Assert.Empty(comparer.Compare(Any, [Cases.Fault(rip: 1), Cases.Fault(rip: 2)]).HidingRows);
+    }
+
+    [Fact]
+    public void UndefinedBitsAreNotComparedAndNothingElseIsHidden()
+    {
+        CaseMask mask = new() { Rflags = RflagsBits.AF, Rows = ["And"] };
+        CaseAnalyst analyst = new(new FakeMachine(), (_, _, _) => mask, CpuVendor.Amd);
+        Comparer comparer = new([Cases.Info("a"), Cases.Info("b")], analyst);
+
+        Comparison hidden = comparer.Compare(Any, [Cases.Fault(), Cases.Fault(rflags: 0x212)]);
+        Comparison beyond = comparer.Compare(Any, [Cases.Fault(), Cases.Fault(rflags: 0x213)]);
+
+        Assert.Equal(ComparisonResult.Agreement, hidden.Result);
+        Assert.Equal(["And"], hidden.HidingRows.ToArray());
+        Assert.Equal(["event[0].rflags.CF"], beyond.Differences.Select(d => d.Field.ToString()));
+    }
+
+    [Fact]
+    public void TheMaskOfAnEarlierEventComesFromTheTraceUpToIt()
+    {
+        List<int> responses = [];
+        CaseAnalyst analyst = new(new RecordingTracer(c => responses.Add(c.Responses.Length)), (_, _, _) => CaseMask.None, CpuVendor.Amd);
+        Comparer comparer = new([Cases.Info("a"), Cases.Info("b")], analyst);
+        Outcome one = Cases.Fault();
+        Outcome two = Cases.Fault(rflags: 0x203);
+        TestCase answered = Any with { Responses = [new Response([])] };
+
+        comparer.Compare(answered, [Twice(one), Twice(two)]);
+
+        Assert.Equal([0, 1], responses);
+
+        static Outcome Twice(Outcome o) => o with { Events = [o.Events[0], o.Events[0]] };
+    }
+
+    [Fact]
+    public void ConsumedUndefinedBitsExplainAnything()
+    {
+        CaseAnalyst analyst = new(new FakeMachine(), (_, _, _) => new CaseMask { Consumed = true, Rows = ["Shl"] }, CpuVendor.Amd);
+        Comparer comparer = new([Cases.Info("a"), Cases.Info("b")], analyst);
+
+        Comparison comparison = comparer.Compare(Any, [Cases.Fault(rax: 1), Cases.Fault(rax: 2)]);
+
+        Assert.True(comparison.Consumed);
+        Assert.Equal(["Shl"], comparison.ConsumedRows.ToArray());
+    }
+
+    [Theory]
+    [InlineData("x y z", "1 1 2", 1)] // Two lineages against one.
+    [InlineData("x y", "1 2", null)] // Two lineages: no majority.
+    [InlineData("x x y", "1 1 2", null)] // Two of one lineage are one vote.
+    [InlineData("x x y z", "1 1 2 2", 0)] // One vote against two, though two targets against two.
+    [InlineData("x x y z w", "1 2 2 2 2", 0)] // A lineage that disagrees with itself has no vote.
+    [InlineData("x y z", "1 2 3", null)] // Nobody agrees.
+    public void OnlyLineagesVote(string lineages, string values, int? dissenter)
+    {
+        TargetInfo[] infos = [.. lineages.Split(' ').Select((lineage, i) => Cases.Info($"t{i}", lineage))];
+        Outcome[] outcomes = [.. values.Split(' ').Select(v => Cases.Fault(rax: ulong.Parse(v)))];
+
+        Comparison comparison = new Comparer([.. infos], CaseAnalyst.Blind).Compare(Any, outcomes);
+
+        Assert.Equal(dissenter, comparison.Dissenter);
+    }
+
+    [Fact]
+    public void ATargetThatCannotDecideBetweenTwoOthersIsACampOfItsOwnInAnyOrder()
+    {
+        TargetMask row = new("n.rax", "test", _ => true, Register.Rax, ulong.MaxValue);
+        (TargetInfo Info, Outcome Outcome)[] three =
+        [
+            (Cases.Info("n", null, row), Cases.Fault(rax: 1)), (Cases.Info("a"), Cases.Fault(rax: 2)), (Cases.Info("b"), Cases.Fault(rax: 3)),
+        ];
+        foreach (int[] order in (int[][])[[0, 1, 2], [1, 0, 2], [2, 1, 0]])
+        {
+            Comparison comparison = new Comparer([.. order.Select(i => three[i].Info)], CaseAnalyst.Blind).Compare(Any, [.. order.Select(i => three[i].Outcome)]);
+            Assert.Equal(3, comparison.Camps.Length);
+        }
+    }
+
+    [Fact]
+    public void CampsDoNotDependOnTheOrderOfTargets() => Check.QuickThrowOnFailure(Prop.ForAll(
+        ArbMap.Default.ArbFor<byte[]>(),
+        seeds =>
+        {
+            Outcome[] outcomes = [.. seeds.Take(6).Select(OutcomeOf)];
+            string[] names = [.. outcomes.Select((_, i) => $"t{i}")];
+            int[] order = [.. Enumerable.Range(0, outcomes.Length).OrderBy(i => (i * 7) + seeds.Length)];
+            Array.Reverse(order);
+            return Named(Compare(names, outcomes), names).SequenceEqual(Named(Compare([.. order.Select(i => names[i])], [.. order.Select(i => outcomes[i])]), [.. order.Select(i => names[i])]));
+        }));
+
+    [Fact]
+    public void AnOutcomeAgreesWithItselfAndDifferenceIsSymmetric() => Check.QuickThrowOnFailure(Prop.ForAll(
+        ArbMap.Default.ArbFor<(byte, byte)>(),
+        pair =>
+        {
+            Outcome a = OutcomeOf(pair.Item1);
+            Outcome b = OutcomeOf(pair.Item2);
+            Comparison there = Compare(["a", "b"], a, b);
+            Comparison back = Compare(["a", "b"], b, a);
+            return OutcomeDiff.SameExactly(a, OutcomeOf(pair.Item1))
+                && (!a.Comparable || Compare(["a", "b"], a, OutcomeOf(pair.Item1)).Result == ComparisonResult.Agreement)
+                && there.Result == back.Result
+                && there.Differences.Select(d => d.Field).SequenceEqual(back.Differences.Select(d => d.Field));
+        }));
+
+    [Fact]
+    public void TheFastPathSaysWhatTheFullComparisonSays() => Check.QuickThrowOnFailure(Prop.ForAll(
+        ArbMap.Default.ArbFor<byte[]>(),
+        seeds =>
+        {
+            Outcome[] outcomes = [.. seeds.Take(4).Select(OutcomeOf)];
+            bool same = Comparer.AllSame([.. outcomes.Select(o => new[] { o })], 0, out int comparable);
+            Comparison full = Compare([.. outcomes.Select((_, i) => $"t{i}")], outcomes);
+            return comparable == full.Comparable && same == (full.Result != ComparisonResult.Divergence);
+        }));
+
+    private static Outcome OutcomeOf(byte seed) => (seed & 7) switch
+    {
+        0 => Outcome.Unsupported("seed"),
+        1 => Cases.Fault((byte)(13 + ((seed >> 3) & 1))),
+        2 => Cases.Fault(error: null),
+        3 => Cases.Fault(rax: (ulong)(seed >> 4)),
+        4 => Cases.Fault(rflags: 0x202UL | ((ulong)(seed >> 5) << 6)),
+        5 => Cases.Fault() with { Memory = [new MemoryWord(0x410000, (ulong)(seed >> 6))] },
+        6 => new Outcome { End = EndKind.Crash, Detail = seed.ToString() },
+        _ => Cases.Fault() with { End = EndKind.ReachedEnd },
+    };
+
+    private static IEnumerable<string> Named(Comparison comparison, string[] names) =>
+        comparison.Camps.Select(c => string.Join('+', c.Members.Select(m => names[m]).Order(StringComparer.Ordinal))).Order(StringComparer.Ordinal);
+
+    private static Comparison Compare(string[] names, params Outcome[] outcomes) =>
+        new Comparer([.. names.Select(n => Cases.Info(n))], CaseAnalyst.Blind).Compare(Any, outcomes);
+
+    private sealed class RecordingTracer(Action<TestCase> seen) : ITracer
+    {
+        public System.Collections.Immutable.ImmutableArray<TracedInstruction> Trace(TestCase testCase, int maximum)
+        {
+            seen(testCase);
+            return [new TracedInstruction(testCase.Code.Address, testCase.Code.Bytes, CpuMode.Long64, 0)];
+        }
+    }
+}
