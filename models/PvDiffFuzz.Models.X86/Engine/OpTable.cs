@@ -15,6 +15,10 @@ internal sealed unsafe class OpTable
         nameof(CpuidFeature.SYSCALL), nameof(CpuidFeature.MULTIBYTENOP), nameof(CpuidFeature.PAUSE), nameof(CpuidFeature.RDPMC),
     };
 
+    private static readonly ILookup<Mnemonic, Code> Forms = Enum.GetValues<Code>()
+        .Where(code => code.ToOpCode() is { IsInstruction: true, Encoding: EncodingKind.Legacy, DecoderOption: DecoderOptions.None })
+        .ToLookup(code => code.Mnemonic());
+
     private readonly nint[] _register;
     private readonly nint[] _memory;
     private readonly bool[] _known;
@@ -50,6 +54,19 @@ internal sealed unsafe class OpTable
 
     /// <summary>Adds a form without a memory operand, or one whose operation does not care.</summary>
     public void Add(Code code, delegate*<ref CpuState, in MicroOp, void> operation) => Add(code, operation, operation);
+
+    /// <summary>Every legacy form of a mnemonic that the decoder can give.</summary>
+    public static IEnumerable<Code> FormsOf(Mnemonic mnemonic) => Forms[mnemonic];
+
+    /// <summary>Adds every form of a mnemonic.</summary>
+    /// <exception cref="InvalidOperationException">A form is served already.</exception>
+    public void AddAll(Mnemonic mnemonic, delegate*<ref CpuState, in MicroOp, void> operation)
+    {
+        foreach (Code code in Forms[mnemonic])
+        {
+            Add(code, operation);
+        }
+    }
 
     /// <summary>Adds a form whose r/m operand may be a register or memory.</summary>
     /// <exception cref="InvalidOperationException">The form is served already.</exception>
