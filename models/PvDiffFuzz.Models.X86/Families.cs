@@ -33,6 +33,5 @@ internal static class Families
     }
 
     /// <summary>True for encodings that a processor without the feature executes as something older, so that its family decides by profile.</summary>
-    public static bool IsHint(Code code) => BitOps.IsHint(code);
-    public static bool IsHint(Code code) => Nops.IsHint(code.Mnemonic()) || code == Code.Wbnoinvd;
+    public static bool IsHint(Code code) => BitOps.IsHint(code) || Nops.IsHint(code.Mnemonic()) || code == Code.Wbnoinvd;
 }
