@@ -106,7 +106,8 @@ internal static class Delivery
                 rflags |= RflagsBits.RF;
                 break;
             default:
-                rflags |= cpu.Repeating ? RflagsBits.RF : 0;
+                // Between iterations of REP the SDM saves RF set; the APM names no such case.
+                rflags |= cpu.Repeating && cpu.Profile.Vendor == CpuVendor.Intel ? RflagsBits.RF : 0;
                 break;
         }
 
