@@ -123,7 +123,7 @@ internal sealed partial class AgentCode
         _.Label(ref same);
     }
 
-    /// <summary>The handler of all signals. RDI is the signal, RSI the siginfo, RDX the saved context; every other register and RFLAGS may be the payload's.</summary>
+    /// <summary>The handler of all signals: RDI signal, RSI siginfo, RDX saved context. Every other register and RFLAGS may be the payload's.</summary>
     private void EmitHandler()
     {
         Label save = _.CreateLabel();

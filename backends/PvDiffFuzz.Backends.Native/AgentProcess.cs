@@ -185,7 +185,7 @@ internal sealed unsafe class AgentProcess : IDisposable
                 slices++;
                 if (slices > LongestRun * Strikes)
                 {
-                    return Kill("did not react to being stopped");
+                    return Kill("ended because it did not react to being stopped");
                 }
 
                 if (slices % LongestRun == 0)
@@ -196,7 +196,7 @@ internal sealed unsafe class AgentProcess : IDisposable
             }
             else if (Stopwatch.GetElapsedTime(since).TotalSeconds > StuckSeconds)
             {
-                return Kill($"made no progress for {StuckSeconds} s");
+                return Kill($"ended because it made no progress for {StuckSeconds} s");
             }
 
             processorTime = now;

@@ -208,7 +208,7 @@ internal sealed class HostFacts
     }
 
     private static string NotLoadable(Register segment, ulong value) =>
-        $"{segment.ToString().ToUpperInvariant()} = {value:x}: Linux has no such descriptor for user mode, or it is one of the null selectors 1 to 3, which do not stay";
+        $"{segment.ToString().ToUpperInvariant()} = {value:x}: no descriptor that user mode can load here, or a null selector 1 to 3, which does not stay";
 
     private string? TroubleOf(DebugRegisters debug)
     {
@@ -277,6 +277,8 @@ internal sealed class HostFacts
     {
         const ulong page = PageLayout.PageSize;
         string text = File.ReadAllText("/proc/sys/vm/mmap_min_addr");
-        return ulong.TryParse(text, NumberStyles.Integer, CultureInfo.InvariantCulture, out ulong lowest) ? Math.Max(page, (lowest + page - 1) & ~(page - 1)) : 0x1_0000;
+        return ulong.TryParse(text, NumberStyles.Integer, CultureInfo.InvariantCulture, out ulong lowest)
+            ? Math.Max(page, (lowest + page - 1) & ~(page - 1))
+            : AddressMap.Lowest;
     }
 }

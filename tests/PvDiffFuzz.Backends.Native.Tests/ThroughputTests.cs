@@ -8,7 +8,8 @@ namespace PvDiffFuzz.Backends.Native.Tests;
 /// <summary>Prints how fast the target is here. Nothing about time is asserted.</summary>
 public sealed class ThroughputTests(ITestOutputHelper output) : NativeTests
 {
-    private const string FifteenIncrements = "48ffc0 48ffc1 48ffc2 48ffc3 48ffc5 48ffc6 48ffc7 49ffc0 49ffc1 49ffc2 49ffc3 49ffc4 49ffc5 49ffc6 49ffc7";
+    private const string FifteenIncrements =
+        "48ffc0 48ffc1 48ffc2 48ffc3 48ffc5 48ffc6 48ffc7 49ffc0 49ffc1 49ffc2 49ffc3 49ffc4 49ffc5 49ffc6 49ffc7";
 
     /// <summary>Batches of 16 instructions that end in each of the usual ways; each case must end in that way.</summary>
     [NativeTheory]
@@ -28,7 +29,8 @@ public sealed class ThroughputTests(ITestOutputHelper output) : NativeTests
         Target.Run(cases, outcomes);
         TimeSpan time = Stopwatch.GetElapsedTime(start);
 
-        output.WriteLine($"vector {vector}{(breakpoint ? ", every other case with a breakpoint" : string.Empty)}: {count / time.TotalSeconds:F0} cases a second");
+        string kind = breakpoint ? ", every other case with a breakpoint" : string.Empty;
+        output.WriteLine($"vector {vector}{kind}: {count / time.TotalSeconds:F0} cases a second");
         Assert.All(Enumerable.Range(0, count), i => Assert.Equal(breakpoint && i % 2 == 0 ? 14 : vector, outcomes[i].Events[0].Vector));
     }
 }
