@@ -15,6 +15,9 @@ public sealed record CaseMask
     /// <summary>Undefined bits of each general register.</summary>
     public GprFile Gpr { get; init; }
 
+    /// <summary>True when memory that the case wrote may hold anything.</summary>
+    public bool Memory { get; init; }
+
     /// <summary>True when an instruction used an undefined bit, so that anything after it may differ.</summary>
     public bool Consumed { get; init; }
 
@@ -34,13 +37,14 @@ public sealed record CaseMask
         {
             Rflags = Rflags | other.Rflags,
             Gpr = gpr,
+            Memory = Memory || other.Memory,
             Consumed = Consumed || other.Consumed,
             Rows = [.. Rows.Union(other.Rows, StringComparer.Ordinal)],
         };
     }
 }
 
-/// <summary>Computes what is undefined after a run of instructions. The one implementation is the instruction-set project's table.</summary>
+/// <summary>Computes what is undefined after a run of instructions.</summary>
 /// <param name="trace">Instructions in execution order, the last one included even when it faulted.</param>
 /// <param name="vendor">Whose manual.</param>
 /// <param name="lastCompleted">True when the last instruction completed; false when it faulted.</param>
