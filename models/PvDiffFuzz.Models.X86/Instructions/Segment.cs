@@ -221,7 +221,7 @@ internal static unsafe class Segment
         }
 
         cpu.Selector[segment] = selector;
-        cpu.UnusableSegments &= (byte)~(1 << segment);
+        Delivery.UpdateSegment(ref cpu, segment);
         return true;
     }
 
@@ -242,7 +242,7 @@ internal static unsafe class Segment
         }
 
         cpu.Selector[segment] = selector;
-        cpu.UnusableSegments |= (byte)(cpu.Compatibility ? 1 << segment : 0);
+        Delivery.UpdateSegment(ref cpu, segment);
         return true;
     }
 
