@@ -8,10 +8,6 @@ internal static unsafe partial class LibC
 
     public static int MAP_SHARED => 0x01;
 
-    public static int MAP_FIXED => 0x10;
-
-    public static int MAP_POPULATE => 0x8000;
-
     public static int MAP_FIXED_NOREPLACE => 0x10_0000;
 
     public static int PROT_READ => 1;
@@ -45,8 +41,6 @@ internal static unsafe partial class LibC
     public static short POLLIN => 1;
 
     public static int EINTR => 4;
-
-    public static int EINVAL => 22;
 
     public static int SIGILL => 4;
 

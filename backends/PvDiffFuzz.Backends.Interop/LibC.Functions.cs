@@ -2,8 +2,10 @@ using System.Runtime.InteropServices;
 
 namespace Tmds.Linux;
 
-/// <summary>The libc calls of this product, under the names and signatures of the package Tmds.LibC, so that the package can take this class's place.</summary>
-/// <remarks>Build with <c>-p:UseTmdsLibC=true</c> to swap the package in. Calls that the package lacks are in <see cref="PvDiffFuzz.Backends.Interop.LibCMore"/>.</remarks>
+/// <summary>The libc calls of this product. Names and signatures are those of the package Tmds.LibC, so that it can take this class's place.</summary>
+/// <remarks>
+/// Build with <c>-p:UseTmdsLibC=true</c> to swap the package in. Calls that the package lacks are in <see cref="PvDiffFuzz.Backends.Interop.LibCMore"/>.
+/// </remarks>
 internal static unsafe partial class LibC
 {
     private const string Library = "libc";

@@ -45,6 +45,7 @@ public static class LinuxAbi
     public const ulong SA_ONSTACK = 0x0800_0000;
     public const ulong SA_NODEFER = 0x4000_0000;
     public const int RLIMIT_CORE = 4;
+    public const int PR_SET_NAME = 15;
     public const int PR_SET_NO_NEW_PRIVS = 38;
     public const int PR_SET_SYSCALL_USER_DISPATCH = 59;
     public const int PR_SYS_DISPATCH_ON = 1;

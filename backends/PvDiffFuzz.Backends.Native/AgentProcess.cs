@@ -12,7 +12,15 @@ namespace PvDiffFuzz.Backends.Native;
 /// <remarks>The child ends when its pipes close, so also when this process dies however it dies: the leash pipe has no other use.</remarks>
 internal sealed unsafe class AgentProcess : IDisposable
 {
-    private const int SliceMilliseconds = 20;
+    /// <summary>How often the harness looks whether a case goes on for long; a usual batch is done by then.</summary>
+    private const int SliceMilliseconds = 2;
+
+    /// <summary>Processor time within a slice that counts as running.</summary>
+    private const long RunningNanoseconds = 1_000_000;
+
+    /// <summary>Slices of running after which a case is stopped.</summary>
+    private const int LongestRun = 3;
+
     private const int StartMilliseconds = 10_000;
     private const int StuckSeconds = 30;
     private const int Strikes = 3;
@@ -61,28 +69,39 @@ internal sealed unsafe class AgentProcess : IDisposable
         using SafeFileHandle image = Memfd.CreateSealed("pvdf-agent", code.Image);
         using SafeFileHandle file = Memfd.Create("pvdf-shared", executable: false);
         Memfd.Resize(file, Shared.Size);
-        SafeMapping memory = SafeMapping.Shared(file, Shared.Size);
-        (SafeFileHandle commandsOut, SafeFileHandle commands) = Fd.Pipe();
-        (SafeFileHandle replies, SafeFileHandle repliesIn) = Fd.Pipe();
-        (SafeFileHandle leashEnd, SafeFileHandle leash) = Fd.Pipe();
-        ulong childShared = imageAddress + Shared.DistanceFromCode;
-        IReadOnlyList<StartupCall> calls = StartupCalls.Write(new Span<byte>(memory.Start, Shared.RequestAt), code, imageAddress);
-        ChildProcess child = ChildProcess.Spawn(image, commandsOut, repliesIn, leashEnd, file);
-        Fd.SignalWhenClosed(leashEnd, child.Id);
-        commandsOut.Dispose();
-        repliesIn.Dispose();
-        leashEnd.Dispose();
-
-        AgentProcess process = new(child, commands, replies, leash, memory, childShared);
+        (SafeFileHandle childCommands, SafeFileHandle commands) = Fd.Pipe();
+        (SafeFileHandle replies, SafeFileHandle childReplies) = Fd.Pipe();
+        (SafeFileHandle childLeash, SafeFileHandle leash) = Fd.Pipe();
+        SafeMapping? memory = null;
+        ChildProcess? child = null;
         try
         {
+            memory = SafeMapping.Shared(file, Shared.Size);
+            IReadOnlyList<StartupCall> calls = StartupCalls.Write(new Span<byte>(memory.Start, Shared.RequestAt), code, imageAddress);
+            child = ChildProcess.Spawn(image, childCommands, childReplies, childLeash, file);
+            Fd.SignalWhenClosed(childLeash, child.Id);
+
+            // Only the child has these now, so that its end shows on the pipes.
+            childCommands.Dispose();
+            childReplies.Dispose();
+            AgentProcess process = new(child, commands, replies, leash, memory, imageAddress + Shared.DistanceFromCode);
             process.FinishStart(calls);
             return process;
         }
         catch
         {
-            process.Dispose();
+            child?.Dispose();
+            memory?.Dispose();
+            commands.Dispose();
+            replies.Dispose();
+            leash.Dispose();
             throw;
+        }
+        finally
+        {
+            childCommands.Dispose();
+            childReplies.Dispose();
+            childLeash.Dispose();
         }
     }
 
@@ -147,36 +166,40 @@ internal sealed unsafe class AgentProcess : IDisposable
             return Child.Ended(wait: true);
         }
 
-        ulong sequence = Sequence;
-        long processorTime = long.MaxValue;
-        long since = Stopwatch.GetTimestamp();
-        int strikes = 0;
+        ulong sequence = 0;
+        long processorTime = 0;
+        long since = 0;
+        int slices = 0;
         while (!Fd.WaitReadable(_replies, SliceMilliseconds))
         {
+            // Processor time, not the clock on the wall: a child that waits for a busy processor is not hung.
             long now = Child.CpuNanoseconds();
-            if (Sequence != sequence || processorTime == long.MaxValue)
+            if (Sequence != sequence || since == 0)
             {
                 sequence = Sequence;
-                processorTime = now;
                 since = Stopwatch.GetTimestamp();
-                strikes = 0;
+                slices = 0;
             }
-            else if (now - processorTime >= SliceMilliseconds * 1_000_000L)
+            else if (now - processorTime >= RunningNanoseconds)
             {
-                // Processor time, not the clock on the wall: a child that waits for a busy processor is not hung.
-                if (++strikes > Strikes)
+                slices++;
+                if (slices > LongestRun * Strikes)
                 {
-                    return Kill("did not react to being stopped");
+                    return Kill("ended because it did not react to being stopped");
                 }
 
-                Volatile.Write(ref Word(Mailbox.Victim), sequence);
-                Child.Signal(LibC.SIGALRM);
-                processorTime = now;
+                if (slices % LongestRun == 0)
+                {
+                    Volatile.Write(ref Word(Mailbox.Victim), sequence);
+                    Child.Signal(LibC.SIGALRM);
+                }
             }
             else if (Stopwatch.GetElapsedTime(since).TotalSeconds > StuckSeconds)
             {
-                return Kill($"made no progress for {StuckSeconds} s");
+                return Kill($"ended because it made no progress for {StuckSeconds} s");
             }
+
+            processorTime = now;
         }
 
         return Fd.ReadWord(_replies) is null ? Child.Ended(wait: true) : null;

@@ -15,41 +15,59 @@ internal static class CpuFeatures
 
     private static readonly Bit[] Bits =
     [
+        new("MONITOR", Basic, Register.Ecx, 3), new("VMX", Basic, Register.Ecx, 5), new("SMX", Basic, Register.Ecx, 6),
+        new("MSR", Basic, Register.Edx, 5), new("SEP", Basic, Register.Edx, 11),
         new("SSE3", Basic, Register.Ecx, 0), new("PCLMULQDQ", Basic, Register.Ecx, 1), new("SSSE3", Basic, Register.Ecx, 9),
         new("FMA", Basic, Register.Ecx, 12, Needs: State.Avx), new("CMPXCHG16B", Basic, Register.Ecx, 13), new("SSE4_1", Basic, Register.Ecx, 19),
         new("SSE4_2", Basic, Register.Ecx, 20), new("MOVBE", Basic, Register.Ecx, 22), new("POPCNT", Basic, Register.Ecx, 23),
         new("AES", Basic, Register.Ecx, 25), new("XSAVE", Basic, Register.Ecx, 27), new("OSXSAVE", Basic, Register.Ecx, 27),
-        new("AVX", Basic, Register.Ecx, 28, Needs: State.Avx), new("F16C", Basic, Register.Ecx, 29, Needs: State.Avx), new("RDRAND", Basic, Register.Ecx, 30),
-        new("FPU", Basic, Register.Edx, 0), new("TSC", Basic, Register.Edx, 4), new("CX8", Basic, Register.Edx, 8), new("CMOV", Basic, Register.Edx, 15),
-        new("CLFSH", Basic, Register.Edx, 19), new("MMX", Basic, Register.Edx, 23), new("FXSR", Basic, Register.Edx, 24), new("SSE", Basic, Register.Edx, 25),
+        new("AVX", Basic, Register.Ecx, 28, Needs: State.Avx), new("F16C", Basic, Register.Ecx, 29, Needs: State.Avx),
+        new("RDRAND", Basic, Register.Ecx, 30),
+        new("FPU", Basic, Register.Edx, 0), new("TSC", Basic, Register.Edx, 4), new("CX8", Basic, Register.Edx, 8),
+        new("CMOV", Basic, Register.Edx, 15),
+        new("CLFSH", Basic, Register.Edx, 19), new("MMX", Basic, Register.Edx, 23), new("FXSR", Basic, Register.Edx, 24),
+        new("SSE", Basic, Register.Edx, 25),
         new("SSE2", Basic, Register.Edx, 26),
 
         new("BMI1", Structured, Register.Ebx, 3), new("HLE", Structured, Register.Ebx, 4), new("AVX2", Structured, Register.Ebx, 5, Needs: State.Avx),
-        new("BMI2", Structured, Register.Ebx, 8), new("RTM", Structured, Register.Ebx, 11), new("AVX512F", Structured, Register.Ebx, 16, Needs: State.Avx512),
-        new("AVX512DQ", Structured, Register.Ebx, 17, Needs: State.Avx512), new("RDSEED", Structured, Register.Ebx, 18), new("ADX", Structured, Register.Ebx, 19),
-        new("AVX512_IFMA", Structured, Register.Ebx, 21, Needs: State.Avx512), new("CLFLUSHOPT", Structured, Register.Ebx, 23), new("CLWB", Structured, Register.Ebx, 24),
+        new("BMI2", Structured, Register.Ebx, 8), new("RTM", Structured, Register.Ebx, 11),
+        new("AVX512F", Structured, Register.Ebx, 16, Needs: State.Avx512),
+        new("AVX512DQ", Structured, Register.Ebx, 17, Needs: State.Avx512), new("RDSEED", Structured, Register.Ebx, 18),
+        new("ADX", Structured, Register.Ebx, 19),
+        new("AVX512_IFMA", Structured, Register.Ebx, 21, Needs: State.Avx512), new("CLFLUSHOPT", Structured, Register.Ebx, 23),
+        new("CLWB", Structured, Register.Ebx, 24),
         new("AVX512CD", Structured, Register.Ebx, 28, Needs: State.Avx512), new("SHA", Structured, Register.Ebx, 29),
         new("AVX512BW", Structured, Register.Ebx, 30, Needs: State.Avx512), new("AVX512VL", Structured, Register.Ebx, 31, Needs: State.Avx512),
-        new("AVX512_VBMI", Structured, Register.Ecx, 1, Needs: State.Avx512), new("PKU", Structured, Register.Ecx, 4), new("WAITPKG", Structured, Register.Ecx, 5),
+        new("AVX512_VBMI", Structured, Register.Ecx, 1, Needs: State.Avx512), new("PKU", Structured, Register.Ecx, 4),
+        new("WAITPKG", Structured, Register.Ecx, 5),
         new("AVX512_VBMI2", Structured, Register.Ecx, 6, Needs: State.Avx512), new("GFNI", Structured, Register.Ecx, 8),
         new("VAES", Structured, Register.Ecx, 9, Needs: State.Avx), new("VPCLMULQDQ", Structured, Register.Ecx, 10, Needs: State.Avx),
-        new("AVX512_VNNI", Structured, Register.Ecx, 11, Needs: State.Avx512), new("AVX512_BITALG", Structured, Register.Ecx, 12, Needs: State.Avx512),
+        new("AVX512_VNNI", Structured, Register.Ecx, 11, Needs: State.Avx512),
+        new("AVX512_BITALG", Structured, Register.Ecx, 12, Needs: State.Avx512),
         new("AVX512_VPOPCNTDQ", Structured, Register.Ecx, 14, Needs: State.Avx512), new("RDPID", Structured, Register.Ecx, 22),
         new("CLDEMOTE", Structured, Register.Ecx, 25), new("MOVDIRI", Structured, Register.Ecx, 27), new("MOVDIR64B", Structured, Register.Ecx, 28),
         new("AVX512_VP2INTERSECT", Structured, Register.Edx, 8, Needs: State.Avx512), new("SERIALIZE", Structured, Register.Edx, 14),
         new("TSXLDTRK", Structured, Register.Edx, 16), new("AVX512_FP16", Structured, Register.Edx, 23, Needs: State.Avx512),
-        new("SHA512", Structured, Register.Eax, 0, 1, State.Avx), new("SM3", Structured, Register.Eax, 1, 1, State.Avx), new("SM4", Structured, Register.Eax, 2, 1, State.Avx),
+        new("INVPCID", Structured, Register.Ebx, 10), new("SMAP", Structured, Register.Ebx, 20), new("ENQCMD", Structured, Register.Ecx, 29),
+        new("PCONFIG", Structured, Register.Edx, 18), new("FRED", Structured, Register.Eax, 17, 1), new("LKGS", Structured, Register.Eax, 18, 1),
+        new("WRMSRNS", Structured, Register.Eax, 19, 1), new("HRESET", Structured, Register.Eax, 22, 1), new("MSRLIST", Structured, Register.Eax, 27, 1),
+        new("SHA512", Structured, Register.Eax, 0, 1, State.Avx), new("SM3", Structured, Register.Eax, 1, 1, State.Avx),
+        new("SM4", Structured, Register.Eax, 2, 1, State.Avx),
         new("RAO_INT", Structured, Register.Eax, 3, 1), new("AVX_VNNI", Structured, Register.Eax, 4, 1, State.Avx),
         new("AVX512_BF16", Structured, Register.Eax, 5, 1, State.Avx512), new("CMPCCXADD", Structured, Register.Eax, 7, 1),
         new("AVX_IFMA", Structured, Register.Eax, 23, 1, State.Avx), new("PREFETCHITI", Structured, Register.Edx, 14, 1),
 
         new("XSAVEOPT", SaveArea, Register.Eax, 0, 1), new("XSAVEC", SaveArea, Register.Eax, 1, 1),
+        new("XSAVES", SaveArea, Register.Eax, 3, 1),
 
         new("LZCNT", Extended, Register.Ecx, 5), new("SSE4A", Extended, Register.Ecx, 6), new("PREFETCHW", Extended, Register.Ecx, 8),
-        new("XOP", Extended, Register.Ecx, 11, Needs: State.Avx), new("FMA4", Extended, Register.Ecx, 16, Needs: State.Avx), new("TBM", Extended, Register.Ecx, 21),
+        new("XOP", Extended, Register.Ecx, 11, Needs: State.Avx), new("FMA4", Extended, Register.Ecx, 16, Needs: State.Avx),
+        new("TBM", Extended, Register.Ecx, 21),
         new("MONITORX", Extended, Register.Ecx, 29), new("SYSCALL", Extended, Register.Edx, 11), new("RDTSCP", Extended, Register.Edx, 27),
         new("D3NOWEXT", Extended, Register.Edx, 30), new("D3NOW", Extended, Register.Edx, 31),
         new("CLZERO", Sizes, Register.Ebx, 0), new("RDPRU", Sizes, Register.Ebx, 4), new("MCOMMIT", Sizes, Register.Ebx, 8),
+        new("SVM", Extended, Register.Ecx, 2), new("SKINIT", Extended, Register.Ecx, 12), new("INVLPGB", Sizes, Register.Ebx, 3),
+        new("WBNOINVD", Sizes, Register.Ebx, 9),
     ];
 
     private enum Register
@@ -83,12 +101,6 @@ internal static class CpuFeatures
             {
                 names.Add(bit.Name);
             }
-        }
-
-        // AMD shows the bit, but SYSENTER is #UD in long mode there (APM vol.3 SYSENTER).
-        if (Vendor() == "GenuineIntel" && ((Leaf(Basic, 0)![3] >> 11) & 1) != 0)
-        {
-            names.Add("SEP");
         }
 
         return names.ToImmutable();

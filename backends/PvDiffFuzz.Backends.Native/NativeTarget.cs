@@ -142,7 +142,8 @@ public sealed unsafe partial class NativeTarget : ITarget
                 continue;
             }
 
-            if (count > 0 && (!ReferenceEquals(layout.Map, map) || debug is not null || testCase.Registers.Debug is not null || used + CaseEncoder.Bound(testCase) > Shared.RequestSize))
+            bool fits = ReferenceEquals(layout.Map, map) && Equals(testCase.Registers.Debug, debug) && used + CaseEncoder.Bound(testCase) <= Shared.RequestSize;
+            if (count > 0 && !fits)
             {
                 break;
             }
@@ -171,20 +172,20 @@ public sealed unsafe partial class NativeTarget : ITarget
         }
 
         _process.Use(map!);
-        int finished = Execute(cases, outcomes, map!, count, out string? death);
-        if (finished == count)
+        int finished = Execute(cases, outcomes, map!, count, out Death? death);
+        if (death is null)
         {
             return next;
         }
 
         int culprit = _indices[finished];
-        outcomes[culprit] = RunAgain(cases[culprit], map!, death!);
+        outcomes[culprit] = death.Unmappable ? Outcome.Unsupported(death.Reason) : RunAgain(cases[culprit], map!, death.Reason);
         return culprit + 1;
     }
 
     /// <summary>Runs the encoded cases and decodes their outcomes.</summary>
     /// <returns>Number of cases with an outcome; less than <paramref name="count"/> when the child died.</returns>
-    private int Execute(ReadOnlySpan<TestCase> cases, Span<Outcome> outcomes, LayoutMap map, int count, out string? death)
+    private int Execute(ReadOnlySpan<TestCase> cases, Span<Outcome> outcomes, LayoutMap map, int count, out Death? death)
     {
         AgentProcess process = _process!;
         int finished = 0;
@@ -193,12 +194,14 @@ public sealed unsafe partial class NativeTarget : ITarget
         {
             ulong before = process.Sequence;
             process.SetRequest(_records[finished], _records[count]);
-            death = process.Run();
+            death = process.Run() is string reason ? new Death(reason, Unmappable: false) : null;
             int ran = (int)(process.Sequence - before);
             if (death is null && ran == 0)
             {
                 int error = process.CallError;
-                death = error != 0 ? $"the pages of this case cannot be mapped: {PosixException.Describe(error)}" : "the child ran nothing";
+                death = error != 0
+                    ? new Death($"Linux refuses the pages of this case: {PosixException.Describe(error)}", Unmappable: true)
+                    : new Death("ended because it ran nothing", Unmappable: false);
             }
             else if (death is not null && ran > 0)
             {
@@ -243,8 +246,8 @@ public sealed unsafe partial class NativeTarget : ITarget
         _records[1] = (int)(CaseEncoder.Encode(testCase, map, request) - request);
         _process.Use(map);
         Outcome[] outcome = new Outcome[1];
-        int finished = Execute(new ReadOnlySpan<TestCase>(in testCase), outcome, map, 1, out string? death);
-        return finished == 1 ? outcome[0] : Outcome.HarnessError($"the child {firstDeath}; with this case alone, a new child {death}");
+        _ = Execute(new ReadOnlySpan<TestCase>(in testCase), outcome, map, 1, out Death? death);
+        return death is null ? outcome[0] : Outcome.HarnessError($"the child was {firstDeath}; with this case alone, a new child was {death.Reason}");
     }
 
     /// <summary>Makes the child's debug registers those of the next batch. They stay armed until another batch wants others.</summary>
@@ -296,6 +299,9 @@ public sealed unsafe partial class NativeTarget : ITarget
         _last = ReferenceEquals(entry!.Layout, layout) ? entry : entry with { Layout = layout };
         return _last;
     }
+
+    /// <summary>Why a child ran no further.</summary>
+    private sealed record Death(string Reason, bool Unmappable);
 
     private sealed record LayoutEntry(PageLayout Layout, string? Trouble, LayoutMap? Map);
 }

@@ -10,10 +10,11 @@ namespace PvDiffFuzz.Backends.Native;
 internal sealed unsafe class OutcomeDecoder
 {
     /// <summary>The detail of a case that the harness stopped.</summary>
-    public const string TimeLimit = "20 ms of processor time";
+    public const string TimeLimit = "5 ms of processor time";
 
     /// <summary>Vectors that push an error code: #DF, #TS, #NP, #SS, #GP, #PF, #AC, #CP, #VC, #SX.</summary>
-    private const uint PushErrorCode = (1u << 8) | (1u << 10) | (1u << 11) | (1u << 12) | (1u << 13) | (1u << 14) | (1u << 17) | (1u << 21) | (1u << 29) | (1u << 30);
+    private const uint PushErrorCode =
+        (1u << 8) | (1u << 10) | (1u << 11) | (1u << 12) | (1u << 13) | (1u << 14) | (1u << 17) | (1u << 21) | (1u << 29) | (1u << 30);
 
     private readonly List<MemoryWord> _words = [];
 
@@ -38,7 +39,9 @@ internal sealed unsafe class OutcomeDecoder
         if (status == Result.Refused)
         {
             byte* last = words - Context.Size;
-            return Outcome.Unsupported($"the processor refuses to enter user mode with these registers (vector {*(ulong*)(last + Context.Trap)}, error code {*(uint*)(last + Context.Error):x})");
+            ulong vector = *(ulong*)(last + Context.Trap);
+            uint error = *(uint*)(last + Context.Error);
+            return Outcome.Unsupported($"the processor refuses to enter user mode with these registers (vector {vector}, error code {error:x})");
         }
 
         Event[] events = new Event[count];
@@ -54,7 +57,8 @@ internal sealed unsafe class OutcomeDecoder
         }
 
         Event final = events[^1];
-        bool atEnd = final is { Vector: 14, Entry: EntryPoint.Idt } && (final.ErrorCode & 0x10) != 0 && final.Cr2 == final.Registers.Rip && final.Cr2 == testCase.Code.End;
+        bool fetch = final is { Vector: 14, Entry: EntryPoint.Idt } && (final.ErrorCode & 0x10) != 0 && final.Cr2 == final.Registers.Rip;
+        bool atEnd = fetch && final.Cr2 == testCase.Code.End;
         return new Outcome
         {
             End = atEnd ? EndKind.ReachedEnd : EndKind.Event,

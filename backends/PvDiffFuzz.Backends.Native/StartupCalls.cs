@@ -84,6 +84,10 @@ internal static class StartupCalls
         Add(list, "setrlimit(RLIMIT_CORE)", LinuxAbi.SYS_setrlimit, LinuxAbi.RLIMIT_CORE, dataAddress + offset);
         offset += 16;
 
+        "pvdf-native\0"u8.CopyTo(data[(int)offset..]);
+        Add(list, "prctl(PR_SET_NAME)", LinuxAbi.SYS_prctl, LinuxAbi.PR_SET_NAME, dataAddress + offset, 0, 0, 0);
+        offset += 16;
+
         Add(list, "prctl(PR_SET_NO_NEW_PRIVS)", LinuxAbi.SYS_prctl, LinuxAbi.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 
         // Newer kernels let two system calls (uprobe, uretprobe) pass every seccomp filter. This one traps all by the place of the instruction alone;

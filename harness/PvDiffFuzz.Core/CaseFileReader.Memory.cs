@@ -186,10 +186,11 @@ internal sealed partial class CaseFileReader
     {
         "code" => "code fills executable pages to their end, and no page follows",
         "rflags" => "start from 202 and add CF, PF, AF, ZF, SF, TF, DF, OF, NT, RF, AC or ID",
-        "cs" => "write cs=33 or cs=23",
+        "cs" or "ss" => "write cs=33 or cs=23, and ss=2b",
+        "rip" or "fsbase" or "gsbase" => "bits 63 to 47 of an address are equal",
         "gpr" => "use values up to ffffffff and leave r8 to r15 out, or start with cs=33",
         "bytes" => "list contents in address order, in present pages, apart from each other and from the code",
-        "response" => "list each register once, in the order rax to r15, rip, rflags, cs, ss, ds, es, fs, gs, fsbase, gsbase",
+        "response" => "list each register once, in the order rax to r15, rip, rflags, cs, ss, ds, es, fs, gs, fsbase, gsbase, with values that a case may start with",
         _ => "docs/case-format.md says what this key takes",
     };
 

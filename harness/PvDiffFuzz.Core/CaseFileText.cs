@@ -122,7 +122,8 @@ internal sealed class CaseFileText
         return key switch
         {
             "comment" => 1,
-            "cs" => LineOf("sel"),
+            "cs" or "ss" => LineOf("sel"),
+            "fsbase" or "gsbase" => LineOf("base"),
             _ => _firstLines.GetValueOrDefault(key, Lines[^1].Number),
         };
     }

@@ -88,9 +88,18 @@ public static class UndefinedBits
                 return;
             }
 
-            if (!completed)
+            if (ReservedPrefix(in instruction))
+            {
+                return;
+            }
+
+            if (!completed || resumes)
             {
                 Faulted(instruction.Code);
+            }
+
+            if (!completed)
+            {
                 return;
             }
 
@@ -156,6 +165,26 @@ public static class UndefinedBits
                     {
                         return true;
                     }
+                }
+            }
+
+            return false;
+        }
+
+        private bool ReservedPrefix(in Instruction instruction)
+        {
+            if (!instruction.HasRepPrefix && !instruction.HasRepnePrefix)
+            {
+                return false;
+            }
+
+            foreach (UndefinedRow row in FlagEffects.RowsOf(instruction.Code))
+            {
+                if (row.Condition == UndefinedCondition.RepeatPrefix)
+                {
+                    Consumed = true;
+                    _rows.Add(row.Id);
+                    return true;
                 }
             }
 

@@ -27,6 +27,9 @@ public enum UndefinedCondition
 
     /// <summary>The instruction raised a fault after it had begun to write memory.</summary>
     Faulted,
+
+    /// <summary>A REP or REPNE prefix was given, whose use with the instruction is reserved.</summary>
+    RepeatPrefix,
 }
 
 /// <summary>What besides flags a row leaves undefined.</summary>
@@ -40,6 +43,9 @@ public enum UndefinedTarget
 
     /// <summary>Bytes of memory that the instruction writes.</summary>
     Memory,
+
+    /// <summary>Everything from here on.</summary>
+    Everything,
 }
 
 /// <summary>One statement of a manual that something is undefined.</summary>

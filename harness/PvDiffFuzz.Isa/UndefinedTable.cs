@@ -54,6 +54,13 @@ public static class UndefinedTable
         new("bextr-flags", [Mnemonic.Bextr], UndefinedCondition.Always, SignParityAdjust, "SDM vol.2 BEXTR: Flags Affected; APM vol.3 BEXTR: rFLAGS Affected"),
         new("ascii-multiply-flags", [Mnemonic.Aam, Mnemonic.Aad], UndefinedCondition.Always, OF | AF | CF, "SDM vol.2 AAM, AAD: Flags Affected; APM vol.3 AAM, AAD: rFLAGS Affected"),
         new("ascii-add-flags", [Mnemonic.Aaa, Mnemonic.Aas], UndefinedCondition.Always, OF | SF | ZF | PF, "SDM vol.2 AAA, AAS: Flags Affected; APM vol.3 AAA, AAS: rFLAGS Affected"),
+        new(
+            "repeat-prefix-on-loop",
+            [Mnemonic.Loope, Mnemonic.Loopne],
+            UndefinedCondition.RepeatPrefix,
+            0,
+            "SDM vol.2A 2.1.1: repeat prefixes with other than string instructions are reserved and may cause unpredictable behavior; APM vol.3 1.2.6",
+            UndefinedTarget.Everything),
         new("decimal-of", [Mnemonic.Daa, Mnemonic.Das], UndefinedCondition.Always, OF, "SDM vol.2 DAA, DAS: Flags Affected; APM vol.3 DAA, DAS: rFLAGS Affected"),
         new(
             "bswap-16",

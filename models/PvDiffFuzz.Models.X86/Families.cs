@@ -27,8 +27,12 @@ internal static class Families
         Bcd.Register(table);
         Strings.Register(table);
         Exchange.Register(table);
+        DirectStores.Register(table);
+        Nops.Register(table, profile);
+        Privileged.Register(table, profile);
+        Segment.Register(table, profile);
     }
 
     /// <summary>True for encodings that a processor without the feature executes as something older, so that its family decides by profile.</summary>
-    public static bool IsHint(Code code) => BitOps.IsHint(code);
+    public static bool IsHint(Code code) => BitOps.IsHint(code) || Nops.IsHint(code.Mnemonic()) || code == Code.Wbnoinvd;
 }

@@ -57,7 +57,8 @@ public sealed class IsolationTests : NativeTests
             }
 
             ulong flags = 0x202 | ((ulong)random.NextInt64() & RflagsBits.UserLoadable & ~RflagsBits.TF);
-            cases[i] = Case("ff e0", (Register.Rax, target), (Register.Rsp, (ulong)random.NextInt64()), (Register.Rflags, flags), (Register.GsBase, target >> 17));
+            cases[i] = Case(
+                "ff e0", (Register.Rax, target), (Register.Rsp, (ulong)random.NextInt64()), (Register.Rflags, flags), (Register.GsBase, target >> 17));
         }
 
         Outcome[] outcomes = new Outcome[cases.Length];
@@ -97,7 +98,9 @@ public sealed class IsolationTests : NativeTests
         int child = Target.ChildId;
         TestCase loop = Case("eb fe");
         TestCase quick = Case("48 ff c0");
-        TestCase[] cases = [quick, loop, quick, Case("f3 a4 eb fc", (Register.Rcx, ulong.MaxValue), (Register.Rsi, Data), (Register.Rdi, Data)), Case("9c 50 eb fe", (Register.Rflags, 0x202 | RflagsBits.NT | RflagsBits.DF)), quick];
+        TestCase runsIntoAGuard = Case("f3 a4 eb fc", (Register.Rcx, ulong.MaxValue), (Register.Rsi, Data), (Register.Rdi, Data));
+        TestCase loopWithOddFlags = Case("9c 50 eb fe", (Register.Rflags, 0x202 | RflagsBits.NT | RflagsBits.DF));
+        TestCase[] cases = [quick, loop, quick, runsIntoAGuard, loopWithOddFlags, quick];
         Outcome[] outcomes = new Outcome[cases.Length];
 
         Target.Run(cases, outcomes);
@@ -200,15 +203,28 @@ public sealed class IsolationTests : NativeTests
 
         Target.Run(cases, outcomes);
 
-        Assert.All(Enumerable.Range(0, size), i => Assert.Equal((i % 3 == 0 ? EndKind.Event : EndKind.ReachedEnd, (ulong)i), (outcomes[i].End, outcomes[i].Registers!.Gpr[0])));
+        Assert.All(Enumerable.Range(0, size), i =>
+        {
+            Assert.Equal(i % 3 == 0 ? EndKind.Event : EndKind.ReachedEnd, outcomes[i].End);
+            Assert.Equal((ulong)i, outcomes[i].Registers!.Gpr[0]);
+        });
     }
 
     private static void Kill(int child)
     {
-        if (child != 0)
+        if (child == 0)
+        {
+            return;
+        }
+
+        try
         {
             using Process process = Process.GetProcessById(child);
             process.Kill();
+        }
+        catch (ArgumentException)
+        {
+            // It was replaced between the question and the kill.
         }
     }
 

@@ -20,7 +20,12 @@ public sealed class MemoryTests : NativeTests
     [NativeFact]
     public void OnlyDifferencesFromTheInitialContentsAreReported()
     {
-        ImmutableArray<MemoryContents> contents = [new MemoryContents(Data + 0x10, [1, 2, 3, 4, 5, 6, 7, 8, 9]), new MemoryContents(Data + 0x19, [0xaa]), new MemoryContents(Data + 0x100, [0xff])];
+        ImmutableArray<MemoryContents> contents =
+        [
+            new MemoryContents(Data + 0x10, [1, 2, 3, 4, 5, 6, 7, 8, 9]),
+            new MemoryContents(Data + 0x19, [0xaa]),
+            new MemoryContents(Data + 0x100, [0xff]),
+        ];
 
         // MOV DWORD [RDI+6],0x11111111: the last two bytes of one quadword and the first two of the next.
         Outcome split = Run(Case("c7 47 06 11 11 11 11", (Register.Rdi, Data + 0x10)) with { Contents = contents });

@@ -1,5 +1,4 @@
 using System.Collections.Immutable;
-using System.Globalization;
 using PvDiffFuzz.Core;
 
 namespace PvDiffFuzz.Backends.Native.Tests;
@@ -27,7 +26,8 @@ internal static class Payload
     /// <summary>A compatibility-mode case.</summary>
     public static TestCase Case32(string code, params (Register Register, ulong Value)[] registers)
     {
-        TestCase testCase = At(LowEnd, code, [(Register.Cs, Selectors.UserCode32), (Register.Rsp, AddressMap.LowBlock + AddressMap.Stack + 0x1000), .. registers]);
+        const ulong stack = AddressMap.LowBlock + AddressMap.Stack + 0x1000;
+        TestCase testCase = At(LowEnd, code, [(Register.Cs, Selectors.UserCode32), (Register.Rsp, stack), .. registers]);
         return testCase with { Registers = testCase.Registers with { Ds = Selectors.UserData, Es = Selectors.UserData } };
     }
 
@@ -57,9 +57,13 @@ internal static class Payload
         new([.. patches.OrderBy(p => p.Register).Select(p => KeyValuePair.Create(p.Register, p.Value))]);
 
     /// <summary>Describes an outcome in one line, for failure messages.</summary>
-    public static string Describe(Outcome outcome) => string.Create(
-        CultureInfo.InvariantCulture,
-        $"{outcome.End} {outcome.Detail} [{string.Join(", ", outcome.Events.Select(e => $"{e.Kind} {e.Vector} err={e.ErrorCode:x} cr2={e.Cr2:x} rip={e.Registers.Rip:x} rflags={e.Registers.Rflags:x}"))}] memory {string.Join(", ", outcome.Memory.Select(w => $"{w.Address:x}={w.Value:x}"))}");
+    public static string Describe(Outcome outcome)
+    {
+        IEnumerable<string> events = outcome.Events.Select(e =>
+            $"{e.Kind} {e.Vector} err={e.ErrorCode:x} cr2={e.Cr2:x} rip={e.Registers.Rip:x} rflags={e.Registers.Rflags:x}");
+        IEnumerable<string> memory = outcome.Memory.Select(w => $"{w.Address:x}={w.Value:x}");
+        return $"{outcome.End} {outcome.Detail} [{string.Join(", ", events)}] memory {string.Join(", ", memory)}";
+    }
 
     private static ImmutableArray<byte> Lengths(int total)
     {

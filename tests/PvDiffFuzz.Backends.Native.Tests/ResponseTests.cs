@@ -10,7 +10,10 @@ public sealed class ResponseTests : NativeTests
     [NativeFact]
     public void AResponseReturnsWithPatches()
     {
-        Outcome outcome = Run(Case("0f 0b 48 ff c0 0f 0b", (Register.Rbx, 7)) with { Responses = [Patch((Register.Rip, End - 5), (Register.Rax, 76), (Register.FsBase, Data))] });
+        Outcome outcome = Run(Case("0f 0b 48 ff c0 0f 0b", (Register.Rbx, 7)) with
+        {
+            Responses = [Patch((Register.Rip, End - 5), (Register.Rax, 76), (Register.FsBase, Data))],
+        });
 
         Assert.Equal(EndKind.Event, outcome.End);
         Assert.Equal([End - 7, End - 2], outcome.Events.Select(e => e.Registers.Rip));

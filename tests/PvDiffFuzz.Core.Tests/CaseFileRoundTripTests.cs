@@ -99,4 +99,18 @@ public sealed class CaseFileRoundTripTests
         InvalidOperationException refused = Assert.Throws<InvalidOperationException>(() => (Samples.Adc with { Case = big }).Write());
         Assert.Contains("longer than 1048576 bytes", refused.Message, StringComparison.Ordinal);
     }
+
+    /// <summary>The reference shows what the writer writes.</summary>
+    [Fact]
+    public void TheExampleOfTheReferenceIsTheSample()
+    {
+        DirectoryInfo? root = new(AppContext.BaseDirectory);
+        while (root is not null && !File.Exists(Path.Combine(root.FullName, "PvDiffFuzz.sln")))
+        {
+            root = root.Parent;
+        }
+
+        Assert.NotNull(root);
+        Assert.Contains($"```\n{Samples.Adc.Write()}```\n", File.ReadAllText(Path.Combine(root.FullName, "docs", "case-format.md")), StringComparison.Ordinal);
+    }
 }

@@ -18,7 +18,7 @@ public sealed class CaseFileWordsTests
             .. Enum.GetValues<CpuVendor>().Select(v => Samples.Adc with { Case = Samples.Adc.Case with { Profile = CpuProfile.DefaultAmd with { Vendor = v } } }),
             .. Enum.GetValues<Abi>().Select(abi => Samples.Adc with { Case = Samples.Adc.Case with { Abi = abi } }),
             .. Enum.GetValues<Register>().Where(r => r < Register.Pkru)
-                .Select(r => Samples.Adc with { Case = Samples.Adc.Case with { Responses = [new Response([new(r, 1)])] } }),
+                .Select(r => Samples.Adc with { Case = Samples.Adc.Case with { Responses = [new Response([new(r, Samples.Adc.Case.Registers[r])])] } }),
         ];
 
         Assert.All(files, file => Assert.Equal(file, CaseFile.Parse(Encoding.UTF8.GetBytes(file.Write()), "x")));

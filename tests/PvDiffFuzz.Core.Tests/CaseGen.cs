@@ -140,7 +140,17 @@ internal static class CaseGen
     private static readonly Gen<Response> Responses =
         from registers in Gen.SubListOf(Enumerable.Range(0, (int)Register.Pkru).Select(r => (Register)r))
         from values in Word.ArrayOf(registers.Count)
-        select new Response([.. registers.Order().Select((r, i) => KeyValuePair.Create(r, values[i]))]);
+        select new Response([.. registers.Order().Select((r, i) => KeyValuePair.Create(r, Enterable(r, values[i])))]);
+
+    /// <summary>The nearest value with which user code can be entered.</summary>
+    private static ulong Enterable(Register register, ulong value) => register switch
+    {
+        Register.Rip or Register.FsBase or Register.GsBase => (ulong)((long)(value << 16) >> 16),
+        Register.Rflags => (value & RflagsBits.UserLoadable) | RflagsBits.Fixed1 | RflagsBits.IF,
+        Register.Cs => (value & 1) == 0 ? Selectors.UserCode64 : Selectors.UserCode32,
+        Register.Ss => Selectors.UserData,
+        _ => value,
+    };
 
     /// <summary>Well-formed inputs.</summary>
     public static readonly Gen<TestCase> Cases =
@@ -152,11 +162,11 @@ internal static class CaseGen
         from limit in Gen.Choose(1, TestCase.MaximumInstructions)
         from profile in Profile
         from narrow in Gen.Choose(0, 4).Select(n => n == 0 && code.Address < AddressMap.HighBlock)
-        let flags = (registers.Rflags & RflagsBits.UserLoadable) | RflagsBits.Fixed1 | RflagsBits.IF
+        let start = Enum.GetValues<Register>().Where(r => r < Register.Pkru).Aggregate(registers, (state, r) => state.With(r, Enterable(r, state[r])))
         select new TestCase
         {
             Code = code, Layout = layout, Contents = contents, Responses = [.. responses.Take(TestCase.MaximumResponses)], Limits = new CaseLimits(limit), Profile = profile,
-            Registers = narrow ? Narrow(registers) with { Rflags = flags, Cs = Selectors.UserCode32 } : registers with { Rflags = flags, Cs = Selectors.UserCode64 },
+            Registers = narrow ? Narrow(start) with { Cs = Selectors.UserCode32 } : start with { Cs = Selectors.UserCode64 },
         };
 
     private static RegisterState Narrow(RegisterState registers)

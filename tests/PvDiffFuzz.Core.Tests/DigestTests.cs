@@ -15,6 +15,16 @@ public sealed class DigestTests
         Assert.Equal(CaseDigest.Of(Samples.Adc.Case).ToString("x32")[..12], CaseDigest.NameOf(Samples.Adc.Case));
     }
 
+    /// <summary>Case files name these constants, so another value would silently change stored cases: it needs another format version.</summary>
+    [Fact]
+    public void ConstantsThatCaseFilesNameNeverChange()
+    {
+        CpuProfile profile = new() { Vendor = CpuVendor.Amd, Family = 25, Features = [], UserGates = [], Descriptors = CpuProfile.DefaultDescriptors, GdtLimit = 0 };
+
+        Assert.Equal(1, CaseFile.FormatVersion);
+        Assert.Equal("4836557e991394da", $"{Digest64.Of(Samples.Adc.Case with { Profile = profile, Layout = AddressMap.Standard }):x}");
+    }
+
     [Fact]
     public void EqualCasesHaveEqualDigestsAndDifferentOnesDiffer()
     {

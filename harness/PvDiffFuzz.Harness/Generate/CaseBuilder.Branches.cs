@@ -21,8 +21,9 @@ internal sealed partial class CaseBuilder
         if (far)
         {
             // Beyond the code: mostly pages that are not there.
-            choice.Immediate = _random.Percent(50) ? OperandValue() : _random.Next();
-            choice.Immediate |= 0x1_0000;
+            ulong bits = _random.Next();
+            long distance = 0x1_0000 + (long)((bits & 1) == 0 ? bits >> 34 : (bits >> 34) & 0xfffff);
+            choice.Immediate = (ulong)((bits & 2) == 0 ? distance : -distance);
         }
 
         if (template.StackDelta != 0)

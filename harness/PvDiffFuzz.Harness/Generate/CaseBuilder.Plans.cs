@@ -22,7 +22,7 @@ internal sealed partial class CaseBuilder
 
                 break;
             case Plan.Divide:
-                if (_random.Percent(80))
+                if (_random.Percent(90))
                 {
                     PrepareDividend(template);
                 }
@@ -278,6 +278,13 @@ internal sealed partial class CaseBuilder
             return;
         }
 
+        if (template.Code is Code.Shld_rm16_r16_imm8 or Code.Shrd_rm16_r16_imm8 && _random.Percent(90))
+        {
+            // A count past the operand leaves everything undefined.
+            choice.Immediate = _random.Next() & 15;
+            return;
+        }
+
         choice.Immediate = template.ImmediateBytes == 1
             ? ((_random.Next() & 3) == 0 ? _random.Next() : _random.Pick(EdgeValues.Bytes.AsSpan()))
             : OperandValue();
@@ -321,7 +328,7 @@ internal sealed partial class CaseBuilder
         byte repeat = (_random.Next() & 3) switch { 0 => 0xf2, 1 => 0xf3, _ => 0 };
         if (repeat != 0)
         {
-            ulong count = _random.Below(16) switch { 0 => 0, 1 => 1, < 12 => _random.Next() & 15, < 14 => _random.Next() & 0xff, _ => OperandValue() };
+            ulong count = _random.Below(32) switch { < 3 => 0, < 5 => 1, < 28 => _random.Next() & 15, < 31 => _random.Next() & 0xff, _ => OperandValue() };
             if (!IsKnown(Rcx) || _value[Rcx] > 64 || _random.Percent(50))
             {
                 SetRegister(Rcx, count);
@@ -352,7 +359,7 @@ internal sealed partial class CaseBuilder
             return;
         }
 
-        if (_random.Percent(94))
+        if (_random.Percent(97))
         {
             SetRegister(register, ChooseTarget(size, writes: register == Rdi));
         }

@@ -26,18 +26,18 @@ internal sealed partial class CaseBuilder
                 }
 
                 return SafePrefixRun(template, in choice, destination, 1);
-            case < 66:
+            case < 62:
                 destination[0] = Lock;
                 return template.CanLock && choice.IsMemory ? 0 : 1;
-            case < 80:
+            case < 78:
                 return IgnoredRex(template, in choice, destination);
             case < 90:
                 return RepeatPrefix(template, destination);
-            case < 92:
+            case < 93:
                 destination[0] = 0x66;
                 return template.BranchBytes != 0 ? 1 : 0;
             default:
-                return Pad(template, in choice, destination, kind < 97 ? CodeSplitter.MaximumInstructionLength : CodeSplitter.MaximumInstructionLength + 1 + _random.Below(2));
+                return Pad(template, in choice, destination, kind < 98 ? CodeSplitter.MaximumInstructionLength : CodeSplitter.MaximumInstructionLength + 1 + _random.Below(2));
         }
     }
 

@@ -86,7 +86,7 @@ internal sealed partial class CaseBuilder
         }
     }
 
-    /// <summary>True when a branch on the linear sweep goes back into the code: almost always an endless loop.</summary>
+    /// <summary>True when a branch on the linear sweep goes back into the code or into itself: almost always an endless loop.</summary>
     private bool LoopsBack(ReadOnlySpan<byte> bytes)
     {
         byte[] code = bytes.ToArray();
@@ -99,8 +99,9 @@ internal sealed partial class CaseBuilder
             decoder.Decode(out Instruction instruction);
             if (!instruction.IsInvalid && instruction.Op0Kind is OpKind.NearBranch16 or OpKind.NearBranch32 or OpKind.NearBranch64)
             {
-                ulong target = instruction.NearBranchTarget - 0x1_0000;
-                if (target <= (ulong)at)
+                // In front of the code stand zeros, which execute as ADD and come back to it.
+                long target = (long)instruction.NearBranchTarget - 0x1_0000;
+                if (target < at + instruction.Length && target > -2 * PageLayout.PageSize)
                 {
                     return true;
                 }

@@ -74,17 +74,22 @@ internal enum Plan : byte
 /// <param name="Template">How to encode it.</param>
 /// <param name="Plan">What to prepare.</param>
 /// <param name="Counted">Its flag effect depends on a count.</param>
-internal sealed record Candidate(FormTemplate Template, Plan Plan, bool Counted);
+internal sealed record Candidate(FormTemplate Template, Plan Plan, bool Counted)
+{
+    /// <summary>True for far transfers: they are many, and most end the case.</summary>
+    public bool Scarce { get; } = Plan is Plan.FarBranch or Plan.FarReturn;
+}
 
 /// <summary>The forms of one mode that a generator may choose from, by family and weight.</summary>
 internal sealed class FormPools
 {
-    private const int RareOneIn = 40;
+    private const int RareOneIn = 256;
+    private const int ScarceOneIn = 6;
 
     private readonly Candidate[][] _common = new Candidate[Enum.GetValues<Family>().Length][];
     private readonly Candidate[][] _rare = new Candidate[Enum.GetValues<Family>().Length][];
     private readonly byte[] _families = new byte[4096];
-    private readonly Candidate[] _final;
+    private readonly Candidate[][] _final;
     private readonly Candidate[] _body;
 
     /// <summary>Makes the pools.</summary>
@@ -111,8 +116,10 @@ internal sealed class FormPools
         }
 
         FillTable(weights);
-        _final = [.. _common[(int)Family.Entry].Where(_ => options.Weights.GetValueOrDefault(Family.Entry) > 0),
-            .. _common[(int)Family.Privileged].Where(_ => options.Weights.GetValueOrDefault(Family.Privileged) > 0)];
+        _final = [.. weights.Where(w => w.Family is Family.Entry or Family.Privileged)
+            .SelectMany(w => _common[(int)w.Family])
+            .GroupBy(c => c.Template.Code.Mnemonic())
+            .Select(g => g.ToArray())];
         _body = [.. weights.Where(w => w.Family is Family.Arithmetic or Family.Logic or Family.Move or Family.Bit)
             .SelectMany(w => _common[(int)w.Family])
             .Where(c => c.Plan == Plan.None && c.Template.RmField is RmField.Either or RmField.None && (c.Template.ImplicitWrite & 2) == 0)];
@@ -130,12 +137,24 @@ internal sealed class FormPools
         int family = _families[random.Next() >> 52];
         Candidate[] common = _common[family];
         Candidate[] rare = _rare[family];
-        bool useRare = common.Length == 0 || (rare.Length > 0 && random.Below(RareOneIn) == 0);
-        return useRare ? rare[random.Below(rare.Length)] : common[random.Below(common.Length)];
+        ulong bits = random.Next();
+        if (common.Length == 0 || (rare.Length > 0 && (bits & (RareOneIn - 1)) == 0))
+        {
+            return rare[random.Below(rare.Length)];
+        }
+
+        Candidate candidate = common[Scale(bits, common.Length)];
+        return candidate.Scarce && random.Below(ScarceOneIn) != 0 ? common[random.Below(common.Length)] : candidate;
     }
 
-    /// <summary>A form of the entry or privileged family.</summary>
-    public Candidate PickFinal(ref CounterRandom random) => _final[random.Below(_final.Length)];
+    private static int Scale(ulong bits, int bound) => (int)(((bits >> 32) * (uint)bound) >> 32);
+
+    /// <summary>A form of the entry or privileged family: the mnemonic evenly, then the form.</summary>
+    public Candidate PickFinal(ref CounterRandom random)
+    {
+        Candidate[] forms = _final[random.Below(_final.Length)];
+        return forms[random.Below(forms.Length)];
+    }
 
     /// <summary>A form without memory, branch or fault.</summary>
     public Candidate PickBody(ref CounterRandom random) => _body[random.Below(_body.Length)];
@@ -149,7 +168,7 @@ internal sealed class FormPools
         return Exclusions.FindAnywhere(bytes[..length], template.Mode, profile, out _) is not null;
     }
 
-    /// <summary>Forms whose feature the processor lacks raise #UD, and reserved no-ops are many: both are chosen rarely.</summary>
+    /// <summary>Forms whose feature the processor lacks raise #UD and end the case, and reserved no-ops are many: both are chosen rarely.</summary>
     private static bool IsCommon(FormTemplate template, CpuProfile profile)
     {
         if (template.Code.Mnemonic() == Mnemonic.Reservednop)

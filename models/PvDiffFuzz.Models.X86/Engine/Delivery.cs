@@ -40,14 +40,18 @@ internal static class Delivery
     {
         cpu.Compatibility = compatibility;
         cpu.LinearMask = compatibility ? uint.MaxValue : ulong.MaxValue;
-        cpu.UnusableSegments = 0;
-        for (byte segment = 0; compatibility && segment < 6; segment++)
+        cpu.CheckedSegments = 0;
+        for (byte segment = 0; segment < 6; segment++)
         {
-            if ((cpu.Selector[segment] & ~3) == 0)
-            {
-                cpu.UnusableSegments |= (byte)(1 << segment);
-            }
+            UpdateSegment(ref cpu, segment);
         }
+    }
+
+    /// <summary>Decides anew whether accesses through a segment need more than a look at the linear address, after its selector or base changed.</summary>
+    public static void UpdateSegment(ref CpuState cpu, byte segment)
+    {
+        bool check = cpu.Compatibility ? (cpu.Selector[segment] & ~3) == 0 : cpu.SegmentBase[segment] != 0;
+        cpu.CheckedSegments = (byte)((cpu.CheckedSegments & ~(1 << segment)) | (check ? 1 << segment : 0));
     }
 
     /// <summary>Applies a response and returns to the interrupted context.</summary>
@@ -79,7 +83,7 @@ internal static class Delivery
 
         bool step = cpu.Stepping && !cpu.Shadow;
         cpu.Shadow = false;
-        cpu.System &= ~RflagsBits.RF;
+        cpu.System &= cpu.Repeating ? ulong.MaxValue : ~RflagsBits.RF;
         cpu.Stepping = (cpu.System & RflagsBits.TF) != 0;
         cpu.Attention = cpu.Stepping ? Attention.Step : Attention.None;
         if (step)
@@ -106,7 +110,8 @@ internal static class Delivery
                 rflags |= RflagsBits.RF;
                 break;
             default:
-                rflags |= cpu.Repeating ? RflagsBits.RF : 0;
+                // Between iterations of REP the SDM saves RF set; the APM names no such case, so RF stays as it was until the instruction is done.
+                rflags |= !cpu.Repeating ? 0 : cpu.Profile.Vendor == CpuVendor.Intel ? RflagsBits.RF : cpu.Rflags & RflagsBits.RF;
                 break;
         }
 

@@ -138,6 +138,25 @@ internal sealed unsafe class GuestMemory : IDisposable
         return SlowWrite(address, new ReadOnlySpan<byte>(&value, sizeof(T)), out cr2, out error);
     }
 
+    /// <summary>Loads a value from a page that was written before in this case, so that a store cannot fail.</summary>
+    /// <returns>False when nothing can be said: take the checked way.</returns>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public bool TryReadWritable<T>(ulong address, out T value)
+        where T : unmanaged
+    {
+        // SAFETY: as in TryWrite.
+        CacheEntry* entry = _cache + Slot(address >> 12);
+        uint offset = (uint)address & (PageSize - 1);
+        if (entry->WriteTag == address >> 12 && offset <= PageSize - (uint)sizeof(T))
+        {
+            value = Unsafe.ReadUnaligned<T>(entry->Host + offset);
+            return true;
+        }
+
+        Unsafe.SkipInit(out value);
+        return false;
+    }
+
     /// <summary>Tells whether a store of some bytes would succeed, without storing.</summary>
     /// <param name="address">Canonical linear address.</param>
     /// <param name="bytes">Length of the access, 1 to 4096.</param>

@@ -168,7 +168,7 @@ internal ref struct LengthDecoder
         }
 
         SkipModRm();
-        return _at + (map == 3 || (map == 8 && opcode >= 0x80) ? 1 : map == 10 && opcode is 0x10 or 0x12 ? 4 : 0);
+        return _at + (map == 3 || (map == 8 && opcode >= 0x80) ? 1 : map == 10 ? 4 : 0);
     }
 
     private void SkipModRm()

@@ -12,8 +12,12 @@ internal sealed unsafe class OpTable
     {
         nameof(CpuidFeature.INTEL8086), nameof(CpuidFeature.INTEL186), nameof(CpuidFeature.INTEL286), nameof(CpuidFeature.INTEL386), nameof(CpuidFeature.INTEL486),
         nameof(CpuidFeature.X64), nameof(CpuidFeature.CPUID), nameof(CpuidFeature.TSC), nameof(CpuidFeature.MSR), nameof(CpuidFeature.CX8), nameof(CpuidFeature.CMOV),
-        nameof(CpuidFeature.SYSCALL), nameof(CpuidFeature.MULTIBYTENOP), nameof(CpuidFeature.PAUSE), nameof(CpuidFeature.RDPMC),
+        nameof(CpuidFeature.SYSCALL), nameof(CpuidFeature.FPU), nameof(CpuidFeature.FPU287), nameof(CpuidFeature.FPU387), nameof(CpuidFeature.MULTIBYTENOP), nameof(CpuidFeature.PAUSE), nameof(CpuidFeature.RDPMC),
     };
+
+    private static readonly ILookup<Mnemonic, Code> Forms = Enum.GetValues<Code>()
+        .Where(code => code.ToOpCode() is { IsInstruction: true, Encoding: EncodingKind.Legacy, DecoderOption: DecoderOptions.None })
+        .ToLookup(code => code.Mnemonic());
 
     private readonly nint[] _register;
     private readonly nint[] _memory;
@@ -38,8 +42,10 @@ internal sealed unsafe class OpTable
         Families.Register(table, profile);
         foreach (Code code in Enum.GetValues<Code>())
         {
-            if (table._known[(int)code] && !HasFeatures(code, profile))
+            if (code != Code.INVALID && !HasFeatures(code, profile))
             {
+                // Without its feature a form is undefined whether or not a family would serve it.
+                table._known[(int)code] = true;
                 table._register[(int)code] = (nint)(delegate*<ref CpuState, in MicroOp, void>)&Undefined;
                 table._memory[(int)code] = (nint)(delegate*<ref CpuState, in MicroOp, void>)&Undefined;
             }
@@ -50,6 +56,19 @@ internal sealed unsafe class OpTable
 
     /// <summary>Adds a form without a memory operand, or one whose operation does not care.</summary>
     public void Add(Code code, delegate*<ref CpuState, in MicroOp, void> operation) => Add(code, operation, operation);
+
+    /// <summary>Every legacy form of a mnemonic that the decoder can give.</summary>
+    public static IEnumerable<Code> FormsOf(Mnemonic mnemonic) => Forms[mnemonic];
+
+    /// <summary>Adds every form of a mnemonic.</summary>
+    /// <exception cref="InvalidOperationException">A form is served already.</exception>
+    public void AddAll(Mnemonic mnemonic, delegate*<ref CpuState, in MicroOp, void> operation)
+    {
+        foreach (Code code in Forms[mnemonic])
+        {
+            Add(code, operation);
+        }
+    }
 
     /// <summary>Adds a form whose r/m operand may be a register or memory.</summary>
     /// <exception cref="InvalidOperationException">The form is served already.</exception>
@@ -89,8 +108,7 @@ internal sealed unsafe class OpTable
     {
         foreach (CpuidFeature feature in code.CpuidFeatures())
         {
-            string name = feature.ToString();
-            if (!Baseline.Contains(name) && !profile.Has(name))
+            if (!Array.Exists(feature.ToString().Split("_or_"), name => Baseline.Contains(name) || profile.Has(name)))
             {
                 return Families.IsHint(code);
             }

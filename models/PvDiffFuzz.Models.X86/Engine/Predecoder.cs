@@ -51,7 +51,12 @@ internal sealed unsafe class Predecoder
         }
 
         bool memory = Fill(ref op, in instruction, cpu.Compatibility);
-        op.Execute = _table.Find(instruction.Code, memory);
+        if (instruction.Code == Code.Pause && !cpu.Compatibility && (_reader.Buffer[op.Length - 2] & 0xf1) == 0x41)
+        {
+            ExchangeWithR8(ref op, _reader.Buffer.AsSpan(0, op.Length));
+        }
+
+        op.Execute = _table.Find(op.Form, memory);
         if (op.Execute == null)
         {
             cpu.PendingError = (uint)instruction.Code;
@@ -85,6 +90,16 @@ internal sealed unsafe class Predecoder
         {
             cpu.Raise(14, error, refused);
         }
+    }
+
+    /// <summary>F3 90 with REX.B is no PAUSE: REX.B makes opcode 90 the exchange of rAX with R8.</summary>
+    [Spec("APM", "vol.3 A.1.1 Primary Opcode Map: XCHG rAX,r8 NOP, PAUSE; PAUSE")]
+    private static void ExchangeWithR8(ref MicroOp op, ReadOnlySpan<byte> bytes)
+    {
+        bool wide = (bytes[^2] & 8) != 0;
+        op.Code = (ushort)(wide ? Code.Xchg_r64_RAX : bytes.Contains((byte)0x66) ? Code.Xchg_r16_AX : Code.Xchg_r32_EAX);
+        op.Destination = 8 * 8;
+        op.Source = Gpr.Rax;
     }
 
     private static bool Fill(ref MicroOp op, in Instruction instruction, bool compatibility)

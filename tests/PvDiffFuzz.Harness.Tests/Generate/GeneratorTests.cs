@@ -158,5 +158,5 @@ public sealed class GeneratorTests
     }
 
     private const int GoldenVersion = 1;
-    private const string GoldenHash = "";
+    private const string GoldenHash = "8D0FF6EB6450071EE60F5C0CE22970B2";
 }
