@@ -5,6 +5,7 @@ using Register = Iced.Intel.Register;
 namespace PvDiffFuzz.Models.X86;
 
 /// <summary>Turns code bytes into <see cref="MicroOp"/>s, with the faults that fetching and decoding raise.</summary>
+// SAFETY: the pointer taken from OpTable is stored and compared with null, never followed here.
 internal sealed unsafe class Predecoder
 {
     /// <summary>Longest instruction; one byte more is #GP(0).</summary>
@@ -110,6 +111,7 @@ internal sealed unsafe class Predecoder
         op.Base = RegisterFile.ZeroOffset;
         op.Index = RegisterFile.ZeroOffset;
         op.AddressMask = compatibility ? uint.MaxValue : ulong.MaxValue;
+        op.Segment = EffectiveSegment(instruction.SegmentPrefix, Register.None, compatibility);
         if (instruction.HasRepPrefix)
         {
             op.Flags |= OpFlags.Rep;
