@@ -131,6 +131,9 @@ internal ref struct LengthDecoder
                 Next();
                 SkipModRm();
                 return _at + 1;
+            case >= 0x20 and <= 0x23:
+                // MOV to and from control and debug registers takes mod as 3, whatever it says.
+                return _at + 1;
             case >= 0x80 and <= 0x8f:
                 return _at + (_operand16 && (_amd || !_long64) ? 2 : 4);
             default:
@@ -164,7 +167,8 @@ internal ref struct LengthDecoder
         _at += payload + 1;
         if (map == 1)
         {
-            return AfterTwoByteOpcode(opcode);
+            // The escapes to maps 2 and 3 are no opcodes of their own here.
+            return opcode is 0x38 or 0x3a ? _at : AfterTwoByteOpcode(opcode);
         }
 
         SkipModRm();
