@@ -34,6 +34,9 @@ internal enum Attention : byte
 
     /// <summary>TF, RF, a MOV SS shadow or a REP continuation needs care after each instruction.</summary>
     Step = 2,
+
+    /// <summary>RF was loaded by the instruction, so that its end does not clear it.</summary>
+    Resume = 4,
 }
 
 /// <summary>Processor state while a case runs. One instance a run, on the stack; operations get it by <c>ref</c>.</summary>
@@ -73,8 +76,8 @@ internal ref struct CpuState
     /// <summary>True in compatibility mode.</summary>
     public bool Compatibility;
 
-    /// <summary>Bit <c>n</c>: accesses through segment <c>n</c> raise #GP(0) (a null selector in compatibility mode).</summary>
-    public byte UnusableSegments;
+    /// <summary>Bit <c>n</c>: accesses through segment <c>n</c> must be checked against its descriptor. 0 in 64-bit mode.</summary>
+    public byte CheckedSegments;
 
     /// <summary>Low address bits that must be clear for an access of their size: 7 when #AC is armed, else 0.</summary>
     public ulong AlignmentMask;
@@ -187,7 +190,7 @@ internal ref struct CpuState
     public bool LoadAt<T>(ulong address, byte segment, out T value)
         where T : unmanaged
     {
-        if ((address & AlignmentMask & ((uint)Unsafe.SizeOf<T>() - 1)) == 0 && ((UnusableSegments >> segment) & 1) == 0
+        if ((address & AlignmentMask & ((uint)Unsafe.SizeOf<T>() - 1)) == 0 && ((CheckedSegments >> segment) & 1) == 0
             && Memory.TryRead(address, out value, out _, out _))
         {
             return true;
@@ -211,7 +214,7 @@ internal ref struct CpuState
     public bool StoreAt<T>(ulong address, byte segment, T value)
         where T : unmanaged
     {
-        if ((address & AlignmentMask & ((uint)Unsafe.SizeOf<T>() - 1)) == 0 && ((UnusableSegments >> segment) & 1) == 0
+        if ((address & AlignmentMask & ((uint)Unsafe.SizeOf<T>() - 1)) == 0 && ((CheckedSegments >> segment) & 1) == 0
             && Memory.TryWrite(address, value, out _, out _))
         {
             return true;
@@ -224,7 +227,7 @@ internal ref struct CpuState
     /// <returns>True when the store will succeed.</returns>
     public bool CheckStore(ulong address, int bytes, byte segment)
     {
-        if (CheckSegment(address, bytes, segment) && CheckAlignment(address, bytes) && !Memory.CanWrite(address, bytes, out ulong cr2, out uint error))
+        if (CheckSegment(address, bytes, segment, write: true) && CheckAlignment(address, bytes) && !Memory.CanWrite(address, bytes, out ulong cr2, out uint error))
         {
             Raise(14, error, cr2);
         }
@@ -236,7 +239,7 @@ internal ref struct CpuState
     /// <returns>True when the load will succeed.</returns>
     public bool CheckLoad(ulong address, int bytes, byte segment)
     {
-        if (CheckSegment(address, bytes, segment) && CheckAlignment(address, bytes) && !Memory.CanRead(address, bytes, out ulong cr2, out uint error))
+        if (CheckSegment(address, bytes, segment, write: false) && CheckAlignment(address, bytes) && !Memory.CanRead(address, bytes, out ulong cr2, out uint error))
         {
             Raise(14, error, cr2);
         }
@@ -329,11 +332,12 @@ internal ref struct CpuState
         where T : unmanaged =>
         CheckStore(address, Unsafe.SizeOf<T>(), segment) && Memory.TryWrite(address, value, out _, out _);
 
-    /// <summary>Segment checks come first: an unusable segment, then a non-canonical first or last byte.</summary>
+    /// <summary>Segment checks come first: what the descriptor refuses in compatibility mode, then a non-canonical first or last byte.</summary>
     [Spec("SDM", "vol.3A 5.3.1 Limit Checking in 64-bit Mode; vol.2 exceptions #SS(0) and #GP(0)")]
-    private bool CheckSegment(ulong address, int bytes, byte segment)
+    private bool CheckSegment(ulong address, int bytes, byte segment, bool write)
     {
-        bool usable = ((UnusableSegments >> segment) & 1) == 0;
+        bool usable = ((CheckedSegments >> segment) & 1) == 0
+            || Descriptors.Allows(Profile, Selector[segment], (uint)(address - SegmentBase[segment]), bytes, write);
         if (usable && Canonical(address) && Canonical(address + (uint)bytes - 1))
         {
             return true;
