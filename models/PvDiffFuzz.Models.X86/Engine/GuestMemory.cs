@@ -44,6 +44,9 @@ internal sealed unsafe class GuestMemory : IDisposable
     /// <summary>Counts stores to executable pages; a predecoded instruction is stale when it changes.</summary>
     public uint CodeVersion { get; private set; }
 
+    /// <summary>Makes every predecoded instruction stale: the mode changes, and so does what bytes mean.</summary>
+    public void ForgetCode() => CodeVersion++;
+
     /// <summary>Brings the memory to the initial state of a case.</summary>
     public void Load(TestCase testCase)
     {
