@@ -1,16 +1,13 @@
 namespace Tmds.Linux;
 
 /// <content>Numbers of the C headers, under the names and in the form of the package Tmds.LibC.</content>
+// SAFETY: pointers only name special argument values here; none is dereferenced.
 internal static unsafe partial class LibC
 {
 #pragma warning disable CS1591 // Each member is the constant of that name.
     public static void* MAP_FAILED => (void*)-1;
 
     public static int MAP_SHARED => 0x01;
-
-    public static int MAP_FIXED => 0x10;
-
-    public static int MAP_POPULATE => 0x8000;
 
     public static int MAP_FIXED_NOREPLACE => 0x10_0000;
 
@@ -45,8 +42,6 @@ internal static unsafe partial class LibC
     public static short POLLIN => 1;
 
     public static int EINTR => 4;
-
-    public static int EINVAL => 22;
 
     public static int SIGILL => 4;
 

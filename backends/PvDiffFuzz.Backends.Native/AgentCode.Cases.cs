@@ -285,7 +285,6 @@ internal sealed partial class AgentCode
     private void EmitFinish()
     {
         Label run = _.CreateLabel();
-        Label writable = _.CreateLabel();
         Label clear = _.CreateLabel();
         Label cleared = _.CreateLabel();
         Label block = _.CreateLabel();
@@ -309,7 +308,6 @@ internal sealed partial class AgentCode
         _.lea(rsi, __[rsi + (rdx * 8) + 8]);
         _.test(ecx, ecx);
         _.jns(run);
-        _.Label(ref writable);
         _.add(rdi, r8);
         _.Label(ref clear);
         _.mov(__qword_ptr[rdi], rax);

@@ -25,7 +25,7 @@ internal sealed partial class AgentCode
     private readonly bool _saveArea = Avx.IsSupported;
 
     private Label _runCalls, _mainLoop, _nextCase, _enter, _finish, _fail, _handler, _restorer;
-    private Label _callsSite, _readSite, _writeSite, _returnSite, _exitSite, _end;
+    private Label _callsSite, _readSite, _writeSite, _returnSite, _exitSite;
 
     private AgentCode(ulong imageAddress, bool segmentBases)
     {
@@ -45,7 +45,6 @@ internal sealed partial class AgentCode
         _writeSite = _.CreateLabel();
         _returnSite = _.CreateLabel();
         _exitSite = _.CreateLabel();
-        _end = _.CreateLabel();
     }
 
     /// <summary>The executable file.</summary>
@@ -217,7 +216,5 @@ internal sealed partial class AgentCode
         _.syscall();
         _.Label(ref _exitSite);
         _.ud2();
-        _.Label(ref _end);
-        _.nop();
     }
 }

@@ -15,6 +15,8 @@ internal static class CpuFeatures
 
     private static readonly Bit[] Bits =
     [
+        new("MONITOR", Basic, Register.Ecx, 3), new("VMX", Basic, Register.Ecx, 5), new("SMX", Basic, Register.Ecx, 6),
+        new("MSR", Basic, Register.Edx, 5), new("SEP", Basic, Register.Edx, 11),
         new("SSE3", Basic, Register.Ecx, 0), new("PCLMULQDQ", Basic, Register.Ecx, 1), new("SSSE3", Basic, Register.Ecx, 9),
         new("FMA", Basic, Register.Ecx, 12, Needs: State.Avx), new("CMPXCHG16B", Basic, Register.Ecx, 13), new("SSE4_1", Basic, Register.Ecx, 19),
         new("SSE4_2", Basic, Register.Ecx, 20), new("MOVBE", Basic, Register.Ecx, 22), new("POPCNT", Basic, Register.Ecx, 23),
@@ -46,6 +48,9 @@ internal static class CpuFeatures
         new("CLDEMOTE", Structured, Register.Ecx, 25), new("MOVDIRI", Structured, Register.Ecx, 27), new("MOVDIR64B", Structured, Register.Ecx, 28),
         new("AVX512_VP2INTERSECT", Structured, Register.Edx, 8, Needs: State.Avx512), new("SERIALIZE", Structured, Register.Edx, 14),
         new("TSXLDTRK", Structured, Register.Edx, 16), new("AVX512_FP16", Structured, Register.Edx, 23, Needs: State.Avx512),
+        new("INVPCID", Structured, Register.Ebx, 10), new("SMAP", Structured, Register.Ebx, 20), new("ENQCMD", Structured, Register.Ecx, 29),
+        new("PCONFIG", Structured, Register.Edx, 18), new("FRED", Structured, Register.Eax, 17, 1), new("LKGS", Structured, Register.Eax, 18, 1),
+        new("WRMSRNS", Structured, Register.Eax, 19, 1), new("HRESET", Structured, Register.Eax, 22, 1), new("MSRLIST", Structured, Register.Eax, 27, 1),
         new("SHA512", Structured, Register.Eax, 0, 1, State.Avx), new("SM3", Structured, Register.Eax, 1, 1, State.Avx),
         new("SM4", Structured, Register.Eax, 2, 1, State.Avx),
         new("RAO_INT", Structured, Register.Eax, 3, 1), new("AVX_VNNI", Structured, Register.Eax, 4, 1, State.Avx),
@@ -53,6 +58,7 @@ internal static class CpuFeatures
         new("AVX_IFMA", Structured, Register.Eax, 23, 1, State.Avx), new("PREFETCHITI", Structured, Register.Edx, 14, 1),
 
         new("XSAVEOPT", SaveArea, Register.Eax, 0, 1), new("XSAVEC", SaveArea, Register.Eax, 1, 1),
+        new("XSAVES", SaveArea, Register.Eax, 3, 1),
 
         new("LZCNT", Extended, Register.Ecx, 5), new("SSE4A", Extended, Register.Ecx, 6), new("PREFETCHW", Extended, Register.Ecx, 8),
         new("XOP", Extended, Register.Ecx, 11, Needs: State.Avx), new("FMA4", Extended, Register.Ecx, 16, Needs: State.Avx),
@@ -60,6 +66,8 @@ internal static class CpuFeatures
         new("MONITORX", Extended, Register.Ecx, 29), new("SYSCALL", Extended, Register.Edx, 11), new("RDTSCP", Extended, Register.Edx, 27),
         new("D3NOWEXT", Extended, Register.Edx, 30), new("D3NOW", Extended, Register.Edx, 31),
         new("CLZERO", Sizes, Register.Ebx, 0), new("RDPRU", Sizes, Register.Ebx, 4), new("MCOMMIT", Sizes, Register.Ebx, 8),
+        new("SVM", Extended, Register.Ecx, 2), new("SKINIT", Extended, Register.Ecx, 12), new("INVLPGB", Sizes, Register.Ebx, 3),
+        new("WBNOINVD", Sizes, Register.Ebx, 9),
     ];
 
     private enum Register
@@ -93,12 +101,6 @@ internal static class CpuFeatures
             {
                 names.Add(bit.Name);
             }
-        }
-
-        // AMD shows the bit, but SYSENTER is #UD in long mode there (APM vol.3 SYSENTER).
-        if (Vendor() == "GenuineIntel" && ((Leaf(Basic, 0)![3] >> 11) & 1) != 0)
-        {
-            names.Add("SEP");
         }
 
         return names.ToImmutable();

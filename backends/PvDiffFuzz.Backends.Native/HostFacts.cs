@@ -28,7 +28,6 @@ internal sealed class HostFacts
         _checked = true;
         Profile = probe.Profile;
         DebugRegisters = probe.DebugRegisters;
-        IcebpShowsItself = probe.IcebpShowsItself;
         _loadable[0] = true;
         foreach (SegmentDescriptor descriptor in probe.Profile.Descriptors)
         {
@@ -64,9 +63,6 @@ internal sealed class HostFacts
 
     /// <summary>True when ptrace(2) may set the debug registers of a child.</summary>
     public bool DebugRegisters { get; }
-
-    /// <summary>True when a hypervisor makes ICEBP's #DB show the instruction itself.</summary>
-    public bool IcebpShowsItself { get; }
 
     /// <summary>The lowest address that a process can map.</summary>
     public ulong LowestAddress { get; }
@@ -140,11 +136,6 @@ internal sealed class HostFacts
             {
                 return Outcome.Unsupported("Linux loses the upper half of RAX at INT 0x80, and the case goes on with it");
             }
-
-            if (IcebpShowsItself && e is { Vector: 1, Entry: EntryPoint.Idt } && IsIcebp(testCase, e.Registers.Rip))
-            {
-                return Outcome.Unsupported("the hypervisor of this host shows ICEBP's #DB at the instruction instead of after it");
-            }
         }
 
         return outcome;
@@ -168,43 +159,6 @@ internal sealed class HostFacts
         }
 
         return false;
-    }
-
-    /// <summary>True when the instruction at an address is ICEBP, with any prefixes.</summary>
-    private static bool IsIcebp(TestCase testCase, ulong address)
-    {
-        const int longest = 15;
-        for (int i = 0; i < longest; i++)
-        {
-            byte value = InitialByte(testCase, address + (uint)i);
-            bool prefix = value is 0x26 or 0x2e or 0x36 or 0x3e or 0x64 or 0x65 or 0x66 or 0x67 or 0xf2 or 0xf3 or (>= 0x40 and <= 0x4f);
-            if (!prefix)
-            {
-                return value == 0xf1;
-            }
-        }
-
-        return false;
-    }
-
-    private static byte InitialByte(TestCase testCase, ulong address)
-    {
-        ulong inCode = address - testCase.Code.Address;
-        if (inCode < (ulong)testCase.Code.Bytes.Length)
-        {
-            return testCase.Code.Bytes[(int)inCode];
-        }
-
-        foreach (MemoryContents contents in testCase.Contents)
-        {
-            ulong offset = address - contents.Address;
-            if (offset < (ulong)contents.Bytes.Length)
-            {
-                return contents.Bytes[(int)offset];
-            }
-        }
-
-        return 0;
     }
 
     private static string NotLoadable(Register segment, ulong value) =>

@@ -11,9 +11,8 @@ namespace PvDiffFuzz.Backends.Native;
 /// <summary>What a payload can see of this host, found out by running payloads.</summary>
 /// <param name="Profile">The processor and what Linux makes of it.</param>
 /// <param name="DebugRegisters">True when ptrace(2) may set the debug registers of a child.</param>
-/// <param name="IcebpShowsItself">True when ICEBP's #DB shows the instruction itself.</param>
 /// <param name="Fingerprint">The facts that identify the host.</param>
-internal sealed record HostProbe(CpuProfile Profile, bool DebugRegisters, bool IcebpShowsItself, Fingerprint Fingerprint)
+internal sealed record HostProbe(CpuProfile Profile, bool DebugRegisters, Fingerprint Fingerprint)
 {
     private const ulong End = AddressMap.LowBlock + AddressMap.CodeEnd;
     private const ulong Data = AddressMap.LowBlock + AddressMap.Data;
@@ -59,7 +58,7 @@ internal sealed record HostProbe(CpuProfile Profile, bool DebugRegisters, bool I
             Fact("umip", umip ? "on" : "off"),
             Fact("icebp", icebp ? "at" : "after"),
         ]);
-        return new HostProbe(profile, debug, icebp, fingerprint);
+        return new HostProbe(profile, debug, fingerprint);
     }
 
     /// <summary>INT n with every n: the gates of DPL 3 are those that do not give #GP.</summary>

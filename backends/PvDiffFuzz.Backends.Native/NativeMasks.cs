@@ -23,11 +23,29 @@ internal static class NativeMasks
             e => e is { Vector: 0x80, Entry: EntryPoint.Idt, Registers.Cs: Selectors.UserCode64 },
             Register.Rax,
             0xffff_ffff_0000_0000),
+        Restart("rax", Register.Rax),
+        Restart("rip", Register.Rip),
         NullSelector(Register.Ds),
         NullSelector(Register.Es),
         NullSelector(Register.Fs),
         NullSelector(Register.Gs),
     ];
+
+    /// <summary>RAX at a system call that Linux takes for its own request to restart it.</summary>
+    private static bool LooksLikeRestart(Event e)
+    {
+        long rax = (long)e.Registers.Gpr[0];
+        long error = e.Vector == 0x80 ? (int)rax : rax;
+        return error is -512 or -513 or -514 or -516 && (e.Entry == EntryPoint.Lstar || e.Vector == 0x80);
+    }
+
+    private static TargetMask Restart(string name, Register register) => new(
+        $"native.system-call-restart-{name}",
+        "a refused system call whose RAX is -512, -513, -514 or -516 looks to Linux like an interrupted one of its own: delivering the signal changes RAX or moves RIP back "
+        + "(handle_signal in arch/x86/kernel/signal.c)",
+        LooksLikeRestart,
+        register,
+        ulong.MaxValue);
 
     private static TargetMask NullSelector(Register segment) => new(
         $"native.null-selector-{segment.ToString().ToLowerInvariant()}",

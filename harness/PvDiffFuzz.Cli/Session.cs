@@ -10,7 +10,7 @@ namespace PvDiffFuzz.Cli;
 internal static class Session
 {
     /// <summary>Makes what judges cases of one thread. The tracer is the model, whichever targets run.</summary>
-    public static CaseAnalyst Analyst(Composition composition) => new(new X86Model(composition.Host), UndefinedAfter, composition.Host.Vendor);
+    public static CaseAnalyst Analyst(Composition composition) => CaseAnalyst.For(new X86Model(composition.Host), composition.Host.Vendor);
 
     /// <summary>Makes targets by name and what runs them.</summary>
     /// <exception cref="TargetUnavailableException">One does not work on this host.</exception>
@@ -71,10 +71,4 @@ internal static class Session
             .SelectMany(word => X86Rules.For(word))
             .Distinct(),
     ];
-
-    private static CaseMask UndefinedAfter(ImmutableArray<TracedInstruction> trace, CpuVendor vendor, bool lastCompleted, bool resumes)
-    {
-        UndefinedMask mask = UndefinedBits.After(trace, vendor, lastCompleted, resumes);
-        return mask.Rows.IsEmpty ? CaseMask.None : new CaseMask { Rflags = mask.Rflags, Gpr = mask.Gpr, Memory = mask.Memory, Consumed = mask.Consumed, Rows = mask.Rows };
-    }
 }

@@ -28,6 +28,7 @@ internal static class Families
         Bcd.Register(table);
         Strings.Register(table);
         Exchange.Register(table);
+        DirectStores.Register(table);
         Nops.Register(table, profile);
         Privileged.Register(table, profile);
         Segment.Register(table, profile);

@@ -71,7 +71,7 @@ public sealed class AbiTests
         }
         else
         {
-            foreach (string name in new[] { "SIGALRM", "SIGSYS", "MAP_POPULATE", "F_ADD_SEALS" })
+            foreach (string name in new[] { "SIGALRM", "SIGSYS", "MAP_SHARED", "F_ADD_SEALS" })
             {
                 yield return (name, replaceable.GetProperty(name)!.GetValue(null)!);
             }

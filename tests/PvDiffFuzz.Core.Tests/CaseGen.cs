@@ -58,8 +58,19 @@ internal static class CaseGen
         from debug in Debug
         select new RegisterState
         {
-            Gpr = gpr, Rip = words[0], Rflags = words[1], FsBase = words[2], GsBase = words[3], Pkru = pkru, Debug = debug,
-            Cs = selectors[0], Ss = selectors[1], Ds = selectors[2], Es = selectors[3], Fs = selectors[4], Gs = selectors[5],
+            Gpr = gpr,
+            Rip = words[0],
+            Rflags = words[1],
+            FsBase = words[2],
+            GsBase = words[3],
+            Pkru = pkru,
+            Debug = debug,
+            Cs = selectors[0],
+            Ss = selectors[1],
+            Ds = selectors[2],
+            Es = selectors[3],
+            Fs = selectors[4],
+            Gs = selectors[5],
         };
 
     /// <summary>A state that differs from another in a few registers.</summary>
@@ -133,8 +144,13 @@ internal static class CaseGen
             from limit in Gen.Choose(0, 0xffff)
             select (CpuProfile?)new CpuProfile
             {
-                Vendor = vendor, Family = family, LinearBits = linear, Features = [.. features], UserGates = [.. gates],
-                Descriptors = [.. descriptors], GdtLimit = (ushort)limit,
+                Vendor = vendor,
+                Family = family,
+                LinearBits = linear,
+                Features = [.. features],
+                UserGates = [.. gates],
+                Descriptors = [.. descriptors],
+                GdtLimit = (ushort)limit,
             }));
 
     private static readonly Gen<Response> Responses =
@@ -165,7 +181,12 @@ internal static class CaseGen
         let start = Enum.GetValues<Register>().Where(r => r < Register.Pkru).Aggregate(registers, (state, r) => state.With(r, Enterable(r, state[r])))
         select new TestCase
         {
-            Code = code, Layout = layout, Contents = contents, Responses = [.. responses.Take(TestCase.MaximumResponses)], Limits = new CaseLimits(limit), Profile = profile,
+            Code = code,
+            Layout = layout,
+            Contents = contents,
+            Responses = [.. responses.Take(TestCase.MaximumResponses)],
+            Limits = new CaseLimits(limit),
+            Profile = profile,
             Registers = narrow ? Narrow(start) with { Cs = Selectors.UserCode32 } : start with { Cs = Selectors.UserCode64 },
         };
 
@@ -204,7 +225,11 @@ internal static class CaseGen
         from detail in Gen.Frequency((2, Gen.Constant<string?>(null)), (1, AnyText.Select(string? (t) => t)))
         select new Outcome
         {
-            End = (EndKind)end, Events = events, Registers = final, Memory = [.. memory.OrderBy(m => m.Address).DistinctBy(m => m.Address)], Detail = detail,
+            End = (EndKind)end,
+            Events = events,
+            Registers = final,
+            Memory = [.. memory.OrderBy(m => m.Address).DistinctBy(m => m.Address)],
+            Detail = detail,
         };
 
     private static Gen<RecordedOutcome> Recorded(RegisterState before) =>
@@ -227,7 +252,13 @@ internal static class CaseGen
         from outcomes in Recorded(testCase.Registers with { Debug = null }).ListOf()
         select new CaseFile
         {
-            Comment = comment, Id = id, Spec = [.. spec], Found = found, Case = testCase, CodeComments = [.. remarks], Verdict = verdict,
+            Comment = comment,
+            Id = id,
+            Spec = [.. spec],
+            Found = found,
+            Case = testCase,
+            CodeComments = [.. remarks],
+            Verdict = verdict,
             Outcomes = [.. outcomes.DistinctBy(o => (o.Target, o.Fingerprint)).Take(6)],
         };
 }

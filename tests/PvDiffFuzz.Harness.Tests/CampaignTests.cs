@@ -147,7 +147,8 @@ public sealed class CampaignTests
                 }
 
                 return wrong.Run(c);
-            }) with { Store = store };
+            }) with
+        { Store = store };
 
         CampaignSummary summary = Run(Small with { Count = null, Jobs = 2 }, parts, cancel.Token);
 

@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using FsCheck;
 using FsCheck.Fluent;
 using PvDiffFuzz.Core;
@@ -129,6 +130,38 @@ public sealed class ComparerTests
     }
 
     [Fact]
+    public void UndefinedMemoryHidesMemoryAndNothingElse()
+    {
+        CaseMask mask = new() { Memory = true, Rows = ["Shld"] };
+        Comparer comparer = new([Cases.Info("a"), Cases.Info("b")], new CaseAnalyst(new FakeMachine(), (_, _, _) => mask, CpuVendor.Amd));
+        Outcome wrote = Cases.Fault() with { Memory = [new MemoryWord(0x410000, 1)] };
+
+        Comparison hidden = comparer.Compare(Any, [Cases.Fault(), wrote]);
+        Comparison beyond = comparer.Compare(Any, [Cases.Fault(rax: 1), wrote]);
+
+        Assert.Equal(ComparisonResult.Agreement, hidden.Result);
+        Assert.Equal(["Shld"], hidden.HidingRows.ToArray());
+        Assert.Equal(["gpr.rax"], beyond.Differences.Select(d => d.Field.ToString()));
+    }
+
+    /// <summary>AND leaves AF undefined; ADD defines it again, unless the case was resumed, since the ADD may have faulted then.</summary>
+    [Theory]
+    [InlineData(false, true)]
+    [InlineData(true, false)]
+    public void TheTableOfUndefinedBitsIsFollowed(bool resumed, bool diverges)
+    {
+        TestCase testCase = Cases.Of("4821d8", "4801d8");
+        testCase = resumed ? testCase with { Responses = [new Response([])] } : testCase;
+        ScriptedTracer tracer = new(testCase);
+        Comparer comparer = new([Cases.Info("a"), Cases.Info("b")], CaseAnalyst.For(tracer, CpuVendor.Amd));
+        Outcome end = Cases.Fault(14, testCase.Code.End, cr2: testCase.Code.End);
+        Outcome[] outcomes = [end, Cases.Fault(14, testCase.Code.End, 0x212, cr2: testCase.Code.End)];
+        outcomes = resumed ? [.. outcomes.Select(o => o with { Events = [end.Events[0], o.Events[0]] })] : outcomes;
+
+        Assert.Equal(diverges, comparer.Compare(testCase, outcomes).Result == ComparisonResult.Divergence);
+    }
+
+    [Fact]
     public void TheMaskOfAnEarlierEventComesFromTheTraceUpToIt()
     {
         List<int> responses = [];
@@ -247,10 +280,27 @@ public sealed class ComparerTests
 
     private sealed class RecordingTracer(Action<TestCase> seen) : ITracer
     {
-        public System.Collections.Immutable.ImmutableArray<TracedInstruction> Trace(TestCase testCase, int maximum)
+        public ImmutableArray<TracedInstruction> Trace(TestCase testCase, int maximum)
         {
             seen(testCase);
             return [new TracedInstruction(testCase.Code.Address, testCase.Code.Bytes, CpuMode.Long64, 0)];
+        }
+    }
+
+    /// <summary>Says that every instruction of a case was executed once, in order.</summary>
+    private sealed class ScriptedTracer(TestCase testCase) : ITracer
+    {
+        public ImmutableArray<TracedInstruction> Trace(TestCase asked, int maximum)
+        {
+            ulong at = testCase.Code.Address;
+            List<TracedInstruction> trace = [];
+            foreach (ImmutableArray<byte> piece in CodeEdit.Pieces(testCase.Code))
+            {
+                trace.Add(new TracedInstruction(at, piece, CpuMode.Long64, 0));
+                at += (ulong)piece.Length;
+            }
+
+            return [.. trace];
         }
     }
 }

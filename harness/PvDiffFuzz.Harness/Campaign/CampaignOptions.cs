@@ -49,7 +49,7 @@ public sealed record CampaignOptions
     public int BatchSize { get; init; } = 512;
 
     /// <summary>Cases that a job takes at a time and the journal names as one. Part of what makes runs equal.</summary>
-    public int RangeSize { get; init; } = 4096;
+    public int RangeSize { get; init; } = 8192;
 
     /// <summary>Cases that are not run, such as the range that was running when the host crashed.</summary>
     public ImmutableArray<CaseRange> Skip { get; init; } = [];
@@ -58,7 +58,7 @@ public sealed record CampaignOptions
     public int MaximumSignatures { get; init; } = 4096;
 
     /// <summary>Most diverging cases in a range that are traced to their first divergence; the rest is counted.</summary>
-    public int MaximumLocatedPerRange { get; init; } = 512;
+    public int MaximumLocatedPerRange { get; init; } = 1024;
 
     /// <summary>Ranges that may wait for triage before jobs wait too.</summary>
     public int MaximumWaiting { get; init; } = 64;

@@ -144,6 +144,14 @@ internal sealed class RangeWorker
         }
     }
 
+    // The instruction that read undefined bits is named with its operands; reports count mnemonics.
+    private static string WithoutOperands(string row)
+    {
+        const string reader = "read by ";
+        int end = row.StartsWith(reader, StringComparison.Ordinal) ? row.IndexOf(' ', reader.Length) : -1;
+        return end < 0 ? row : row[..end];
+    }
+
     private void CountMissing(int index, RangeResult result)
     {
         int ends = 0;
@@ -205,7 +213,7 @@ internal sealed class RangeWorker
             result.Undefined++;
             foreach (string row in divergence.Comparison.ConsumedRows)
             {
-                result.MaskRows.Add(row);
+                result.MaskRows.Add(WithoutOperands(row));
             }
 
             return true;

@@ -1,31 +1,49 @@
 using System.Collections.Immutable;
 using PvDiffFuzz.Core;
+using PvDiffFuzz.Isa;
 
 namespace PvDiffFuzz.Harness;
 
 /// <summary>Tells what a case executed up to one of its events, and which bits are undefined there.</summary>
 /// <remarks>Owned by one thread, as the tracer is. Asked only about cases whose outcomes differ.</remarks>
-/// <param name="tracer">Lists executed instructions; null when nobody can, and then nothing counts as undefined.</param>
-/// <param name="rule">The undefined-bits table; null when there is none.</param>
-/// <param name="vendor">Maker of the processor where the case does not say.</param>
-public sealed class CaseAnalyst(ITracer? tracer, UndefinedRule? rule, CpuVendor vendor)
+public sealed class CaseAnalyst
 {
+    private readonly ITracer? _tracer;
+    private readonly Func<ImmutableArray<TracedInstruction>, CpuVendor, bool, bool, CaseMask>? _rule;
+    private readonly CpuVendor _vendor;
     private TestCase? _tracedCase;
     private int _tracedEvent;
     private ImmutableArray<TracedInstruction> _trace = [];
 
+    /// <summary>Makes an analyst with a rule of one's own.</summary>
+    /// <param name="tracer">Lists executed instructions; null when nobody can, and then nothing counts as undefined.</param>
+    /// <param name="rule">Says what is undefined; null for nothing.</param>
+    /// <param name="vendor">Maker of the processor where the case does not say.</param>
+    public CaseAnalyst(ITracer? tracer, UndefinedRule? rule, CpuVendor vendor)
+        : this(tracer, vendor, rule is null ? null : (trace, maker, completed, _) => rule(trace, maker, completed))
+    {
+    }
+
+    private CaseAnalyst(ITracer? tracer, CpuVendor vendor, Func<ImmutableArray<TracedInstruction>, CpuVendor, bool, bool, CaseMask>? rule) =>
+        (_tracer, _vendor, _rule) = (tracer, vendor, rule);
+
     /// <summary>An analyst that knows nothing: no traces, no masks.</summary>
     public static CaseAnalyst Blind { get; } = new(null, null, CpuVendor.Intel);
 
+    /// <summary>An analyst that follows the table of undefined bits.</summary>
+    /// <param name="tracer">Lists executed instructions.</param>
+    /// <param name="vendor">Maker of the processor where the case does not say.</param>
+    public static CaseAnalyst For(ITracer tracer, CpuVendor vendor) => new(tracer, vendor, AfterTable);
+
     /// <summary>Maker of the processor that a case is about.</summary>
-    public CpuVendor VendorOf(TestCase testCase) => testCase.Profile?.Vendor ?? vendor;
+    public CpuVendor VendorOf(TestCase testCase) => testCase.Profile?.Vendor ?? _vendor;
 
     /// <summary>The instructions executed before event <paramref name="eventIndex"/>, the one that raised it included if it was fetched; empty without a tracer.</summary>
     /// <param name="testCase">The case.</param>
     /// <param name="eventIndex">Index of an event; anything past the last means the last.</param>
     public ImmutableArray<TracedInstruction> TraceTo(TestCase testCase, int eventIndex)
     {
-        if (tracer is null)
+        if (_tracer is null)
         {
             return [];
         }
@@ -35,7 +53,7 @@ public sealed class CaseAnalyst(ITracer? tracer, UndefinedRule? rule, CpuVendor 
         {
             // A case with fewer responses ends at an earlier event, so its trace is the prefix wanted.
             TestCase shortened = answers == testCase.Responses.Length ? testCase : testCase with { Responses = testCase.Responses[..answers] };
-            _trace = tracer.Trace(shortened, testCase.Limits.Instructions);
+            _trace = _tracer.Trace(shortened, testCase.Limits.Instructions);
             _tracedCase = testCase;
             _tracedEvent = answers;
         }
@@ -49,23 +67,36 @@ public sealed class CaseAnalyst(ITracer? tracer, UndefinedRule? rule, CpuVendor 
     /// <param name="outcomes">What the targets answered; they tell whether the last instruction completed.</param>
     public CaseMask MaskAt(TestCase testCase, int eventIndex, ReadOnlySpan<Outcome> outcomes)
     {
-        if (rule is null)
+        if (_rule is null)
         {
             return CaseMask.None;
         }
 
         ImmutableArray<TracedInstruction> trace = TraceTo(testCase, eventIndex);
-        return trace.IsEmpty ? CaseMask.None : rule(trace, VendorOf(testCase), Completed(trace[^1], eventIndex, outcomes), Resumes(testCase, eventIndex));
+        return trace.IsEmpty ? CaseMask.None : _rule(trace, VendorOf(testCase), Completed(trace[^1], eventIndex, outcomes), Resumes(testCase, eventIndex));
     }
 
     /// <summary>The widest reading of what is undefined at the end of a case: the last instruction taken as completed and as faulted.</summary>
     public CaseMask WidestMask(TestCase testCase)
     {
         ImmutableArray<TracedInstruction> trace = TraceTo(testCase, int.MaxValue);
+        if (_rule is null || trace.IsEmpty)
+        {
+            return CaseMask.None;
+        }
+
         CpuVendor maker = VendorOf(testCase);
-        return rule is null || trace.IsEmpty ? CaseMask.None : rule(trace, maker, lastCompleted: true, Resumes(testCase, int.MaxValue)).Or(rule(trace, maker, lastCompleted: false, Resumes(testCase, int.MaxValue)));
+        bool resumes = Resumes(testCase, int.MaxValue);
+        return _rule(trace, maker, true, resumes).Or(_rule(trace, maker, false, resumes));
     }
 
+    private static CaseMask AfterTable(ImmutableArray<TracedInstruction> trace, CpuVendor vendor, bool lastCompleted, bool resumes)
+    {
+        UndefinedMask mask = UndefinedBits.After(trace, vendor, lastCompleted, resumes);
+        return new CaseMask { Rflags = mask.Rflags, Gpr = mask.Gpr, Memory = mask.Memory, Consumed = mask.Consumed, Rows = mask.Rows };
+    }
+
+    // After a response, an instruction in the middle of the trace may have faulted and so defined nothing.
     private static bool Resumes(TestCase testCase, int eventIndex) => Math.Min(eventIndex, testCase.Responses.Length) > 0;
 
     // One target that completed the instruction is enough to leave its results undefined.

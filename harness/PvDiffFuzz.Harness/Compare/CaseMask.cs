@@ -15,7 +15,7 @@ public sealed record CaseMask
     /// <summary>Undefined bits of each general register.</summary>
     public GprFile Gpr { get; init; }
 
-    /// <summary>True when memory that the case wrote is undefined; no memory is compared then.</summary>
+    /// <summary>True when memory that the case wrote may hold anything.</summary>
     public bool Memory { get; init; }
 
     /// <summary>True when an instruction used an undefined bit, so that anything after it may differ.</summary>
@@ -44,9 +44,8 @@ public sealed record CaseMask
     }
 }
 
-/// <summary>Computes what is undefined after a run of instructions. The one implementation is the instruction-set project's table.</summary>
+/// <summary>Computes what is undefined after a run of instructions.</summary>
 /// <param name="trace">Instructions in execution order, the last one included even when it faulted.</param>
 /// <param name="vendor">Whose manual.</param>
 /// <param name="lastCompleted">True when the last instruction completed; false when it faulted.</param>
-/// <param name="resumes">True when events in the middle were answered, so that instructions before the last may have faulted too.</param>
-public delegate CaseMask UndefinedRule(ImmutableArray<TracedInstruction> trace, CpuVendor vendor, bool lastCompleted, bool resumes);
+public delegate CaseMask UndefinedRule(ImmutableArray<TracedInstruction> trace, CpuVendor vendor, bool lastCompleted);

@@ -52,15 +52,7 @@ internal sealed class OutcomeDiff(ImmutableArray<TargetMask> rows, Func<int, Cas
 
         if (!a.Memory.AsSpan().SequenceEqual(b.Memory.AsSpan()))
         {
-            CaseMask mask = undefined(int.MaxValue);
-            if (mask.Memory)
-            {
-                _usedRows.UnionWith(mask.Rows);
-            }
-            else
-            {
-                _fields.Add(new Field(FieldKind.Memory));
-            }
+            CompareMemory();
         }
     }
 
@@ -97,6 +89,19 @@ internal sealed class OutcomeDiff(ImmutableArray<TargetMask> rows, Func<int, Cas
         {
             // Of the last event, the frame is the event's and all else is the final state.
             CompareRegisters(a.Registers, b.Registers, a, b, r => final && !InFrame(r) ? Field.Final : index, index);
+        }
+    }
+
+    private void CompareMemory()
+    {
+        CaseMask mask = undefined(int.MaxValue);
+        if (mask.Memory)
+        {
+            _usedRows.UnionWith(mask.Rows);
+        }
+        else
+        {
+            _fields.Add(new Field(FieldKind.Memory));
         }
     }
 

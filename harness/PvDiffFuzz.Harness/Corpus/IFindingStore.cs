@@ -1,4 +1,3 @@
-using System.Collections.Immutable;
 using PvDiffFuzz.Core;
 
 namespace PvDiffFuzz.Harness;
@@ -46,15 +45,3 @@ public interface ICaseSource
     /// <summary>The case with an index. A pure function: equal on every thread and host.</summary>
     TestCase Generate(ulong index);
 }
-
-/// <summary>A case from a file with what was stored beside it.</summary>
-/// <param name="Path">Name for reports.</param>
-/// <param name="Case">The input.</param>
-/// <param name="Outcomes">What targets answered when it was stored.</param>
-/// <param name="Verdict">How it was judged when it was stored, or null.</param>
-public sealed record StoredCase(string Path, TestCase Case, ImmutableArray<StoredOutcome> Outcomes, string? Verdict);
-
-/// <summary>A stored answer.</summary>
-/// <param name="Target">Who answered, and on what.</param>
-/// <param name="Outcome">The answer.</param>
-public sealed record StoredOutcome(TargetInfo Target, Outcome Outcome);

@@ -5,12 +5,15 @@ using PvDiffFuzz.Core;
 namespace PvDiffFuzz.Harness;
 
 /// <summary>The instruction at which a divergence shows.</summary>
-/// <param name="Form">Iced's code name, such as <c>Adc_rm64_r64</c>; <c>INVALID</c> and the opcode bytes for what does not decode; <c>none</c> when nothing was executed.</param>
+/// <param name="Form">Iced's code name, such as <c>Adc_rm64_r64</c>; <c>LOCK.</c> and the name of what LOCK makes undefined; <c>INVALID</c> and the opcode bytes for what does not decode; <c>none</c> when nothing was executed.</param>
 /// <param name="Mnemonic">Iced's mnemonic, such as <c>Adc</c>.</param>
 /// <param name="Address">Its linear address.</param>
 /// <param name="Length">Its length in bytes, 0 for none.</param>
 public readonly record struct InstructionAt(string Form, string Mnemonic, ulong Address, int Length)
 {
+    /// <summary>Stands before the names of an instruction that is undefined only because of its LOCK prefix.</summary>
+    public const string Lock = "LOCK.";
+
     /// <summary>No instruction.</summary>
     public static InstructionAt None { get; } = new("none", "none", 0, 0);
 
@@ -53,8 +56,21 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
     {
         Instruction instruction = CodeEdit.DecodeOne(bytes, address, mode, vendor);
         return instruction.IsInvalid
-            ? new InstructionAt($"INVALID.{Opcode(bytes)}", "INVALID", address, bytes.Length)
+            ? WithoutLock(bytes, address, mode, vendor) ?? new InstructionAt($"INVALID.{Opcode(bytes)}", "INVALID", address, bytes.Length)
             : new InstructionAt(instruction.Code.ToString(), instruction.Mnemonic.ToString(), address, instruction.Length);
+    }
+
+    // What is undefined only because LOCK may not precede it has a name of its own.
+    private static InstructionAt? WithoutLock(ReadOnlySpan<byte> bytes, ulong address, CpuMode mode, CpuVendor vendor)
+    {
+        int at = bytes.IndexOf((byte)0xf0);
+        if (at < 0 || !bytes[..at].ToArray().All(b => CodeEdit.IsPrefix(b, mode)))
+        {
+            return null;
+        }
+
+        Instruction rest = CodeEdit.DecodeOne([.. bytes[..at], .. bytes[(at + 1)..]], address, mode, vendor);
+        return rest.IsInvalid ? null : new InstructionAt(Lock + rest.Code, Lock + rest.Mnemonic, address, rest.Length + 1);
     }
 
     // Without a trace, the event's RIP is all there is: a fault's is the instruction, a trap's is right after it.

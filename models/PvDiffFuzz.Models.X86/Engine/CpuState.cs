@@ -76,7 +76,7 @@ internal ref struct CpuState
     /// <summary>True in compatibility mode.</summary>
     public bool Compatibility;
 
-    /// <summary>Bit <c>n</c>: accesses through segment <c>n</c> must be checked against its descriptor. 0 in 64-bit mode.</summary>
+    /// <summary>Bit <c>n</c>: accesses through segment <c>n</c> take the slow path, which checks more than the linear address.</summary>
     public byte CheckedSegments;
 
     /// <summary>Low address bits that must be clear for an access of their size: 7 when #AC is armed, else 0.</summary>
@@ -201,11 +201,17 @@ internal ref struct CpuState
 
     /// <summary>Loads from a linear address that will be stored to by the same instruction.</summary>
     /// <inheritdoc cref="LoadAt" path="/param"/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public bool LoadForUpdateAt<T>(ulong address, byte segment, out T value)
         where T : unmanaged
     {
-        Unsafe.SkipInit(out value);
-        return CheckStore(address, Unsafe.SizeOf<T>(), segment) && Memory.TryRead(address, out value, out _, out _);
+        if ((address & AlignmentMask & ((uint)Unsafe.SizeOf<T>() - 1)) == 0 && ((CheckedSegments >> segment) & 1) == 0
+            && Memory.TryReadWritable(address, out value))
+        {
+            return true;
+        }
+
+        return SlowLoadForUpdate(address, segment, out value);
     }
 
     /// <summary>Stores to a linear address.</summary>
@@ -324,27 +330,43 @@ internal ref struct CpuState
         where T : unmanaged
     {
         Unsafe.SkipInit(out value);
-        return CheckLoad(address, Unsafe.SizeOf<T>(), segment) && Memory.TryRead(address, out value, out _, out _);
+        return CheckLoad(address, Unsafe.SizeOf<T>(), segment) && (Memory.TryRead(address, out value, out _, out _) || Memory.ReadAround(address, out value));
     }
 
     [MethodImpl(MethodImplOptions.NoInlining)]
     private bool SlowStore<T>(ulong address, byte segment, T value)
         where T : unmanaged =>
-        CheckStore(address, Unsafe.SizeOf<T>(), segment) && Memory.TryWrite(address, value, out _, out _);
+        CheckStore(address, Unsafe.SizeOf<T>(), segment) && (Memory.TryWrite(address, value, out _, out _) || Memory.WriteAround(address, value));
 
-    /// <summary>Segment checks come first: what the descriptor refuses in compatibility mode, then a non-canonical first or last byte.</summary>
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private bool SlowLoadForUpdate<T>(ulong address, byte segment, out T value)
+        where T : unmanaged
+    {
+        Unsafe.SkipInit(out value);
+        return CheckStore(address, Unsafe.SizeOf<T>(), segment) && (Memory.TryRead(address, out value, out _, out _) || Memory.ReadAround(address, out value));
+    }
+
+    /// <summary>Segment checks come first: what the descriptor refuses in compatibility mode, a non-canonical first or last byte in 64-bit mode.</summary>
     [Spec("SDM", "vol.3A 5.3.1 Limit Checking in 64-bit Mode; vol.2 exceptions #SS(0) and #GP(0)")]
     private bool CheckSegment(ulong address, int bytes, byte segment, bool write)
     {
-        bool usable = ((CheckedSegments >> segment) & 1) == 0
-            || Descriptors.Allows(Profile, Selector[segment], (uint)(address - SegmentBase[segment]), bytes, write);
-        if (usable && Canonical(address) && Canonical(address + (uint)bytes - 1))
+        bool usable = Compatibility
+            ? Descriptors.Allows(Profile, Selector[segment], (uint)(address - SegmentBase[segment]), bytes, write)
+            : Canonical(address) && Canonical(address + (uint)bytes - 1) && CanonicalOffset(address, bytes, segment);
+        if (!usable)
         {
-            return true;
+            Raise(segment == Seg.Ss ? (byte)12 : (byte)13);
         }
 
-        Raise(segment == Seg.Ss ? (byte)12 : (byte)13);
-        return false;
+        return usable;
+    }
+
+    /// <summary>AMD asks of the effective address too, before an FS or GS base is added, that it be canonical.</summary>
+    [Spec("APM", "vol.1 2.1.4 Canonical Address Form; vol.2 4.5.3 Segment Registers in 64-Bit Mode (FS and GS)")]
+    private readonly bool CanonicalOffset(ulong address, int bytes, byte segment)
+    {
+        ulong offset = address - SegmentBase[segment];
+        return Profile.Vendor != CpuVendor.Amd || (Canonical(offset) && Canonical(offset + (uint)bytes - 1));
     }
 
     /// <summary>Alignment is checked on the linear address, before it is translated. The manuals leave the order against #PF open.</summary>

@@ -47,21 +47,25 @@ internal static class Delivery
 
         cpu.Compatibility = compatibility;
         cpu.LinearMask = compatibility ? uint.MaxValue : ulong.MaxValue;
+        cpu.Memory.Mask = cpu.LinearMask;
         cpu.CheckedSegments = 0;
         for (byte segment = 0; segment < 6; segment++)
         {
-            ushort selector = cpu.Selector[segment];
             if (segment < Seg.Fs)
             {
                 // Descriptors do not change while a case runs, so what was loaded in either mode can be looked up again.
-                cpu.SegmentBase[segment] = compatibility ? Descriptors.Find(cpu.Profile, selector)?.Base ?? 0 : 0;
+                cpu.SegmentBase[segment] = compatibility ? Descriptors.Find(cpu.Profile, cpu.Selector[segment])?.Base ?? 0 : 0;
             }
 
-            if (compatibility && !Descriptors.IsFlat(cpu.Profile, selector))
-            {
-                cpu.CheckedSegments |= (byte)(1 << segment);
-            }
+            UpdateSegment(ref cpu, segment);
         }
+    }
+
+    /// <summary>Decides anew whether accesses through a segment need more than a look at the linear address, after its selector or base changed.</summary>
+    public static void UpdateSegment(ref CpuState cpu, byte segment)
+    {
+        bool check = cpu.SegmentBase[segment] != 0 || (cpu.Compatibility && !Descriptors.IsFlat(cpu.Profile, cpu.Selector[segment]));
+        cpu.CheckedSegments = (byte)((cpu.CheckedSegments & ~(1 << segment)) | (check ? 1 << segment : 0));
     }
 
     /// <summary>Applies a response and returns to the interrupted context.</summary>
@@ -94,11 +98,7 @@ internal static class Delivery
         bool step = cpu.Stepping && !cpu.Shadow;
         cpu.Shadow = false;
         Attention resume = cpu.Attention & Attention.Resume;
-        if (resume == 0)
-        {
-            cpu.System &= ~RflagsBits.RF;
-        }
-
+        cpu.System &= cpu.Repeating || resume != 0 ? ulong.MaxValue : ~RflagsBits.RF;
         cpu.Stepping = (cpu.System & RflagsBits.TF) != 0;
         cpu.Attention = (cpu.System & (RflagsBits.TF | RflagsBits.RF)) != 0 ? Attention.Step : Attention.None;
         if (step)
@@ -126,8 +126,8 @@ internal static class Delivery
                 rflags |= RflagsBits.RF;
                 break;
             default:
-                // Between iterations of REP the SDM saves RF set; the APM names no such case.
-                rflags |= cpu.Repeating && cpu.Profile.Vendor == CpuVendor.Intel ? RflagsBits.RF : 0;
+                // Between iterations of REP the SDM saves RF set; the APM names no such case, so RF stays as it was until the instruction is done.
+                rflags |= !cpu.Repeating ? 0 : cpu.Profile.Vendor == CpuVendor.Intel ? RflagsBits.RF : cpu.Rflags & RflagsBits.RF;
                 break;
         }
 

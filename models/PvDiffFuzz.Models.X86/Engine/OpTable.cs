@@ -5,6 +5,7 @@ namespace PvDiffFuzz.Models.X86;
 
 /// <summary>Which operation serves which form, for register and for memory operands.</summary>
 /// <remarks>Made once per profile: a form whose feature the profile lacks is redirected to #UD or to what the encoding means without it.</remarks>
+// SAFETY: the pointers are those of managed static methods of one signature; they are stored as integers and cast back to that signature.
 internal sealed unsafe class OpTable
 {
     /// <summary>Features that every processor in long mode has, so that no profile lists them.</summary>
@@ -12,7 +13,7 @@ internal sealed unsafe class OpTable
     {
         nameof(CpuidFeature.INTEL8086), nameof(CpuidFeature.INTEL186), nameof(CpuidFeature.INTEL286), nameof(CpuidFeature.INTEL386), nameof(CpuidFeature.INTEL486),
         nameof(CpuidFeature.X64), nameof(CpuidFeature.CPUID), nameof(CpuidFeature.TSC), nameof(CpuidFeature.MSR), nameof(CpuidFeature.CX8), nameof(CpuidFeature.CMOV),
-        nameof(CpuidFeature.SYSCALL), nameof(CpuidFeature.MULTIBYTENOP), nameof(CpuidFeature.PAUSE), nameof(CpuidFeature.RDPMC),
+        nameof(CpuidFeature.SYSCALL), nameof(CpuidFeature.FPU), nameof(CpuidFeature.FPU287), nameof(CpuidFeature.FPU387), nameof(CpuidFeature.MULTIBYTENOP), nameof(CpuidFeature.PAUSE), nameof(CpuidFeature.RDPMC),
     };
 
     private static readonly ILookup<Mnemonic, Code> Forms = Enum.GetValues<Code>()
@@ -42,8 +43,10 @@ internal sealed unsafe class OpTable
         Families.Register(table, profile);
         foreach (Code code in Enum.GetValues<Code>())
         {
-            if (table._known[(int)code] && !HasFeatures(code, profile))
+            if (code != Code.INVALID && !HasFeatures(code, profile))
             {
+                // Without its feature a form is undefined whether or not a family would serve it.
+                table._known[(int)code] = true;
                 table._register[(int)code] = (nint)(delegate*<ref CpuState, in MicroOp, void>)&Undefined;
                 table._memory[(int)code] = (nint)(delegate*<ref CpuState, in MicroOp, void>)&Undefined;
             }
@@ -106,8 +109,7 @@ internal sealed unsafe class OpTable
     {
         foreach (CpuidFeature feature in code.CpuidFeatures())
         {
-            string name = feature.ToString();
-            if (!Baseline.Contains(name) && !profile.Has(name))
+            if (!Array.Exists(feature.ToString().Split("_or_"), name => Baseline.Contains(name) || profile.Has(name)))
             {
                 return Families.IsHint(code);
             }

@@ -5,6 +5,7 @@ using Register = Iced.Intel.Register;
 namespace PvDiffFuzz.Models.X86;
 
 /// <summary>Turns code bytes into <see cref="MicroOp"/>s, with the faults that fetching and decoding raise.</summary>
+// SAFETY: the pointer taken from OpTable is stored and compared with null, never followed here.
 internal sealed unsafe class Predecoder
 {
     /// <summary>Longest instruction; one byte more is #GP(0).</summary>
@@ -39,7 +40,7 @@ internal sealed unsafe class Predecoder
             return false;
         }
 
-        int fetched = cpu.Memory.Fetch(rip, _reader.Buffer, out uint error);
+        int fetched = cpu.Memory.Fetch(rip, _reader.Buffer.AsSpan(0, Reach(in cpu)), out uint error);
         _reader.Start(fetched);
         Decoder decoder = cpu.Compatibility ? _compatibility32 : _long64;
         decoder.IP = rip;
@@ -51,7 +52,12 @@ internal sealed unsafe class Predecoder
         }
 
         bool memory = Fill(ref op, in instruction, cpu.Compatibility);
-        op.Execute = _table.Find(instruction.Code, memory);
+        if (instruction.Code == Code.Pause && !cpu.Compatibility && (_reader.Buffer[op.Length - 2] & 0xf1) == 0x41)
+        {
+            ExchangeWithR8(ref op, _reader.Buffer.AsSpan(0, op.Length));
+        }
+
+        op.Execute = _table.Find(op.Form, memory);
         if (op.Execute == null)
         {
             cpu.PendingError = (uint)instruction.Code;
@@ -76,8 +82,8 @@ internal sealed unsafe class Predecoder
             return;
         }
 
-        ulong refused = cpu.Rip + (uint)bytes.Length;
-        if (bytes.Length == MaximumLength || !cpu.Canonical(refused))
+        ulong refused = (cpu.Rip + (uint)bytes.Length) & cpu.LinearMask;
+        if (bytes.Length == Reach(in cpu) || !cpu.Canonical(refused))
         {
             cpu.Raise(13);
         }
@@ -85,6 +91,21 @@ internal sealed unsafe class Predecoder
         {
             cpu.Raise(14, error, refused);
         }
+    }
+
+    /// <summary>Most bytes that the instruction at RIP may have: fifteen, and on AMD only those up to the end of a code segment of 4 GiB. The SDM leaves that to the processor.</summary>
+    [Spec("SDM", "vol.3A 5.3 Limit Checking (accesses that straddle a limit of FFFFFFFF)")]
+    private static int Reach(in CpuState cpu) =>
+        cpu.Compatibility && cpu.Profile.Vendor == CpuVendor.Amd ? (int)Math.Min(MaximumLength, uint.MaxValue + 1UL - cpu.Rip) : MaximumLength;
+
+    /// <summary>F3 90 with REX.B is no PAUSE: REX.B makes opcode 90 the exchange of rAX with R8.</summary>
+    [Spec("APM", "vol.3 A.1.1 Primary Opcode Map: XCHG rAX,r8 NOP, PAUSE; PAUSE")]
+    private static void ExchangeWithR8(ref MicroOp op, ReadOnlySpan<byte> bytes)
+    {
+        bool wide = (bytes[^2] & 8) != 0;
+        op.Code = (ushort)(wide ? Code.Xchg_r64_RAX : bytes.Contains((byte)0x66) ? Code.Xchg_r16_AX : Code.Xchg_r32_EAX);
+        op.Destination = 8 * 8;
+        op.Source = Gpr.Rax;
     }
 
     private static bool Fill(ref MicroOp op, in Instruction instruction, bool compatibility)
@@ -95,6 +116,7 @@ internal sealed unsafe class Predecoder
         op.Base = RegisterFile.ZeroOffset;
         op.Index = RegisterFile.ZeroOffset;
         op.AddressMask = compatibility ? uint.MaxValue : ulong.MaxValue;
+        op.Segment = EffectiveSegment(instruction.SegmentPrefix, Register.None, compatibility);
         if (instruction.HasRepPrefix)
         {
             op.Flags |= OpFlags.Rep;

@@ -92,6 +92,7 @@ internal static unsafe class Nops
         if (cpu.Canonical(value))
         {
             cpu.SegmentBase[segment] = value;
+            Delivery.UpdateSegment(ref cpu, segment);
         }
         else
         {

@@ -220,7 +220,8 @@ internal static unsafe class Segment
             cpu.SegmentBase[segment] = found.Base;
         }
 
-        Put(ref cpu, segment, selector);
+        cpu.Selector[segment] = selector;
+        Delivery.UpdateSegment(ref cpu, segment);
         return true;
     }
 
@@ -240,16 +241,9 @@ internal static unsafe class Segment
             cpu.SegmentBase[segment] = 0;
         }
 
-        Put(ref cpu, segment, selector);
-        return true;
-    }
-
-    private static void Put(ref CpuState cpu, byte segment, ushort selector)
-    {
-        int bit = 1 << segment;
-        bool check = cpu.Compatibility && !Descriptors.IsFlat(cpu.Profile, selector);
         cpu.Selector[segment] = selector;
-        cpu.CheckedSegments = (byte)(check ? cpu.CheckedSegments | bit : cpu.CheckedSegments & ~bit);
+        Delivery.UpdateSegment(ref cpu, segment);
+        return true;
     }
 
     /// <summary>Privilege as for data: a conforming code segment is open to all.</summary>

@@ -1,0 +1,217 @@
+using System.Text;
+using PvDiffFuzz.Core;
+
+namespace PvDiffFuzz.Harness.Tests;
+
+public sealed class KnownTests
+{
+    private const string Icebp =
+        """
+        # Saved RIP of ICEBP under a hypervisor that injects #DB again.
+        id       icebp
+        kind     host
+        clause   SDM vol.2A INT1
+        reason   injected again
+        targets  native [icebp=at]
+        forms    Int1
+        vectors  1
+        fields   event.rip
+        where    this.event.rip = other.event.rip - length
+        """;
+
+    private static readonly TestCase Case = Cases.Of("f1");
+
+    [Fact]
+    public void AnEntryMatchesWhatItDescribes()
+    {
+        Assert.True(Entry().Matches(Seen()));
+        Assert.Equal(new Verdict(VerdictKind.Known, "icebp"), Entry().Verdict);
+        Assert.Equal(VerdictKind.SpecAmbiguity, Entry(Icebp.Replace("host", "specification", StringComparison.Ordinal)).Verdict.Kind);
+    }
+
+    /// <summary>Each way in which a divergence can be another one.</summary>
+    [Fact]
+    public void NothingElseMatches()
+    {
+        RegisterState r = At(0).Registers!;
+        List<string> matched = [];
+        Try("other facts", Seen(facts: "after"));
+        Try("other target", Seen(name: "kvm"));
+        Try("sides swapped", Seen(swap: true));
+        Try("value condition", Seen(one: At(2)));
+        Try("form", Seen(testCase: Cases.Of("90")));
+        Try("vector in one camp", Seen(one: Fault(13, At(0))));
+        Try("end", Seen(one: At(0) with { End = EndKind.Crash }));
+        Try("events", Seen(one: At(0) with { Events = [At(0).Events[0], At(0).Events[0]] }));
+        Try("memory", Seen(one: At(0) with { Memory = [new MemoryWord(0x410000, 1)] }));
+        Try("error", Seen(one: At(0) with { Events = [At(0).Events[0] with { ErrorCode = 0 }] }));
+        Try("cr2", Seen(one: At(0) with { Events = [At(0).Events[0] with { Cr2 = 0 }] }));
+        Try("kind", Seen(one: At(0) with { Events = [At(0).Events[0] with { Kind = EventKind.Fault }] }));
+        Try("entry", Seen(one: At(0) with { Events = [At(0).Events[0] with { Entry = EntryPoint.Lstar }] }));
+        for (Register register = Register.Rax; register <= Register.Pkru; register++)
+        {
+            if (register != Register.Rip)
+            {
+                RegisterState changed = r.With(register, r[register] ^ 4);
+                Try(register.ToString(), Seen(one: At(0) with { Registers = changed, Events = [At(0).Events[0] with { Registers = changed }] }));
+            }
+        }
+
+        Assert.True(matched.Count == 0, string.Join(", ", matched));
+
+        void Try(string what, Divergence divergence)
+        {
+            if (Entry().Matches(divergence))
+            {
+                matched.Add(what);
+            }
+        }
+    }
+
+    [Fact]
+    public void ARecordingCountsAsWhatWasRecorded() => Assert.True(Entry().Matches(Seen(name: "recorded:native")));
+
+    [Fact]
+    public void ACampThatMixesSidesIsNotTheOneDescribed()
+    {
+        Divergence seen = Seen();
+        Divergence mixed = seen with
+        {
+            Outcomes = [seen.Outcomes[0], seen.Outcomes[1], seen.Outcomes[0]],
+            Targets = [seen.Targets[0], seen.Targets[1], Cases.Info("third")],
+            Comparison = seen.Comparison with { Camps = [new Camp([0, 2]), new Camp([1])] },
+        };
+
+        Assert.False(Entry().Matches(mixed));
+        Assert.True(Entry(Icebp.Replace("native [icebp=at]", "*", StringComparison.Ordinal).Replace("where ", "#", StringComparison.Ordinal)).Matches(mixed));
+    }
+
+    [Theory]
+    [InlineData("event.rip gpr", "gpr.rax", true)]
+    [InlineData("event.rip gpr.rax", "gpr.rax", true)]
+    [InlineData("event.rip gpr.rcx", "gpr.rax", false)]
+    [InlineData("event.rip event.rflags", "event.rflags.CF", true)]
+    [InlineData("event.rip event.rflags.ZF", "event.rflags.CF", false)]
+    public void GroupsOfFieldsCoverTheirMembers(string fields, string differing, bool covered)
+    {
+        RegisterState r = At(0).Registers!;
+        RegisterState changed = differing == "gpr.rax" ? r.With(Register.Rax, 9) : r with { Rflags = r.Rflags ^ 1 };
+        Divergence divergence = Seen(one: At(0) with { Registers = changed, Events = [At(0).Events[0] with { Registers = changed }] });
+
+        Assert.Contains(divergence.Comparison.Differences, d => d.Field.Unindexed == differing);
+        Assert.Equal(covered, Entry(Icebp.Replace("event.rip\n", fields + "\n", StringComparison.Ordinal)).Matches(divergence));
+    }
+
+    [Theory]
+    [InlineData("this.event.rip = address", true)]
+    [InlineData("this.event.rip != address", false)]
+    [InlineData("other.event.rip = address + length", true)]
+    [InlineData("other.event.rip - this.event.rip = 1", true)]
+    [InlineData("other.event.rip & 0xff = 0", true)]
+    [InlineData("this.event.vector = 1", true)]
+    [InlineData("this.event.error = 0", false)] // #DB has no error code.
+    [InlineData("this.event.rflags & 0x200 = 512", true)]
+    [InlineData("this.gpr.rsp = other.gpr.rsp", true)]
+    public void ConditionsReadValues(string condition, bool holds) =>
+        Assert.Equal(holds, Entry(Icebp + "\nwhere " + condition).Matches(Seen()));
+
+    [Theory]
+    [InlineData("id       icebp", "", 10, "no 'id'")]
+    [InlineData("kind     host", "kind mistake", 3, "implementation, specification or host")]
+    [InlineData("id       icebp", "id Big", 2, "lower-case")]
+    [InlineData("reason ", "because ", 5, "unknown key 'because'")]
+    [InlineData("reason   injected again", "reason", 5, "no value")]
+    [InlineData("reason   injected again", "id twice", 5, "line 2")]
+    [InlineData("Int1", "Int1 Bogus", 7, "'Bogus' is neither")]
+    [InlineData("vectors  1", "vectors 256", 8, "'256' is no vector")]
+    [InlineData("event.rip\n", "any\n", 9, "'any' is no field")]
+    [InlineData("event.rip\n", "event.rax\n", 9, "'event.rax' is no field")]
+    [InlineData("[icebp=at]", "[icebp=at", 6, "target pattern")]
+    [InlineData("[icebp=at]", "[icebp]", 6, "target pattern")]
+    [InlineData("native [", "na*tive [", 6, "target pattern")]
+    [InlineData("- length", "* length", 10, "'*' is no operator")]
+    [InlineData("- length", "- width", 10, "'width' is no term")]
+    [InlineData("rip = other", "rip == other", 10, "one '='")]
+    [InlineData("other.event.rip", "other.event.rpi", 10, "'other.event.rpi' is no term")]
+    [InlineData("# Saved", "Saved", 1, "first line is a comment")]
+    [InlineData("again\n", "again\r\n", 5, "control character")]
+    public void MistakesAreNamedWithFileAndLine(string right, string wrong, int line, string message)
+    {
+        string text = Icebp.Replace(right, wrong, StringComparison.Ordinal);
+        Assert.NotEqual(Icebp, text);
+
+        KnownFileException problem = Assert.Throws<KnownFileException>(() => Entry(text));
+
+        Assert.StartsWith($"x.known:{line}: ", problem.Message, StringComparison.Ordinal);
+        Assert.Contains(message, problem.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void DamagedFilesGiveEntriesOrErrorsAndNothingElse()
+    {
+        byte[] text = Encoding.UTF8.GetBytes(Icebp);
+        int refused = 0;
+        for (int i = 0; i < 20_000; i++)
+        {
+            byte[] damaged = [.. text];
+            uint random = (uint)i * 2654435761;
+            for (int change = 0; change <= i % 3; change++, random = (random * 1664525) + 1013904223)
+            {
+                damaged[(random >> 8) % (uint)damaged.Length] = (byte)random;
+            }
+
+            try
+            {
+                KnownReader.Parse(damaged.AsSpan(0, (int)(random % (uint)(damaged.Length + 1))), "x");
+            }
+            catch (KnownFileException)
+            {
+                refused++;
+            }
+        }
+
+        Assert.InRange(refused, 15_000, 20_000);
+    }
+
+    [Fact]
+    public void TheStoredEntriesCanBeRead()
+    {
+        DirectoryInfo? root = new(AppContext.BaseDirectory);
+        while (root is not null && !File.Exists(Path.Combine(root.FullName, "PvDiffFuzz.sln")))
+        {
+            root = root.Parent;
+        }
+
+        KnownSet stored = KnownReader.ReadFolder(Path.Combine(root!.FullName, "corpus", "known"));
+
+        Assert.True(stored.Entries.Single(e => e.Id == "icebp-rip-native").Matches(Seen()));
+    }
+
+    [Fact]
+    public void TwoFilesWithOneIdAreRefused()
+    {
+        string folder = Directory.CreateTempSubdirectory("pvdf-known").FullName;
+        File.WriteAllText(Path.Combine(folder, "a.known"), Icebp);
+        File.WriteAllText(Path.Combine(folder, "b.known"), Icebp);
+
+        Assert.Contains("a.known", Assert.Throws<KnownFileException>(() => KnownReader.ReadFolder(folder)).Message, StringComparison.Ordinal);
+        Directory.Delete(folder, recursive: true);
+    }
+
+    private static KnownEntry Entry(string text = Icebp) => KnownReader.Parse(Encoding.UTF8.GetBytes(text), "x.known");
+
+    private static Outcome At(ulong offset) => Fault(1, Cases.Fault(1, Case.Code.Address + offset, 0x202, null));
+
+    private static Outcome Fault(byte vector, Outcome like) => like with { Events = [like.Events[0] with { Vector = vector }] };
+
+    private static Divergence Seen(Outcome? one = null, string name = "native", string facts = "at", bool swap = false, TestCase? testCase = null)
+    {
+        TargetInfo native = Cases.Info(name, "hardware") with { Fingerprint = new Fingerprint([new("cpu", "x"), new("icebp", facts)]) };
+        Outcome at = one ?? At(0);
+        Outcome after = At(1);
+        FakeTarget left = new(native, _ => swap ? after : at);
+        FakeTarget right = new("model.x86", _ => swap ? at : after);
+        using CaseRunner runner = new([left, right], new CaseAnalyst(new FakeMachine(), null, CpuVendor.Amd));
+        return Fakes.Divergence(runner, testCase ?? Case);
+    }
+}

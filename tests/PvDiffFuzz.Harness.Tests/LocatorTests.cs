@@ -1,0 +1,60 @@
+using Iced.Intel;
+using PvDiffFuzz.Core;
+using Flag = PvDiffFuzz.Core.RflagsBits;
+using Register = PvDiffFuzz.Core.Register;
+
+namespace PvDiffFuzz.Harness.Tests;
+
+public sealed class LocatorTests
+{
+    /// <summary>The carry goes wrong at ADC and RAX at the second ADC because of it: the first is the cause.</summary>
+    [Fact]
+    public void ACaseIsCutToItsFirstDivergence()
+    {
+        using CaseRunner runner = Runner((mnemonic, state) => state.Set(mnemonic == Mnemonic.Adc ? Flag.CF : 0));
+
+        Examination cut = Locator.FirstDivergence(Cases.Of("48ffc0", "4811d8", "90", "4811d8", "48ffc3"), runner, null)!;
+
+        Assert.Equal("x86 Adc_rm64_r64 end event.rflags.CF a/b", Divergence.Of(cut, runner).Signature.ToString());
+        Assert.Equal("48ffc04811d890909090909090", Convert.ToHexStringLower(cut.Case.Code.Bytes.AsSpan()));
+    }
+
+    [Fact]
+    public void WhatDoesNotDivergeAgainGivesNothing()
+    {
+        using CaseRunner runner = Runner((_, _) => { });
+
+        Assert.Null(Locator.FirstDivergence(Cases.Of("48ffc0", "90"), runner, null));
+    }
+
+    /// <summary>Dropping an instruction moves what stands before it; a branch over it, a RIP-relative address, RIP and pointers into the code follow.</summary>
+    [Fact]
+    public void EditedCodeKeepsItsMeaning()
+    {
+        // jmp over the INC to the LEA; lea rax,[rip-0x10] is the code's own start.
+        TestCase testCase = Cases.Of("eb03", "48ffc0", "488d05f4ffffff", "90");
+        testCase = testCase.With(Register.Rbx, testCase.Code.Address + 5) with { Responses = [new Response([new(Register.Rip, testCase.Code.Address + 5)])] };
+        TestCase edited = CodeEdit.Replace(testCase, [default, [], default, []], CpuVendor.Intel)!;
+
+        Assert.Equal(testCase.Code.End, edited.Code.End);
+        Assert.Equal(edited.Code.Address, edited.Registers.Rip);
+        Assert.Equal(edited.Code.Address + 2, edited.Registers[Register.Rbx]);
+        Assert.Equal(edited.Code.Address + 2, edited.Responses[0].Patches[0].Value);
+        Outcome before = new FakeMachine().Run(testCase with { Responses = [] });
+        Outcome after = new FakeMachine().Run(edited with { Responses = [] });
+        Assert.Equal(testCase.Code.Address, before.Registers![Register.Rax]);
+        Assert.Equal(edited.Code.Address, after.Registers![Register.Rax]);
+        Assert.Equal(EndKind.ReachedEnd, after.End);
+    }
+
+    [Fact]
+    public void AnEditThatLeavesNothingOrDoesNotReachIsRefused()
+    {
+        TestCase one = Cases.Of("90");
+        Assert.Null(CodeEdit.Replace(one, [[]], CpuVendor.Intel));
+        Assert.Null(CodeEdit.Replace(one, [[0x90, 0x90]], CpuVendor.Intel));
+    }
+
+    private static CaseRunner Runner(Action<Mnemonic, FakeMachine.State> bug) =>
+        new([new FakeTarget("a", new FakeMachine().Run), new FakeTarget("b", new FakeMachine(bug).Run)], new CaseAnalyst(new FakeMachine(), null, CpuVendor.Intel));
+}
