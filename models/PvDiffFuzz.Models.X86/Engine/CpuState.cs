@@ -330,28 +330,28 @@ internal ref struct CpuState
         where T : unmanaged
     {
         Unsafe.SkipInit(out value);
-        return CheckLoad(address, Unsafe.SizeOf<T>(), segment) && Memory.TryRead(address, out value, out _, out _);
+        return CheckLoad(address, Unsafe.SizeOf<T>(), segment) && (Memory.TryRead(address, out value, out _, out _) || Memory.ReadAround(address, out value));
     }
 
     [MethodImpl(MethodImplOptions.NoInlining)]
     private bool SlowStore<T>(ulong address, byte segment, T value)
         where T : unmanaged =>
-        CheckStore(address, Unsafe.SizeOf<T>(), segment) && Memory.TryWrite(address, value, out _, out _);
+        CheckStore(address, Unsafe.SizeOf<T>(), segment) && (Memory.TryWrite(address, value, out _, out _) || Memory.WriteAround(address, value));
 
     [MethodImpl(MethodImplOptions.NoInlining)]
     private bool SlowLoadForUpdate<T>(ulong address, byte segment, out T value)
         where T : unmanaged
     {
         Unsafe.SkipInit(out value);
-        return CheckStore(address, Unsafe.SizeOf<T>(), segment) && Memory.TryRead(address, out value, out _, out _);
+        return CheckStore(address, Unsafe.SizeOf<T>(), segment) && (Memory.TryRead(address, out value, out _, out _) || Memory.ReadAround(address, out value));
     }
 
-    /// <summary>Segment checks come first: what the descriptor refuses in compatibility mode, then a non-canonical first or last byte.</summary>
+    /// <summary>Segment checks come first: what the descriptor refuses in compatibility mode, a non-canonical first or last byte in 64-bit mode.</summary>
     [Spec("SDM", "vol.3A 5.3.1 Limit Checking in 64-bit Mode; vol.2 exceptions #SS(0) and #GP(0)")]
     private bool CheckSegment(ulong address, int bytes, byte segment, bool write)
     {
         bool usable = Compatibility
-            ? ((CheckedSegments >> segment) & 1) == 0 || Descriptors.Allows(Profile, Selector[segment], (uint)(address - SegmentBase[segment]), bytes, write)
+            ? Descriptors.Allows(Profile, Selector[segment], (uint)(address - SegmentBase[segment]), bytes, write)
             : Canonical(address) && Canonical(address + (uint)bytes - 1) && CanonicalOffset(address, bytes, segment);
         if (!usable)
         {

@@ -47,6 +47,7 @@ internal static class Delivery
 
         cpu.Compatibility = compatibility;
         cpu.LinearMask = compatibility ? uint.MaxValue : ulong.MaxValue;
+        cpu.Memory.Mask = cpu.LinearMask;
         cpu.CheckedSegments = 0;
         for (byte segment = 0; segment < 6; segment++)
         {
@@ -63,7 +64,7 @@ internal static class Delivery
     /// <summary>Decides anew whether accesses through a segment need more than a look at the linear address, after its selector or base changed.</summary>
     public static void UpdateSegment(ref CpuState cpu, byte segment)
     {
-        bool check = cpu.Compatibility ? !Descriptors.IsFlat(cpu.Profile, cpu.Selector[segment]) : cpu.SegmentBase[segment] != 0;
+        bool check = cpu.SegmentBase[segment] != 0 || (cpu.Compatibility && !Descriptors.IsFlat(cpu.Profile, cpu.Selector[segment]));
         cpu.CheckedSegments = (byte)((cpu.CheckedSegments & ~(1 << segment)) | (check ? 1 << segment : 0));
     }
 
@@ -97,11 +98,7 @@ internal static class Delivery
         bool step = cpu.Stepping && !cpu.Shadow;
         cpu.Shadow = false;
         Attention resume = cpu.Attention & Attention.Resume;
-        if (resume == 0 && !cpu.Repeating)
-        {
-            cpu.System &= ~RflagsBits.RF;
-        }
-
+        cpu.System &= cpu.Repeating || resume != 0 ? ulong.MaxValue : ~RflagsBits.RF;
         cpu.Stepping = (cpu.System & RflagsBits.TF) != 0;
         cpu.Attention = (cpu.System & (RflagsBits.TF | RflagsBits.RF)) != 0 ? Attention.Step : Attention.None;
         if (step)

@@ -43,7 +43,9 @@ internal static class Descriptors
     /// <param name="offset">Offset of the first byte in the segment.</param>
     /// <param name="bytes">Length of the access.</param>
     /// <param name="write">True for a store.</param>
+    /// <remarks>The SDM leaves it to the processor whether an access may run over the end of a segment of 4 GiB; Intel's wrap, the APM knows no exception.</remarks>
     [Spec("SDM", "vol.3A 5.3 Limit Checking; 5.4 Type Checking; 5.4.1 Null Segment Selector Checking")]
+    [Spec("APM", "vol.2 4.12 Limit Checks; 4.13 Type Checks")]
     public static bool Allows(CpuProfile profile, ushort selector, uint offset, int bytes, bool write)
     {
         if (Find(profile, selector) is not SegmentDescriptor found || !(write ? IsWritable(found) : IsReadable(found)))
@@ -57,8 +59,7 @@ internal static class Descriptors
             return offset > found.Limit && last <= (found.Big ? uint.MaxValue : ushort.MaxValue);
         }
 
-        // Whether an access may run over the end of a segment of 4 GiB is left to the processor; it wraps.
-        return last <= found.Limit || found.Limit == uint.MaxValue;
+        return last <= found.Limit || (found.Limit == uint.MaxValue && profile.Vendor == CpuVendor.Intel);
     }
 
     private static bool ExpandsDown(SegmentDescriptor descriptor) => descriptor.IsData && (descriptor.Type & 4) != 0;

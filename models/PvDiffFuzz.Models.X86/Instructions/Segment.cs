@@ -220,7 +220,8 @@ internal static unsafe class Segment
             cpu.SegmentBase[segment] = found.Base;
         }
 
-        Put(ref cpu, segment, selector);
+        cpu.Selector[segment] = selector;
+        Delivery.UpdateSegment(ref cpu, segment);
         return true;
     }
 
@@ -240,14 +241,9 @@ internal static unsafe class Segment
             cpu.SegmentBase[segment] = 0;
         }
 
-        Put(ref cpu, segment, selector);
-        return true;
-    }
-
-    private static void Put(ref CpuState cpu, byte segment, ushort selector)
-    {
         cpu.Selector[segment] = selector;
         Delivery.UpdateSegment(ref cpu, segment);
+        return true;
     }
 
     /// <summary>Privilege as for data: a conforming code segment is open to all.</summary>
