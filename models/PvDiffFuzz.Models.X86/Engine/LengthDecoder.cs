@@ -131,11 +131,6 @@ internal ref struct LengthDecoder
                 Next();
                 SkipModRm();
                 return _at + 1;
-            case >= 0x20 and <= 0x23:
-                // MOV to and from control and debug registers takes mod as 3, whatever it says.
-                return _at + 1;
-            case >= 0x80 and <= 0x8f:
-                return _at + (_operand16 && (_amd || !_long64) ? 2 : 4);
             default:
                 return AfterTwoByteOpcode(opcode);
         }
@@ -146,6 +141,17 @@ internal ref struct LengthDecoder
         if (HasNoModRm(opcode) || (_amd && IsReservedByAmd(opcode)))
         {
             return _at;
+        }
+
+        if (opcode is >= 0x20 and <= 0x23)
+        {
+            // MOV to and from control and debug registers takes mod as 3, whatever it says.
+            return _at + 1;
+        }
+
+        if (opcode is >= 0x80 and <= 0x8f)
+        {
+            return _at + (_operand16 && (_amd || !_long64) ? 2 : 4);
         }
 
         SkipModRm();
