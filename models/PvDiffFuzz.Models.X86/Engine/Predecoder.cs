@@ -45,7 +45,7 @@ internal sealed unsafe class Predecoder
         Decoder decoder = cpu.Compatibility ? _compatibility32 : _long64;
         decoder.IP = rip;
         decoder.Decode(out Instruction instruction);
-        if (instruction.IsInvalid)
+        if (instruction.IsInvalid || (instruction.Mnemonic == Mnemonic.Vmread && cpu.Profile.Vendor == CpuVendor.Amd))
         {
             RaiseInvalid(ref cpu, _reader.Buffer.AsSpan(0, fetched), error);
             return false;
