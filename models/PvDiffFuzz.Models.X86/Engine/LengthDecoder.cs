@@ -132,11 +132,11 @@ internal ref struct LengthDecoder
                 SkipModRm();
                 return _at + 1;
             default:
-                return AfterTwoByteOpcode(opcode);
+                return AfterTwoByteOpcode(opcode, vector: false);
         }
     }
 
-    private int AfterTwoByteOpcode(byte opcode)
+    private int AfterTwoByteOpcode(byte opcode, bool vector)
     {
         if (HasNoModRm(opcode) || (_amd && IsReservedByAmd(opcode)))
         {
@@ -155,6 +155,12 @@ internal ref struct LengthDecoder
         }
 
         SkipModRm();
+        if (opcode == 0x78 && _amd && !vector)
+        {
+            // EXTRQ and INSERTQ have two immediate bytes, and so has what lies around them.
+            return _at + 2;
+        }
+
         return _at + (opcode is 0x0f or (>= 0x70 and <= 0x73) or 0xa4 or 0xac or 0xba or 0xc2 or 0xc4 or 0xc5 or 0xc6 ? 1 : 0);
     }
 
@@ -174,7 +180,7 @@ internal ref struct LengthDecoder
         if (map == 1)
         {
             // The escapes to maps 2 and 3 are no opcodes of their own here.
-            return opcode is 0x38 or 0x3a ? _at : AfterTwoByteOpcode(opcode);
+            return opcode is 0x38 or 0x3a ? _at : AfterTwoByteOpcode(opcode, vector: true);
         }
 
         SkipModRm();

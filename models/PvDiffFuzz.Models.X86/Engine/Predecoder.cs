@@ -45,7 +45,7 @@ internal sealed unsafe class Predecoder
         Decoder decoder = cpu.Compatibility ? _compatibility32 : _long64;
         decoder.IP = rip;
         decoder.Decode(out Instruction instruction);
-        if (instruction.IsInvalid)
+        if (instruction.IsInvalid || (instruction.Mnemonic == Mnemonic.Vmread && cpu.Profile.Vendor == CpuVendor.Amd))
         {
             RaiseInvalid(ref cpu, _reader.Buffer.AsSpan(0, fetched), error);
             return false;
@@ -55,6 +55,11 @@ internal sealed unsafe class Predecoder
         if (instruction.Code == Code.Pause && !cpu.Compatibility && (_reader.Buffer[op.Length - 2] & 0xf1) == 0x41)
         {
             ExchangeWithR8(ref op, _reader.Buffer.AsSpan(0, op.Length));
+        }
+
+        if (instruction.Code == Code.Call_m1632 && !cpu.Compatibility && HasRexW(_reader.Buffer))
+        {
+            op.Size = sizeof(ulong);
         }
 
         op.Execute = _table.Find(op.Form, memory);
@@ -97,6 +102,13 @@ internal sealed unsafe class Predecoder
     [Spec("SDM", "vol.3A 5.3 Limit Checking (accesses that straddle a limit of FFFFFFFF)")]
     private static int Reach(in CpuState cpu) =>
         cpu.Compatibility && cpu.Profile.Vendor == CpuVendor.Amd ? (int)Math.Min(MaximumLength, uint.MaxValue + 1UL - cpu.Rip) : MaximumLength;
+
+    /// <summary>Tells whether a far CALL has REX.W: no prefix is FF, so that the first FF is its opcode.</summary>
+    private static bool HasRexW(ReadOnlySpan<byte> bytes)
+    {
+        int opcode = bytes.IndexOf((byte)0xff);
+        return opcode > 0 && (bytes[opcode - 1] & 0xf8) == 0x48;
+    }
 
     /// <summary>F3 90 with REX.B is no PAUSE: REX.B makes opcode 90 the exchange of rAX with R8.</summary>
     [Spec("APM", "vol.3 A.1.1 Primary Opcode Map: XCHG rAX,r8 NOP, PAUSE; PAUSE")]

@@ -7,7 +7,8 @@ namespace PvDiffFuzz.Models.X86.Instructions;
 /// <summary>Far JMP, CALL and RET, and IRET, between 64-bit and compatibility mode at CPL3.</summary>
 /// <remarks>
 /// Only IRET changes flags. AMD has no 64-bit far pointer in memory; the decoder knows the vendor, so that the forms for it never come. Code segments with a base, a
-/// limit or 16-bit defaults end the case as unsupported, and so do call gates that CPL3 may use.
+/// limit or 16-bit defaults end the case as unsupported, and so do call gates that CPL3 may use. The manuals leave open in which order the slots of a stack are read;
+/// AMD's is the one that its processors show, Intel's the one of its description.
 /// </remarks>
 internal static unsafe class FarTransfers
 {
@@ -76,12 +77,20 @@ internal static unsafe class FarTransfers
     {
         if (LoadPointer(ref cpu, in op, out T offset, out ushort selector))
         {
-            Call<T>(ref cpu, in op, selector, ulong.CreateTruncating(offset));
+            if (op.Size == sizeof(ulong))
+            {
+                // AMD: REX.W makes the slots wide, not the pointer.
+                Call<ulong>(ref cpu, in op, selector, ulong.CreateTruncating(offset));
+            }
+            else
+            {
+                Call<T>(ref cpu, in op, selector, ulong.CreateTruncating(offset));
+            }
         }
     }
 
     /// <summary>The target is checked before the stack. CS is pushed first, zero-extended to the operand size, then the return address. Nothing is stored unless both can be.</summary>
-    /// <remarks>From 64-bit to compatibility mode AMD loads CS first and so pushes with the 32-bit stack pointer of the new mode; Intel pushes in the old mode.</remarks>
+    /// <remarks>When the mode changes, AMD loads CS first and so pushes by the rules and with the stack pointer of the new mode; Intel pushes in the old mode.</remarks>
     [Spec("SDM", "vol.2A CALL (far)")]
     [Spec("APM", "vol.3 CALL (Far)")]
     private static void Call<T>(ref CpuState cpu, in MicroOp op, ushort selector, ulong offset)
@@ -92,29 +101,38 @@ internal static unsafe class FarTransfers
             return;
         }
 
-        bool narrow = cpu.Profile.Vendor == CpuVendor.Amd ? !code.Long : cpu.Compatibility;
-        ulong mask = narrow ? uint.MaxValue : ulong.MaxValue;
-        ulong top = cpu.Read<ulong>(Gpr.Rsp) & mask;
-        ulong first = (top - (uint)sizeof(T)) & mask;
-        ulong second = (first - (uint)sizeof(T)) & mask;
+        ushort caller = cpu.Selector[Seg.Cs];
+        bool early = cpu.Profile.Vendor == CpuVendor.Amd && code.Long == cpu.Compatibility;
+        if (early)
+        {
+            SetCode(ref cpu, selector);
+        }
+
+        ulong first = (cpu.StackPointer - (uint)sizeof(T)) & cpu.StackMask;
+        ulong second = (first - (uint)sizeof(T)) & cpu.StackMask;
         if (cpu.CheckStore(first, sizeof(T), Seg.Ss) && cpu.CheckStore(second, sizeof(T), Seg.Ss))
         {
-            cpu.StoreAt(first, Seg.Ss, T.CreateTruncating(cpu.Selector[Seg.Cs]));
+            cpu.StoreAt(first, Seg.Ss, T.CreateTruncating(caller));
             cpu.StoreAt(second, Seg.Ss, T.CreateTruncating(cpu.Rip));
             Go(ref cpu, code, selector, offset, second);
+        }
+        else if (early)
+        {
+            SetCode(ref cpu, caller);
         }
     }
 
     /// <summary>The immediate is 0 in the form without one. Both slots have the operand size.</summary>
-    /// <remarks>The manuals leave open which slot is read first; AMD processors read CS first, Intel's description pops RIP first.</remarks>
     [Spec("SDM", "vol.2B RET (far)")]
     [Spec("APM", "vol.3 RET (Far)")]
     private static void Return<T>(ref CpuState cpu, in MicroOp op)
         where T : unmanaged, IBinaryInteger<T>
     {
-        ReadOnlySpan<byte> order = cpu.Profile.Vendor == CpuVendor.Amd ? [1, 0] : [0, 1];
-        Span<ulong> slots = stackalloc ulong[2];
-        if (!ReadSlots<T>(ref cpu, order, slots))
+        ReadOnlySpan<byte> order = cpu.Profile.Vendor == CpuVendor.Amd ? [1, 0, 3, 2] : [0, 1, 2, 3];
+        Span<ulong> slots = stackalloc ulong[4];
+        ulong top = cpu.StackPointer;
+        uint released = (uint)op.Immediate & ushort.MaxValue;
+        if (!ReadSlots<T>(ref cpu, top, order[..2], slots) || (ReadsOuterStack(ref cpu, slots[1]) && !ReadSlots<T>(ref cpu, top + released, order[2..], slots)))
         {
             return;
         }
@@ -122,16 +140,13 @@ internal static unsafe class FarTransfers
         ushort selector = (ushort)slots[1];
         if (Check(ref cpu, in op, selector, slots[0], returning: true) is SegmentDescriptor code)
         {
-            ulong stack = (cpu.StackPointer + (uint)(2 * sizeof(T)) + (op.Immediate & ushort.MaxValue)) & cpu.StackMask;
+            ulong stack = (top + (uint)(2 * sizeof(T)) + released) & cpu.StackMask;
             Go(ref cpu, code, selector, slots[0], stack);
         }
     }
 
     /// <summary>Loads RIP, CS and RFLAGS, and when it runs in 64-bit mode RSP and SS. With NT set it is #GP(0) before anything is read.</summary>
-    /// <remarks>
-    /// CS is checked before RIP and RIP before SS. RF as loaded holds for the next instruction, or for the frame of a single step. The manuals leave open
-    /// in which order the slots are read: the one of AMD processors is RFLAGS, CS, RIP, SS, RSP; Intel's description pops upwards.
-    /// </remarks>
+    /// <remarks>CS is checked before RIP and RIP before SS. RF as loaded holds for the next instruction, or for the frame of a single step.</remarks>
     [Spec("SDM", "vol.2A IRET/IRETD/IRETQ")]
     [Spec("APM", "vol.3 IRET")]
     private static void InterruptReturn<T>(ref CpuState cpu, in MicroOp op)
@@ -144,10 +159,10 @@ internal static unsafe class FarTransfers
         }
 
         bool popsStack = !cpu.Compatibility;
-        int count = popsStack ? 5 : 3;
         ReadOnlySpan<byte> order = cpu.Profile.Vendor == CpuVendor.Amd ? [2, 1, 0, 4, 3] : [0, 1, 2, 3, 4];
         Span<ulong> slots = stackalloc ulong[5];
-        if (!ReadSlots<T>(ref cpu, order[..count], slots))
+        ulong top = cpu.StackPointer;
+        if (!ReadSlots<T>(ref cpu, top, order[..3], slots) || ((popsStack || ReadsOuterStack(ref cpu, slots[1])) && !ReadSlots<T>(ref cpu, top, order[3..], slots)))
         {
             return;
         }
@@ -158,7 +173,7 @@ internal static unsafe class FarTransfers
             return;
         }
 
-        ulong stack = (cpu.StackPointer + (uint)(3 * sizeof(T))) & cpu.StackMask;
+        ulong stack = (top + (uint)(3 * sizeof(T))) & cpu.StackMask;
         if (popsStack)
         {
             if (!CheckStack(ref cpu, (ushort)slots[4]))
@@ -170,8 +185,9 @@ internal static unsafe class FarTransfers
             stack = slots[3];
         }
 
-        cpu.LoadRflags(slots[2], sizeof(T) == sizeof(ushort) ? Loadable & ushort.MaxValue : Loadable);
-        cpu.Attention |= Attention.Resume;
+        bool narrow = sizeof(T) == sizeof(ushort);
+        cpu.LoadRflags(slots[2], narrow ? Loadable & ushort.MaxValue : Loadable);
+        cpu.Attention |= narrow ? Attention.None : Attention.Resume;
         Go(ref cpu, code, selector, slots[0], stack);
     }
 
@@ -183,14 +199,18 @@ internal static unsafe class FarTransfers
         return cpu.Load(in op, out offset) && cpu.LoadAt((cpu.LinearAddress(in op) + (uint)sizeof(T)) & cpu.LinearMask, op.Segment, out selector);
     }
 
-    /// <summary>Reads stack slots of the operand size, counted upwards from the top of the stack.</summary>
+    /// <summary>AMD reads the stack of an outer level before it finds that a return to an inner one is none.</summary>
+    [Spec("APM", "vol.3 IRET; RET (Far)")]
+    private static bool ReadsOuterStack(ref CpuState cpu, ulong selector) => cpu.Profile.Vendor == CpuVendor.Amd && (selector & 3) != Cpl;
+
+    /// <summary>Reads stack slots of the operand size, counted upwards from an address.</summary>
     /// <returns>False after raising a fault.</returns>
-    private static bool ReadSlots<T>(ref CpuState cpu, scoped ReadOnlySpan<byte> order, scoped Span<ulong> slots)
+    private static bool ReadSlots<T>(ref CpuState cpu, ulong first, scoped ReadOnlySpan<byte> order, scoped Span<ulong> slots)
         where T : unmanaged, IBinaryInteger<T>
     {
         foreach (byte slot in order)
         {
-            if (!cpu.LoadAt((cpu.StackPointer + (uint)(slot * sizeof(T))) & cpu.StackMask, Seg.Ss, out T value))
+            if (!cpu.LoadAt((first + (uint)(slot * sizeof(T))) & cpu.StackMask, Seg.Ss, out T value))
             {
                 return false;
             }
@@ -281,9 +301,14 @@ internal static unsafe class FarTransfers
     [Spec("SDM", "vol.1 3.4.1.1 General-Purpose Registers in 64-Bit Mode (mode switches)")]
     private static void Go(ref CpuState cpu, SegmentDescriptor code, ushort selector, ulong offset, ulong stack)
     {
-        cpu.Selector[Seg.Cs] = (ushort)(selector | Cpl);
         cpu.Rip = offset;
         cpu.Write(Gpr.Rsp, code.Long ? stack : (uint)stack);
+        SetCode(ref cpu, selector);
+    }
+
+    private static void SetCode(ref CpuState cpu, ushort selector)
+    {
+        cpu.Selector[Seg.Cs] = (ushort)(selector | Cpl);
         Delivery.SetMode(ref cpu);
     }
 }
