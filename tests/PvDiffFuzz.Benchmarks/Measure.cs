@@ -4,9 +4,11 @@ using System.Globalization;
 namespace PvDiffFuzz.Benchmarks;
 
 /// <summary>Times a piece of work in several rounds and prints the best and the median rate.</summary>
+/// <remarks>Work on one thread is also given per second of processor time, which others on the machine disturb less.</remarks>
 internal static class Measure
 {
     private const int Rounds = 7;
+    private static readonly TimeSpan WarmUp = TimeSpan.FromSeconds(4);
 
     /// <summary>Prints a line and returns the best rate.</summary>
     /// <param name="what">What is measured.</param>
@@ -15,28 +17,33 @@ internal static class Measure
     /// <returns>Units a second in the best round.</returns>
     public static double Rate(string what, long count, Action work)
     {
-        // Two rounds bring the code to its last tier of compilation.
-        work();
-        work();
+        // The runtime compiles hot code anew in the background, and there are some thousand operations to compile.
+        for (long start = Stopwatch.GetTimestamp(); Stopwatch.GetElapsedTime(start) < WarmUp;)
+        {
+            work();
+        }
+
         double[] rates = new double[Rounds];
+        double busiest = 0;
         long before = GC.GetAllocatedBytesForCurrentThread();
         for (int i = 0; i < Rounds; i++)
         {
+            TimeSpan used = Environment.CpuUsage.TotalTime;
             long start = Stopwatch.GetTimestamp();
             work();
             rates[i] = count / Stopwatch.GetElapsedTime(start).TotalSeconds;
+            busiest = Math.Max(busiest, count / (Environment.CpuUsage.TotalTime - used).TotalSeconds);
         }
 
         long bytes = (GC.GetAllocatedBytesForCurrentThread() - before) / (Rounds * count);
         Array.Sort(rates);
-        Print(what, rates[^1], rates[Rounds / 2], bytes);
+        Console.WriteLine(string.Create(
+            CultureInfo.InvariantCulture,
+            $"{what,-44} {rates[^1],10:N0}/s best {rates[Rounds / 2],10:N0}/s median {busiest,10:N0} a second of this process {bytes,6:N0} bytes each"));
         return rates[^1];
     }
 
     /// <summary>Prints how many times the one is of the other.</summary>
     public static void Ratio(string what, double numerator, double denominator) =>
         Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{what,-58} {numerator / denominator,12:F2}"));
-
-    private static void Print(string what, double best, double median, long bytes) =>
-        Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{what,-58} {best,12:N0}/s best {median,12:N0}/s median {bytes,7:N0} bytes each"));
 }
