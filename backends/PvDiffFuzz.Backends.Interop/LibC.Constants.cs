@@ -1,6 +1,7 @@
 namespace Tmds.Linux;
 
 /// <content>Numbers of the C headers, under the names and in the form of the package Tmds.LibC.</content>
+// SAFETY: pointers only name special argument values here; none is dereferenced.
 internal static unsafe partial class LibC
 {
 #pragma warning disable CS1591 // Each member is the constant of that name.

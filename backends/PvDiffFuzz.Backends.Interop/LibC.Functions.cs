@@ -6,6 +6,7 @@ namespace Tmds.Linux;
 /// <remarks>
 /// Build with <c>-p:UseTmdsLibC=true</c> to swap the package in. Calls that the package lacks are in <see cref="PvDiffFuzz.Backends.Interop.LibCMore"/>.
 /// </remarks>
+// SAFETY: declarations only; each caller answers for the memory behind the pointers that it passes.
 internal static unsafe partial class LibC
 {
     private const string Library = "libc";

@@ -3,6 +3,7 @@ using System.Runtime.InteropServices;
 namespace PvDiffFuzz.Backends.Interop;
 
 /// <summary>libc calls that the package Tmds.LibC does not have. The names are those of the C functions.</summary>
+// SAFETY: declarations only; each caller answers for the memory behind the pointers that it passes.
 internal static unsafe partial class LibCMore
 {
     private const string Library = "libc";

@@ -5,6 +5,7 @@ using PvDiffFuzz.Core;
 namespace PvDiffFuzz.Backends.Native;
 
 /// <content>What to tell a person whose host cannot run this target.</content>
+// SAFETY: no pointer is used in this part; the modifier belongs to the class.
 public sealed unsafe partial class NativeTarget
 {
     /// <summary>Tells why this host cannot run the target.</summary>

@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using System.Runtime.InteropServices;
 using PvDiffFuzz.Backends.Interop;
 using PvDiffFuzz.Core;
@@ -43,6 +44,9 @@ public sealed unsafe partial class NativeTarget : ITarget
         Info = host.Info;
         _process = StartFirst(host);
     }
+
+    /// <summary>What Linux changes between the processor and this target. The same rows as in <see cref="TargetInfo.Masks"/>, for outcomes stored elsewhere.</summary>
+    public static ImmutableArray<TargetMask> Masks => NativeMasks.All;
 
     /// <inheritdoc/>
     public TargetInfo Info { get; }

@@ -20,6 +20,7 @@ public static class CommandLine
             DoctorCommand.Create(composition),
             FuzzCommand.Create(composition),
             RunCommand.Create(composition),
+            ReplayCommand.Create(composition),
             MinimiseCommand.Create(composition),
             ShowCommand.Create(composition),
             CoverageCommand.Create(composition),

@@ -14,6 +14,7 @@ internal static class Families
         Moves.Register(table, profile);
         Stack.Register(table);
         Branches.Register(table);
+        FarTransfers.Register(table);
         Entry.Register(table, profile);
         FlagOps.Register(table);
         Shifts.Register(table);

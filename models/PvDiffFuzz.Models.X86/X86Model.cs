@@ -7,6 +7,7 @@ namespace PvDiffFuzz.Models.X86;
 
 /// <summary>Managed interpreter of user code: 64-bit and compatibility mode at CPL3, with vendor profiles.</summary>
 /// <remarks>The model is the specification: it follows the manuals, never an implementation. Used by one thread at a time.</remarks>
+// SAFETY: the only pointer followed is MicroOp.Execute, which Predecoder took from OpTable for the form that it decoded.
 public sealed unsafe class X86Model : ITarget, ITracer
 {
     private const ushort NotDecoded = ushort.MaxValue;
@@ -141,6 +142,7 @@ public sealed unsafe class X86Model : ITarget, ITracer
                 index = Decode(ref cpu, offset, length);
                 if (index < 0)
                 {
+                    trace?.AddUndecoded(ref cpu);
                     Delivery.AfterFailedFetch(ref cpu);
                     return;
                 }
@@ -220,12 +222,23 @@ public sealed unsafe class X86Model : ITarget, ITracer
     {
         public ImmutableArray<TracedInstruction>.Builder Instructions { get; } = ImmutableArray.CreateBuilder<TracedInstruction>();
 
-        public void Add(ref CpuState cpu, in MicroOp op)
+        public void Add(ref CpuState cpu, in MicroOp op) => Add(ref cpu, op.Length);
+
+        /// <summary>What was fetched of an instruction that did not decode; nothing when not even its first byte was.</summary>
+        public void AddUndecoded(ref CpuState cpu)
         {
-            if (Instructions.Count < maximum)
+            if (cpu.Canonical(cpu.Rip))
             {
-                Span<byte> bytes = stackalloc byte[15];
-                int length = cpu.Memory.Fetch(cpu.Rip, bytes[..op.Length], out _);
+                Add(ref cpu, longest: 15);
+            }
+        }
+
+        private void Add(ref CpuState cpu, int longest)
+        {
+            Span<byte> bytes = stackalloc byte[15];
+            int length = Instructions.Count < maximum ? cpu.Memory.Fetch(cpu.Rip, bytes[..longest], out _) : 0;
+            if (length > 0)
+            {
                 Instructions.Add(new TracedInstruction(
                     cpu.Rip,
                     ImmutableArray.Create<byte>(bytes[..length]),

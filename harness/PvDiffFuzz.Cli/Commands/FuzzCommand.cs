@@ -82,7 +82,10 @@ internal static class FuzzCommand
             return ExitCode.Failed;
         }
 
-        return summary.Findings.Any() ? ExitCode.Diverged : summary.HarnessErrors > 0 && summary.Comparable == 0 ? ExitCode.Failed : ExitCode.Ok;
+        bool unsaved = summary.Findings.Any(found => found.Path is null) || summary.Troubles.Length > 0;
+        return unsaved || (summary.HarnessErrors > 0 && summary.Comparable == 0) ? ExitCode.Failed
+            : summary.Findings.Any() ? ExitCode.Diverged
+            : ExitCode.Ok;
     }
 
     /// <summary>Trouble with a target is better said before a campaign than in the middle of it.</summary>

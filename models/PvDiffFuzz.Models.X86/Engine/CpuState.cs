@@ -34,6 +34,9 @@ internal enum Attention : byte
 
     /// <summary>TF, RF, a MOV SS shadow or a REP continuation needs care after each instruction.</summary>
     Step = 2,
+
+    /// <summary>RF was loaded by the instruction, so that its end does not clear it.</summary>
+    Resume = 4,
 }
 
 /// <summary>Processor state while a case runs. One instance a run, on the stack; operations get it by <c>ref</c>.</summary>
@@ -230,7 +233,7 @@ internal ref struct CpuState
     /// <returns>True when the store will succeed.</returns>
     public bool CheckStore(ulong address, int bytes, byte segment)
     {
-        if (CheckSegment(address, bytes, segment) && CheckAlignment(address, bytes) && !Memory.CanWrite(address, bytes, out ulong cr2, out uint error))
+        if (CheckSegment(address, bytes, segment, write: true) && CheckAlignment(address, bytes) && !Memory.CanWrite(address, bytes, out ulong cr2, out uint error))
         {
             Raise(14, error, cr2);
         }
@@ -242,7 +245,7 @@ internal ref struct CpuState
     /// <returns>True when the load will succeed.</returns>
     public bool CheckLoad(ulong address, int bytes, byte segment)
     {
-        if (CheckSegment(address, bytes, segment) && CheckAlignment(address, bytes) && !Memory.CanRead(address, bytes, out ulong cr2, out uint error))
+        if (CheckSegment(address, bytes, segment, write: false) && CheckAlignment(address, bytes) && !Memory.CanRead(address, bytes, out ulong cr2, out uint error))
         {
             Raise(14, error, cr2);
         }
@@ -327,28 +330,28 @@ internal ref struct CpuState
         where T : unmanaged
     {
         Unsafe.SkipInit(out value);
-        return CheckLoad(address, Unsafe.SizeOf<T>(), segment) && Memory.TryRead(address, out value, out _, out _);
+        return CheckLoad(address, Unsafe.SizeOf<T>(), segment) && (Memory.TryRead(address, out value, out _, out _) || Memory.ReadAround(address, out value));
     }
 
     [MethodImpl(MethodImplOptions.NoInlining)]
     private bool SlowStore<T>(ulong address, byte segment, T value)
         where T : unmanaged =>
-        CheckStore(address, Unsafe.SizeOf<T>(), segment) && Memory.TryWrite(address, value, out _, out _);
+        CheckStore(address, Unsafe.SizeOf<T>(), segment) && (Memory.TryWrite(address, value, out _, out _) || Memory.WriteAround(address, value));
 
     [MethodImpl(MethodImplOptions.NoInlining)]
     private bool SlowLoadForUpdate<T>(ulong address, byte segment, out T value)
         where T : unmanaged
     {
         Unsafe.SkipInit(out value);
-        return CheckStore(address, Unsafe.SizeOf<T>(), segment) && Memory.TryRead(address, out value, out _, out _);
+        return CheckStore(address, Unsafe.SizeOf<T>(), segment) && (Memory.TryRead(address, out value, out _, out _) || Memory.ReadAround(address, out value));
     }
 
-    /// <summary>Segment checks come first: an unusable segment, then a non-canonical first or last byte.</summary>
+    /// <summary>Segment checks come first: what the descriptor refuses in compatibility mode, a non-canonical first or last byte in 64-bit mode.</summary>
     [Spec("SDM", "vol.3A 5.3.1 Limit Checking in 64-bit Mode; vol.2 exceptions #SS(0) and #GP(0)")]
-    private bool CheckSegment(ulong address, int bytes, byte segment)
+    private bool CheckSegment(ulong address, int bytes, byte segment, bool write)
     {
         bool usable = Compatibility
-            ? (Selector[segment] & ~3) != 0
+            ? Descriptors.Allows(Profile, Selector[segment], (uint)(address - SegmentBase[segment]), bytes, write)
             : Canonical(address) && Canonical(address + (uint)bytes - 1) && CanonicalOffset(address, bytes, segment);
         if (!usable)
         {

@@ -32,17 +32,31 @@ internal static class Delivery
         cpu.Repeating = false;
         cpu.LoadRflags(registers.Rflags, ulong.MaxValue);
         cpu.Stepping = (registers.Rflags & RflagsBits.TF) != 0;
-        SetMode(ref cpu, registers.Cs == Selectors.UserCode32);
+        SetMode(ref cpu);
     }
 
-    /// <summary>Switches between 64-bit and compatibility mode, as a far transfer does.</summary>
-    public static void SetMode(ref CpuState cpu, bool compatibility)
+    /// <summary>Takes the mode from the code segment, and from the other selectors what the mode makes of them, as a far transfer does.</summary>
+    [Spec("SDM", "vol.3A 3.4.4 Segment Loading Instructions in IA-32e Mode; 5.2.1 Code-Segment Descriptor in 64-bit Mode")]
+    public static void SetMode(ref CpuState cpu)
     {
+        bool compatibility = Descriptors.Find(cpu.Profile, cpu.Selector[Seg.Cs]) is { Long: false };
+        if (compatibility != cpu.Compatibility)
+        {
+            cpu.Memory.ForgetCode();
+        }
+
         cpu.Compatibility = compatibility;
         cpu.LinearMask = compatibility ? uint.MaxValue : ulong.MaxValue;
+        cpu.Memory.Mask = cpu.LinearMask;
         cpu.CheckedSegments = 0;
         for (byte segment = 0; segment < 6; segment++)
         {
+            if (segment < Seg.Fs)
+            {
+                // Descriptors do not change while a case runs, so what was loaded in either mode can be looked up again.
+                cpu.SegmentBase[segment] = compatibility ? Descriptors.Find(cpu.Profile, cpu.Selector[segment])?.Base ?? 0 : 0;
+            }
+
             UpdateSegment(ref cpu, segment);
         }
     }
@@ -50,7 +64,7 @@ internal static class Delivery
     /// <summary>Decides anew whether accesses through a segment need more than a look at the linear address, after its selector or base changed.</summary>
     public static void UpdateSegment(ref CpuState cpu, byte segment)
     {
-        bool check = cpu.Compatibility ? (cpu.Selector[segment] & ~3) == 0 : cpu.SegmentBase[segment] != 0;
+        bool check = cpu.SegmentBase[segment] != 0 || (cpu.Compatibility && !Descriptors.IsFlat(cpu.Profile, cpu.Selector[segment]));
         cpu.CheckedSegments = (byte)((cpu.CheckedSegments & ~(1 << segment)) | (check ? 1 << segment : 0));
     }
 
@@ -83,12 +97,14 @@ internal static class Delivery
 
         bool step = cpu.Stepping && !cpu.Shadow;
         cpu.Shadow = false;
-        cpu.System &= cpu.Repeating ? ulong.MaxValue : ~RflagsBits.RF;
+        Attention resume = cpu.Attention & Attention.Resume;
+        cpu.System &= cpu.Repeating || resume != 0 ? ulong.MaxValue : ~RflagsBits.RF;
         cpu.Stepping = (cpu.System & RflagsBits.TF) != 0;
-        cpu.Attention = cpu.Stepping ? Attention.Step : Attention.None;
+        cpu.Attention = (cpu.System & (RflagsBits.TF | RflagsBits.RF)) != 0 ? Attention.Step : Attention.None;
         if (step)
         {
             cpu.Trap(1);
+            cpu.Attention |= resume;
         }
 
         return step;
@@ -101,7 +117,7 @@ internal static class Delivery
     [Spec("SDM", "vol.3A 6.14.2 64-Bit Mode Stack Frame; 17.3.1.1 (faults save RF set)")]
     public static Event Deliver(ref CpuState cpu)
     {
-        ulong rflags = cpu.Rflags & ~RflagsBits.RF;
+        ulong rflags = (cpu.Attention & Attention.Resume) != 0 ? cpu.Rflags : cpu.Rflags & ~RflagsBits.RF;
         switch (cpu.Pending)
         {
             case PendingKind.SystemCall:

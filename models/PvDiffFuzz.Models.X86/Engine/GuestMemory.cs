@@ -44,6 +44,12 @@ internal sealed unsafe class GuestMemory : IDisposable
     /// <summary>Counts stores to executable pages; a predecoded instruction is stale when it changes.</summary>
     public uint CodeVersion { get; private set; }
 
+    /// <summary>Applies to the addresses of an access's second page: all ones, or 0xffffffff in compatibility mode, where linear addresses wrap.</summary>
+    public ulong Mask { get; set; } = ulong.MaxValue;
+
+    /// <summary>Makes every predecoded instruction stale: the mode changes, and so does what bytes mean.</summary>
+    public void ForgetCode() => CodeVersion++;
+
     /// <summary>Brings the memory to the initial state of a case.</summary>
     public void Load(TestCase testCase)
     {
@@ -157,6 +163,26 @@ internal sealed unsafe class GuestMemory : IDisposable
         return false;
     }
 
+    /// <summary>Loads a value that <see cref="TryRead"/> refuses although <see cref="CanRead"/> allows it: one that wraps at 4 GiB.</summary>
+    /// <returns>True.</returns>
+    public bool ReadAround<T>(ulong address, out T value)
+        where T : unmanaged
+    {
+        Span<byte> bytes = stackalloc byte[sizeof(T)];
+        Read(address, bytes);
+        value = MemoryMarshal.Read<T>(bytes);
+        return true;
+    }
+
+    /// <summary>Stores a value that <see cref="TryWrite"/> refuses although <see cref="CanWrite"/> allows it: one that wraps at 4 GiB.</summary>
+    /// <returns>True.</returns>
+    public bool WriteAround<T>(ulong address, T value)
+        where T : unmanaged
+    {
+        Write(address, MemoryMarshal.AsBytes(new ReadOnlySpan<T>(in value)));
+        return true;
+    }
+
     /// <summary>Tells whether a store of some bytes would succeed, without storing.</summary>
     /// <param name="address">Canonical linear address.</param>
     /// <param name="bytes">Length of the access, 1 to 4096.</param>
@@ -179,7 +205,7 @@ internal sealed unsafe class GuestMemory : IDisposable
         int done = 0;
         while (done < bytes.Length)
         {
-            ulong at = address + (uint)done;
+            ulong at = (address + (uint)done) & Mask;
             if (!TryFind(at, PageAccess.Execute, PageFault.Fetch, out Page page, out error))
             {
                 return done;
@@ -210,20 +236,24 @@ internal sealed unsafe class GuestMemory : IDisposable
     [MethodImpl(MethodImplOptions.NoInlining)]
     private bool SlowRead(ulong address, Span<byte> destination, out ulong cr2, out uint error)
     {
-        if (!Check(address, destination.Length, PageAccess.Read, 0, out cr2, out error))
+        if (!Check(address, destination.Length, PageAccess.Read, 0, out cr2, out error) || Wraps(address, destination.Length))
         {
             destination.Clear();
             return false;
         }
 
+        Read(address, destination);
+        return true;
+    }
+
+    private void Read(ulong address, Span<byte> destination)
+    {
         int first = Math.Min(destination.Length, PageSize - (int)(address & (PageSize - 1)));
         ReadWithin(address, destination[..first]);
         if (first < destination.Length)
         {
-            ReadWithin(address + (uint)first, destination[first..]);
+            ReadWithin((address + (uint)first) & Mask, destination[first..]);
         }
-
-        return true;
     }
 
     private void ReadWithin(ulong address, Span<byte> destination)
@@ -241,20 +271,27 @@ internal sealed unsafe class GuestMemory : IDisposable
     [MethodImpl(MethodImplOptions.NoInlining)]
     private bool SlowWrite(ulong address, ReadOnlySpan<byte> source, out ulong cr2, out uint error)
     {
-        if (!Check(address, source.Length, PageAccess.Write, PageFault.Write, out cr2, out error))
+        if (!Check(address, source.Length, PageAccess.Write, PageFault.Write, out cr2, out error) || Wraps(address, source.Length))
         {
             return false;
         }
 
+        Write(address, source);
+        return true;
+    }
+
+    private void Write(ulong address, ReadOnlySpan<byte> source)
+    {
         int first = Math.Min(source.Length, PageSize - (int)(address & (PageSize - 1)));
         WriteWithin(address, source[..first]);
         if (first < source.Length)
         {
-            WriteWithin(address + (uint)first, source[first..]);
+            WriteWithin((address + (uint)first) & Mask, source[first..]);
         }
-
-        return true;
     }
+
+    /// <summary>True when an access runs over 4 GiB in compatibility mode: then segment limits have a say first.</summary>
+    private bool Wraps(ulong address, int bytes) => ((address + (uint)bytes - 1) & Mask) < address && Mask == uint.MaxValue;
 
     private void WriteWithin(ulong address, ReadOnlySpan<byte> source)
     {
@@ -288,7 +325,7 @@ internal sealed unsafe class GuestMemory : IDisposable
             return false;
         }
 
-        ulong last = address + (uint)bytes - 1;
+        ulong last = (address + (uint)bytes - 1) & Mask;
         if (last >> 12 != address >> 12)
         {
             // The second part of a split access faults at its first byte (SDM vol.3A 4.7 names the linear address that was refused).

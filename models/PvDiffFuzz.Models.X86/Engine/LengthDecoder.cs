@@ -59,7 +59,7 @@ internal ref struct LengthDecoder
             case 0x62 when _evex && IsVector():
                 return Mapped(Peek(0) & 7, payload: 3);
             case 0x8f when _amd && !_rex && (Peek(0) & 0x38) != 0:
-                return Mapped(Peek(0) & 0x1f, payload: 2);
+                return Extended(Peek(0) & 0x1f);
             default:
                 break;
         }
@@ -131,8 +131,6 @@ internal ref struct LengthDecoder
                 Next();
                 SkipModRm();
                 return _at + 1;
-            case >= 0x80 and <= 0x8f:
-                return _at + (_operand16 && (_amd || !_long64) ? 2 : 4);
             default:
                 return AfterTwoByteOpcode(opcode);
         }
@@ -143,6 +141,17 @@ internal ref struct LengthDecoder
         if (HasNoModRm(opcode) || (_amd && IsReservedByAmd(opcode)))
         {
             return _at;
+        }
+
+        if (opcode is >= 0x20 and <= 0x23)
+        {
+            // MOV to and from control and debug registers takes mod as 3, whatever it says.
+            return _at + 1;
+        }
+
+        if (opcode is >= 0x80 and <= 0x8f)
+        {
+            return _at + (_operand16 && (_amd || !_long64) ? 2 : 4);
         }
 
         SkipModRm();
@@ -157,18 +166,28 @@ internal ref struct LengthDecoder
     private static bool IsReservedByAmd(byte opcode) =>
         opcode is (>= 0x24 and <= 0x27) or 0x39 or (>= 0x3b and <= 0x3f) or 0x7a or 0x7b or 0xa6 or 0xa7 or 0xb9 or 0xff;
 
-    /// <summary>A VEX, EVEX or XOP encoding: the prefix's payload, then opcode, ModRM and for some an immediate.</summary>
+    /// <summary>A VEX or EVEX encoding: the prefix's payload, then opcode, ModRM and for some an immediate.</summary>
     private int Mapped(int map, int payload)
     {
         byte opcode = Peek(payload);
         _at += payload + 1;
         if (map == 1)
         {
-            return AfterTwoByteOpcode(opcode);
+            // The escapes to maps 2 and 3 are no opcodes of their own here.
+            return opcode is 0x38 or 0x3a ? _at : AfterTwoByteOpcode(opcode);
         }
 
         SkipModRm();
-        return _at + (map == 3 || (map == 8 && opcode >= 0x80) ? 1 : map == 10 ? 4 : 0);
+        return _at + (map == 3 ? 1 : 0);
+    }
+
+    /// <summary>An XOP encoding: map 8 has an immediate byte from opcode 80 up, map 10 a doubleword.</summary>
+    private int Extended(int map)
+    {
+        byte opcode = Peek(2);
+        _at += 3;
+        SkipModRm();
+        return _at + (map == 8 && opcode >= 0x80 ? 1 : map == 10 ? 4 : 0);
     }
 
     private void SkipModRm()

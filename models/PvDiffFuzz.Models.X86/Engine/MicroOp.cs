@@ -27,6 +27,7 @@ internal enum OpFlags : byte
 /// Registers are byte offsets into <see cref="RegisterFile"/>: encoding number times 8, plus 1 for AH, CH, DH and BH. So a read or write of any width is one
 /// access and high bytes need no shape of their own. <see cref="RegisterFile.ZeroOffset"/> stands for an absent base or index.
 /// </remarks>
+// SAFETY: the only pointer is that of a managed static method, put there by OpTable.
 internal unsafe struct MicroOp
 {
     /// <summary>The operation.</summary>

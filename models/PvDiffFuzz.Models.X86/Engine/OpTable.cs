@@ -5,6 +5,7 @@ namespace PvDiffFuzz.Models.X86;
 
 /// <summary>Which operation serves which form, for register and for memory operands.</summary>
 /// <remarks>Made once per profile: a form whose feature the profile lacks is redirected to #UD or to what the encoding means without it.</remarks>
+// SAFETY: the pointers are those of managed static methods of one signature; they are stored as integers and cast back to that signature.
 internal sealed unsafe class OpTable
 {
     /// <summary>Features that every processor in long mode has, so that no profile lists them.</summary>

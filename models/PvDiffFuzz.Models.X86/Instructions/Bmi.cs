@@ -71,10 +71,12 @@ internal static unsafe class Bmi
         where T : unmanaged, IBinaryInteger<T> =>
         (status & (Flags.Parity | Flags.Adjust)) | (Flags.OfResult(result) & (Flags.Sign | Flags.Zero)) | (carry ? Flags.Carry : 0);
 
+    [Spec("SDM", "vol.2B MULX")]
     private static void MultiplyRegister<T>(ref CpuState cpu, in MicroOp op)
         where T : unmanaged, IBinaryInteger<T>, IUnsignedNumber<T> =>
         Multiply(ref cpu, in op, cpu.Read<T>(op.Third));
 
+    [Spec("SDM", "vol.2B MULX")]
     private static void MultiplyMemory<T>(ref CpuState cpu, in MicroOp op)
         where T : unmanaged, IBinaryInteger<T>, IUnsignedNumber<T>
     {

@@ -19,10 +19,12 @@ internal static unsafe class Crc32
         table.Add(Code.Crc32_r64_rm64, &Reg<ulong>, &Mem<ulong>);
     }
 
+    [Spec("SDM", "vol.2A CRC32")]
     private static void Reg<T>(ref CpuState cpu, in MicroOp op)
         where T : unmanaged, IBinaryInteger<T>, IUnsignedNumber<T> =>
         Accumulate(ref cpu, in op, cpu.Read<T>(op.Source));
 
+    [Spec("SDM", "vol.2A CRC32")]
     private static void Mem<T>(ref CpuState cpu, in MicroOp op)
         where T : unmanaged, IBinaryInteger<T>, IUnsignedNumber<T>
     {

@@ -61,12 +61,12 @@ internal static unsafe class DirectStores
     private static void ZeroLine(ref CpuState cpu, in MicroOp op)
     {
         ulong mask = op.Form == Code.Clzeroq ? ulong.MaxValue : op.Form == Code.Clzerod ? uint.MaxValue : ushort.MaxValue;
-        ulong line = (cpu.Read<ulong>(Gpr.Rax) & mask & ~(ulong)(Line - 1)) & cpu.LinearMask;
-        if (cpu.CheckStore(line, Line, Seg.Ds))
+        ulong line = ((cpu.Read<ulong>(Gpr.Rax) & mask) + cpu.SegmentBase[op.Segment]) & cpu.LinearMask & ~(ulong)(Line - 1);
+        if (cpu.CheckStore(line, Line, op.Segment))
         {
             for (uint at = 0; at < Line; at += sizeof(ulong))
             {
-                cpu.StoreAt(line + at, Seg.Ds, 0UL);
+                cpu.StoreAt(line + at, op.Segment, 0UL);
             }
         }
     }

@@ -7,6 +7,7 @@ namespace PvDiffFuzz.Models.X86.Instructions;
 
 /// <summary>ROL, ROR, RCL and RCR. They change CF and OF only, and neither when the masked count is 0.</summary>
 /// <remarks>OF is undefined for counts other than 1; the model rotates bit by bit, so that OF is that of the last step.</remarks>
+// SAFETY: only addresses of managed static methods are taken.
 internal static unsafe class Rotates
 {
     /// <summary>Adds this family's rows.</summary>

@@ -6,8 +6,8 @@ namespace PvDiffFuzz.Models.X86.Instructions;
 
 /// <summary>Loads and stores of segment registers, and the instructions that inspect selectors.</summary>
 /// <remarks>
-/// Descriptors are the profile's; there is no LDT. The inspecting instructions change ZF only, the others no flag. Segment limits and read-only segments are not
-/// modelled: where compatibility mode would need them, the case ends as unsupported. Far transfers are not here yet.
+/// Descriptors are the profile's; there is no LDT. The inspecting instructions change ZF only, the others no flag. A 16-bit stack segment ends the case as
+/// unsupported in compatibility mode.
 /// </remarks>
 internal static unsafe class Segment
 {
@@ -196,8 +196,8 @@ internal static unsafe class Segment
             return LoadNull(ref cpu, segment, selector);
         }
 
-        SegmentDescriptor? found = Find(ref cpu, selector);
-        if (found is not { System: false } || !(segment == Seg.Ss ? FitsStack(found, selector) : IsReadable(found) && Reaches(found, selector)))
+        SegmentDescriptor? found = Descriptors.Find(cpu.Profile, selector);
+        if (found is not { System: false } || !(segment == Seg.Ss ? FitsStack(found, selector) : Descriptors.IsReadable(found) && Reaches(found, selector)))
         {
             cpu.Raise(13, error);
             return false;
@@ -209,7 +209,7 @@ internal static unsafe class Segment
             return false;
         }
 
-        if (cpu.Compatibility && (found.Limit != uint.MaxValue || !found.Big || !IsWritable(found)))
+        if (cpu.Compatibility && segment == Seg.Ss && !found.Big)
         {
             OpTable.NotModelled(ref cpu, in op);
             return false;
@@ -246,34 +246,11 @@ internal static unsafe class Segment
         return true;
     }
 
-    /// <summary>The descriptor that a selector names; null for a null selector, the LDT, an index above the limit or an empty entry.</summary>
-    private static SegmentDescriptor? Find(ref CpuState cpu, ushort selector)
-    {
-        if ((selector & 0xfffc) == 0 || (selector & 4) != 0 || (selector | 7) > cpu.Profile.GdtLimit)
-        {
-            return null;
-        }
-
-        foreach (SegmentDescriptor descriptor in cpu.Profile.Descriptors)
-        {
-            if (descriptor.Index == selector >> 3)
-            {
-                return descriptor;
-            }
-        }
-
-        return null;
-    }
-
-    private static bool IsReadable(SegmentDescriptor descriptor) => descriptor.IsData || (descriptor.IsCode && (descriptor.Type & 2) != 0);
-
-    private static bool IsWritable(SegmentDescriptor descriptor) => descriptor.IsData && (descriptor.Type & 2) != 0;
-
     /// <summary>Privilege as for data: a conforming code segment is open to all.</summary>
     private static bool Reaches(SegmentDescriptor descriptor, ushort selector) =>
-        (descriptor.IsCode && (descriptor.Type & 4) != 0) || descriptor.Dpl >= Math.Max(Cpl, selector & 3);
+        Descriptors.IsConforming(descriptor) || descriptor.Dpl >= Math.Max(Cpl, selector & 3);
 
-    private static bool FitsStack(SegmentDescriptor descriptor, ushort selector) => (selector & 3) == Cpl && IsWritable(descriptor) && descriptor.Dpl == Cpl;
+    internal static bool FitsStack(SegmentDescriptor descriptor, ushort selector) => (selector & 3) == Cpl && Descriptors.IsWritable(descriptor) && descriptor.Dpl == Cpl;
 
     /// <summary>Finds what LAR, LSL, VERR and VERW may look at: any code or data segment within reach, and the system types that the mask names.</summary>
     private static SegmentDescriptor? Inspect(ref CpuState cpu, in MicroOp op, uint systemTypes)
@@ -288,7 +265,7 @@ internal static unsafe class Segment
             return null;
         }
 
-        SegmentDescriptor? found = Find(ref cpu, selector);
+        SegmentDescriptor? found = Descriptors.Find(cpu.Profile, selector);
         bool visible = found is not null && Reaches(found, selector) && (!found.System || ((systemTypes >> found.Type) & 1) != 0);
         return visible ? found : null;
     }
@@ -339,14 +316,14 @@ internal static unsafe class Segment
     private static void VerifyRead(ref CpuState cpu, in MicroOp op)
     {
         SegmentDescriptor? found = Inspect(ref cpu, in op, 0);
-        Conclude(ref cpu, found is not null && IsReadable(found));
+        Conclude(ref cpu, found is not null && Descriptors.IsReadable(found));
     }
 
     [Spec("SDM", "vol.2B VERR/VERW")]
     private static void VerifyWrite(ref CpuState cpu, in MicroOp op)
     {
         SegmentDescriptor? found = Inspect(ref cpu, in op, 0);
-        Conclude(ref cpu, found is not null && IsWritable(found));
+        Conclude(ref cpu, found is not null && Descriptors.IsWritable(found));
     }
 
     [Spec("SDM", "vol.2A ARPL")]

@@ -1,5 +1,4 @@
 using System.Collections.Immutable;
-using System.Runtime.CompilerServices;
 using Iced.Intel;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Harness.Generate;
@@ -166,7 +165,7 @@ public sealed class DistributionTests
     [Fact]
     public void TheDocumentListsEveryWeight()
     {
-        string document = File.ReadAllText(Path.Combine(Path.GetDirectoryName(Here())!, "..", "..", "..", "docs", "generator.md"));
+        string document = File.ReadAllText(Path.Combine(Checkout(), "docs", "generator.md"));
         foreach (Family family in Enum.GetValues<Family>())
         {
             int forms64 = InstructionForms.Countable(CpuMode.Long64).Count(f => f.Family == family);
@@ -175,7 +174,17 @@ public sealed class DistributionTests
         }
     }
 
-    private static string Here([CallerFilePath] string path = "") => path;
+    private static string Checkout()
+    {
+        DirectoryInfo? at = new(AppContext.BaseDirectory);
+        while (at is not null && !File.Exists(Path.Combine(at.FullName, "PvDiffFuzz.sln")))
+        {
+            at = at.Parent;
+        }
+
+        Assert.NotNull(at);
+        return at.FullName;
+    }
 
     private static IEnumerable<TestCase> Cases(GeneratorOptions options, int count)
     {

@@ -1,0 +1,289 @@
+using System.Numerics;
+using Iced.Intel;
+using PvDiffFuzz.Core;
+
+namespace PvDiffFuzz.Models.X86.Instructions;
+
+/// <summary>Far JMP, CALL and RET, and IRET, between 64-bit and compatibility mode at CPL3.</summary>
+/// <remarks>
+/// Only IRET changes flags. AMD has no 64-bit far pointer in memory; the decoder knows the vendor, so that the forms for it never come. Code segments with a base, a
+/// limit or 16-bit defaults end the case as unsupported, and so do call gates that CPL3 may use.
+/// </remarks>
+internal static unsafe class FarTransfers
+{
+    private const int Cpl = 3;
+
+    /// <summary>Type of a call gate in long mode.</summary>
+    private const byte CallGate = 0xc;
+
+    /// <summary>What IRET loads at CPL3 with IOPL 0: neither IF, IOPL, VM, VIF nor VIP.</summary>
+    private const ulong Loadable = Core.RflagsBits.UserLoadable;
+
+    /// <summary>Adds this family's rows.</summary>
+    public static void Register(OpTable table)
+    {
+        // SAFETY: only addresses of managed static methods are taken.
+        table.Add(Code.Jmp_ptr1616, &JumpDirect);
+        table.Add(Code.Jmp_ptr1632, &JumpDirect);
+        table.Add(Code.Jmp_m1616, &JumpMem<ushort>);
+        table.Add(Code.Jmp_m1632, &JumpMem<uint>);
+        table.Add(Code.Jmp_m1664, &JumpMem<ulong>);
+        table.Add(Code.Call_ptr1616, &CallDirect<ushort>);
+        table.Add(Code.Call_ptr1632, &CallDirect<uint>);
+        table.Add(Code.Call_m1616, &CallMem<ushort>);
+        table.Add(Code.Call_m1632, &CallMem<uint>);
+        table.Add(Code.Call_m1664, &CallMem<ulong>);
+        table.Add(Code.Retfw, &Return<ushort>);
+        table.Add(Code.Retfd, &Return<uint>);
+        table.Add(Code.Retfq, &Return<ulong>);
+        table.Add(Code.Retfw_imm16, &Return<ushort>);
+        table.Add(Code.Retfd_imm16, &Return<uint>);
+        table.Add(Code.Retfq_imm16, &Return<ulong>);
+        table.Add(Code.Iretw, &InterruptReturn<ushort>);
+        table.Add(Code.Iretd, &InterruptReturn<uint>);
+        table.Add(Code.Iretq, &InterruptReturn<ulong>);
+    }
+
+    [Spec("SDM", "vol.2A JMP (far)")]
+    private static void JumpDirect(ref CpuState cpu, in MicroOp op) => Jump(ref cpu, in op, (ushort)op.Immediate, op.Immediate >> 32);
+
+    [Spec("SDM", "vol.2A JMP (far)")]
+    private static void JumpMem<T>(ref CpuState cpu, in MicroOp op)
+        where T : unmanaged, IBinaryInteger<T>
+    {
+        if (LoadPointer(ref cpu, in op, out T offset, out ushort selector))
+        {
+            Jump(ref cpu, in op, selector, ulong.CreateTruncating(offset));
+        }
+    }
+
+    private static void Jump(ref CpuState cpu, in MicroOp op, ushort selector, ulong offset)
+    {
+        if (Check(ref cpu, in op, selector, offset, returning: false) is SegmentDescriptor code)
+        {
+            Go(ref cpu, code, selector, offset, cpu.Read<ulong>(Gpr.Rsp));
+        }
+    }
+
+    [Spec("SDM", "vol.2A CALL (far)")]
+    private static void CallDirect<T>(ref CpuState cpu, in MicroOp op)
+        where T : unmanaged, IBinaryInteger<T> =>
+        Call<T>(ref cpu, in op, (ushort)op.Immediate, op.Immediate >> 32);
+
+    [Spec("SDM", "vol.2A CALL (far)")]
+    private static void CallMem<T>(ref CpuState cpu, in MicroOp op)
+        where T : unmanaged, IBinaryInteger<T>
+    {
+        if (LoadPointer(ref cpu, in op, out T offset, out ushort selector))
+        {
+            Call<T>(ref cpu, in op, selector, ulong.CreateTruncating(offset));
+        }
+    }
+
+    /// <summary>The target is checked before the stack. CS is pushed first, zero-extended to the operand size, then the return address. Nothing is stored unless both can be.</summary>
+    /// <remarks>From 64-bit to compatibility mode AMD loads CS first and so pushes with the 32-bit stack pointer of the new mode; Intel pushes in the old mode.</remarks>
+    [Spec("SDM", "vol.2A CALL (far)")]
+    [Spec("APM", "vol.3 CALL (Far)")]
+    private static void Call<T>(ref CpuState cpu, in MicroOp op, ushort selector, ulong offset)
+        where T : unmanaged, IBinaryInteger<T>
+    {
+        if (Check(ref cpu, in op, selector, offset, returning: false) is not SegmentDescriptor code)
+        {
+            return;
+        }
+
+        bool narrow = cpu.Profile.Vendor == CpuVendor.Amd ? !code.Long : cpu.Compatibility;
+        ulong mask = narrow ? uint.MaxValue : ulong.MaxValue;
+        ulong top = cpu.Read<ulong>(Gpr.Rsp) & mask;
+        ulong first = (top - (uint)sizeof(T)) & mask;
+        ulong second = (first - (uint)sizeof(T)) & mask;
+        if (cpu.CheckStore(first, sizeof(T), Seg.Ss) && cpu.CheckStore(second, sizeof(T), Seg.Ss))
+        {
+            cpu.StoreAt(first, Seg.Ss, T.CreateTruncating(cpu.Selector[Seg.Cs]));
+            cpu.StoreAt(second, Seg.Ss, T.CreateTruncating(cpu.Rip));
+            Go(ref cpu, code, selector, offset, second);
+        }
+    }
+
+    /// <summary>The immediate is 0 in the form without one. Both slots have the operand size.</summary>
+    /// <remarks>The manuals leave open which slot is read first; AMD processors read CS first, Intel's description pops RIP first.</remarks>
+    [Spec("SDM", "vol.2B RET (far)")]
+    [Spec("APM", "vol.3 RET (Far)")]
+    private static void Return<T>(ref CpuState cpu, in MicroOp op)
+        where T : unmanaged, IBinaryInteger<T>
+    {
+        ReadOnlySpan<byte> order = cpu.Profile.Vendor == CpuVendor.Amd ? [1, 0] : [0, 1];
+        Span<ulong> slots = stackalloc ulong[2];
+        if (!ReadSlots<T>(ref cpu, order, slots))
+        {
+            return;
+        }
+
+        ushort selector = (ushort)slots[1];
+        if (Check(ref cpu, in op, selector, slots[0], returning: true) is SegmentDescriptor code)
+        {
+            ulong stack = (cpu.StackPointer + (uint)(2 * sizeof(T)) + (op.Immediate & ushort.MaxValue)) & cpu.StackMask;
+            Go(ref cpu, code, selector, slots[0], stack);
+        }
+    }
+
+    /// <summary>Loads RIP, CS and RFLAGS, and when it runs in 64-bit mode RSP and SS. With NT set it is #GP(0) before anything is read.</summary>
+    /// <remarks>
+    /// CS is checked before RIP and RIP before SS. RF as loaded holds for the next instruction, or for the frame of a single step. The manuals leave open
+    /// in which order the slots are read: the one of AMD processors is RFLAGS, CS, RIP, SS, RSP; Intel's description pops upwards.
+    /// </remarks>
+    [Spec("SDM", "vol.2A IRET/IRETD/IRETQ")]
+    [Spec("APM", "vol.3 IRET")]
+    private static void InterruptReturn<T>(ref CpuState cpu, in MicroOp op)
+        where T : unmanaged, IBinaryInteger<T>
+    {
+        if ((cpu.System & Core.RflagsBits.NT) != 0)
+        {
+            cpu.Raise(13);
+            return;
+        }
+
+        bool popsStack = !cpu.Compatibility;
+        int count = popsStack ? 5 : 3;
+        ReadOnlySpan<byte> order = cpu.Profile.Vendor == CpuVendor.Amd ? [2, 1, 0, 4, 3] : [0, 1, 2, 3, 4];
+        Span<ulong> slots = stackalloc ulong[5];
+        if (!ReadSlots<T>(ref cpu, order[..count], slots))
+        {
+            return;
+        }
+
+        ushort selector = (ushort)slots[1];
+        if (Check(ref cpu, in op, selector, slots[0], returning: true) is not SegmentDescriptor code)
+        {
+            return;
+        }
+
+        ulong stack = (cpu.StackPointer + (uint)(3 * sizeof(T))) & cpu.StackMask;
+        if (popsStack)
+        {
+            if (!CheckStack(ref cpu, (ushort)slots[4]))
+            {
+                return;
+            }
+
+            cpu.Selector[Seg.Ss] = (ushort)slots[4];
+            stack = slots[3];
+        }
+
+        cpu.LoadRflags(slots[2], sizeof(T) == sizeof(ushort) ? Loadable & ushort.MaxValue : Loadable);
+        cpu.Attention |= Attention.Resume;
+        Go(ref cpu, code, selector, slots[0], stack);
+    }
+
+    /// <summary>The offset comes first in memory, and is read first.</summary>
+    private static bool LoadPointer<T>(ref CpuState cpu, in MicroOp op, out T offset, out ushort selector)
+        where T : unmanaged
+    {
+        selector = 0;
+        return cpu.Load(in op, out offset) && cpu.LoadAt((cpu.LinearAddress(in op) + (uint)sizeof(T)) & cpu.LinearMask, op.Segment, out selector);
+    }
+
+    /// <summary>Reads stack slots of the operand size, counted upwards from the top of the stack.</summary>
+    /// <returns>False after raising a fault.</returns>
+    private static bool ReadSlots<T>(ref CpuState cpu, scoped ReadOnlySpan<byte> order, scoped Span<ulong> slots)
+        where T : unmanaged, IBinaryInteger<T>
+    {
+        foreach (byte slot in order)
+        {
+            if (!cpu.LoadAt((cpu.StackPointer + (uint)(slot * sizeof(T))) & cpu.StackMask, Seg.Ss, out T value))
+            {
+                return false;
+            }
+
+            slots[slot] = ulong.CreateTruncating(value);
+        }
+
+        return true;
+    }
+
+    /// <summary>Checks a new CS:RIP. CPL3 is the outermost level, so a transfer stays there or faults.</summary>
+    /// <param name="cpu">State; gets the fault when there is one.</param>
+    /// <param name="op">The instruction.</param>
+    /// <param name="selector">New CS; its RPL does not matter to JMP and CALL, which always keep the CPL.</param>
+    /// <param name="offset">New RIP, zero-extended from the operand size.</param>
+    /// <param name="returning">True for RET and IRET, which need RPL 3 and know no gates.</param>
+    /// <returns>The code segment; null after raising a fault or meeting a segment that the model cannot represent.</returns>
+    [Spec("SDM", "vol.3A 5.8.1 Direct Calls or Jumps to Code Segments; 5.8.6 Returning from a Called Procedure; 5.2.1 Code-Segment Descriptor in 64-bit Mode (L and D)")]
+    [Spec("APM", "vol.2 4.11 Control-Transfer Privilege Checks")]
+    private static SegmentDescriptor? Check(ref CpuState cpu, in MicroOp op, ushort selector, ulong offset, bool returning)
+    {
+        uint error = selector & 0xfffcu;
+        SegmentDescriptor? found = Descriptors.Find(cpu.Profile, selector);
+        if (found is { System: true, Type: CallGate } && !returning && found.Dpl >= Math.Max(Cpl, selector & 3))
+        {
+            RefuseGate(ref cpu, in op, found, error);
+        }
+        else if (found is not { IsCode: true } || (found.Long && found.Big) || !Permits(found, selector, returning))
+        {
+            cpu.Raise(13, error);
+        }
+        else if (!found.Present)
+        {
+            cpu.Raise(11, error);
+        }
+        else if (found.Long ? !cpu.Canonical(offset) : offset > found.Limit)
+        {
+            cpu.Raise(13);
+        }
+        else if (!found.Long && (!found.Big || found.Base != 0 || found.Limit != uint.MaxValue))
+        {
+            OpTable.NotModelled(ref cpu, in op);
+        }
+        else
+        {
+            return found;
+        }
+
+        return null;
+    }
+
+    private static bool Permits(SegmentDescriptor code, ushort selector, bool returning) =>
+        (!returning || (selector & 3) == Cpl) && (Descriptors.IsConforming(code) || code.Dpl == Cpl);
+
+    private static void RefuseGate(ref CpuState cpu, in MicroOp op, SegmentDescriptor gate, uint error)
+    {
+        if (gate.Present)
+        {
+            OpTable.NotModelled(ref cpu, in op);
+        }
+        else
+        {
+            cpu.Raise(11, error);
+        }
+    }
+
+    /// <summary>SS must be writable data of DPL and RPL 3; at CPL3 it cannot be null even in 64-bit mode.</summary>
+    [Spec("SDM", "vol.2A IRET/IRETD/IRETQ")]
+    private static bool CheckStack(ref CpuState cpu, ushort selector)
+    {
+        SegmentDescriptor? found = Descriptors.Find(cpu.Profile, selector);
+        if (found is null || !Segment.FitsStack(found, selector))
+        {
+            cpu.Raise(13, selector & 0xfffcu);
+            return false;
+        }
+
+        if (!found.Present)
+        {
+            cpu.Raise(12, selector & 0xfffcu);
+            return false;
+        }
+
+        return true;
+    }
+
+    /// <summary>Commits a transfer. RPL of CS is the CPL. The manuals leave the upper half of RSP open in compatibility mode; here it is 0, that of other registers stays.</summary>
+    [Spec("SDM", "vol.1 3.4.1.1 General-Purpose Registers in 64-Bit Mode (mode switches)")]
+    private static void Go(ref CpuState cpu, SegmentDescriptor code, ushort selector, ulong offset, ulong stack)
+    {
+        cpu.Selector[Seg.Cs] = (ushort)(selector | Cpl);
+        cpu.Rip = offset;
+        cpu.Write(Gpr.Rsp, code.Long ? stack : (uint)stack);
+        Delivery.SetMode(ref cpu);
+    }
+}

@@ -1,0 +1,35 @@
+using System.Globalization;
+using PvDiffFuzz.Core;
+using PvDiffFuzz.Harness.Generate;
+using PvDiffFuzz.Models.X86;
+
+namespace PvDiffFuzz.Benchmarks;
+
+/// <summary>Fresh cases a second on one core, decoding included.</summary>
+internal static class ModelBenchmark
+{
+    private const int Count = 20_000;
+
+    /// <summary>Runs all rows.</summary>
+    public static void Run()
+    {
+        Row("model.x86, 16 increments", Cases.Increments("90", Count));
+        Row("model.x86, generated, straight", Cases.Generated(Cases.Straight, Count));
+        Row("model.x86, generated, default mix", Cases.Generated(Cases.Mixed, Count));
+        Row("model.x86, generated, default lengths", Cases.Generated(new GeneratorOptions(), Count));
+    }
+
+    private static void Row(string what, TestCase[] cases)
+    {
+        using X86Model model = new(Cases.Profile);
+        Outcome[] outcomes = new Outcome[cases.Length];
+        Measure.Rate(what, cases.Length, () => ((ITarget)model).Run(cases, outcomes));
+        int ended = outcomes.Count(o => o.End == EndKind.ReachedEnd);
+        double executed = cases.Take(2000).Average(c => model.Trace(c, 1000).Length);
+        double contents = cases.Average(c => c.Contents.Length);
+        double words = outcomes.Average(o => o.Memory.Length);
+        Console.WriteLine(string.Create(
+            CultureInfo.InvariantCulture,
+            $"    {100.0 * ended / cases.Length:F0} % reach the end; {executed:F1} instructions executed, {contents:F1} runs of contents, {words:F1} changed words a case"));
+    }
+}

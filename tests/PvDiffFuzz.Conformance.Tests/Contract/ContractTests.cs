@@ -1,0 +1,57 @@
+using PvDiffFuzz.Backends.Native;
+using PvDiffFuzz.Core;
+using PvDiffFuzz.Models.X86;
+
+namespace PvDiffFuzz.Conformance.Tests.Contract;
+
+/// <summary>The contract of <see cref="ITarget"/>, held by every target: a new one adds a method here.</summary>
+public sealed class ContractTests
+{
+    public static TheoryData<string> Names => [.. ContractRules.All.Select(rule => rule.Name)];
+
+    [Theory]
+    [MemberData(nameof(Names))]
+    public void TheModelKeeps(string rule)
+    {
+        using X86Model model = new(Host.Profile);
+        Keep(model, rule);
+    }
+
+    [NativeTheory]
+    [MemberData(nameof(Names))]
+    public void TheProcessorKeeps(string rule)
+    {
+        using NativeTarget native = new();
+        Keep(native, rule);
+    }
+
+    [Theory]
+    [MemberData(nameof(Names))]
+    public void ARecordingKeeps(string rule)
+    {
+        using X86Model model = new(Host.Profile);
+        using RecordedTarget recorded = new(model.Info, Find(rule).Cases.Distinct().Select(c => KeyValuePair.Create(c, model.Run(c))));
+        Keep(recorded, rule);
+    }
+
+    /// <summary>What was never recorded has no answer, and that is no trouble.</summary>
+    [Fact]
+    public void ACaseThatWasNotRecordedIsUnsupportedWithAReason()
+    {
+        using RecordedTarget recorded = new(new TargetInfo("model.x86", TargetKind.Model, "model", Capabilities.None, Fingerprint.Empty), []);
+
+        Outcome outcome = recorded.Run(Payload.Case("90"));
+
+        Assert.Equal(EndKind.Unsupported, outcome.End);
+        Assert.False(string.IsNullOrWhiteSpace(outcome.Detail));
+    }
+
+    private static void Keep(ITarget target, string rule)
+    {
+        ContractRule found = Find(rule);
+        Assert.NotEmpty(found.Cases);
+        found.Check(target, found.Cases);
+    }
+
+    private static ContractRule Find(string name) => ContractRules.All.Single(rule => rule.Name == name);
+}
