@@ -57,9 +57,10 @@ internal sealed class Laboratory : IDisposable
             yield return "wrong camps";
         }
 
-        if (found.Finding!.Instructions > 2)
+        // At another event the case has responses, under TF one for each instruction, and so needs more instructions to get there.
+        if (found.Finding!.Instructions > 2 && found.Signature.Event == plant.Event)
         {
-            yield return $"{found.Finding.Instructions} instructions";
+            yield return $"{found.Finding.Instructions} instructions: {string.Join("; ", Session.Disassemble(found.Finding.Divergence.Case).Select(i => i.Text))}; rflags {found.Finding.Divergence.Case.Registers.Rflags:x}";
         }
 
         if (found.Path is null || !found.Path.StartsWith(Folder.FullName, StringComparison.Ordinal))

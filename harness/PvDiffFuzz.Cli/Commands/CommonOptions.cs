@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Globalization;
 
 namespace PvDiffFuzz.Cli.Commands;
 
@@ -22,16 +23,19 @@ internal static class CommonOptions
     };
 
     /// <summary>An option whose number must lie in a range.</summary>
-    public static Option<long> Number(string name, string description, long value, long least, long most)
+    public static Option<long> Number(string name, string description, long value, long least, long most) => new(name)
     {
-        Option<long> option = new(name) { Description = $"{description} ({least} to {most})", DefaultValueFactory = _ => value };
-        option.Validators.Add(result =>
+        Description = $"{description} ({least} to {most})",
+        DefaultValueFactory = _ => value,
+        CustomParser = result =>
         {
-            if (result.Tokens.Count > 0 && result.GetValueOrDefault<long>() is long given && (given < least || given > most))
+            string text = result.Tokens.Count > 0 ? result.Tokens[0].Value : string.Empty;
+            if (!long.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out long given) || given < least || given > most)
             {
-                result.AddError($"{name} {given}: valid values are {least} to {most}");
+                result.AddError($"{name} {text}: valid values are {least} to {most}");
             }
-        });
-        return option;
-    }
+
+            return given;
+        },
+    };
 }

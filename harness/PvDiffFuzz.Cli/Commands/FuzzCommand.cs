@@ -26,6 +26,7 @@ internal static class FuzzCommand
         ILogger log = logs.CreateLogger("fuzz");
         JournalState? journal = settings.Resume is null ? null : JournalState.Read(settings.Resume);
         CampaignOptions options = journal is null ? settings.Campaign : journal.Continue(settings.Campaign, settings.SkipSuspects);
+        KnownSet known = Session.Known(settings.Known);
         CheckTargets(composition, settings.Targets);
         Directory.CreateDirectory(settings.Output);
         CampaignParts parts = new()
@@ -33,7 +34,7 @@ internal static class FuzzCommand
             Targets = [.. settings.Targets.Select<string, Func<ITarget>>(name => () => composition.Create(name))],
             Source = () => new GeneratedCases(settings.Generator, composition.Host, options.Seed),
             Analyst = () => Session.Analyst(composition),
-            Known = Session.Known(settings.Known),
+            Known = known,
             Store = new FolderStore(settings.Output, finding => FindingText.Of(finding, composition.Host)),
             JournalPath = settings.Resume ?? Path.Combine(settings.Output, $"{options.Seed:x}-{options.Shard.Number}.journal"),
             Allowed = testCase => Session.MayRunLive(testCase, composition.Host),

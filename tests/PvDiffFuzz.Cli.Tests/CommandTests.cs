@@ -1,0 +1,169 @@
+using System.Text.Json;
+using PvDiffFuzz.Core;
+
+namespace PvDiffFuzz.Cli.Tests;
+
+/// <summary>What the commands print for programs and for people, and what they return.</summary>
+[Collection(TerminalCollection.Name)]
+public sealed class CommandTests : IDisposable
+{
+    private readonly Terminal _terminal = new();
+
+    /// <inheritdoc/>
+    public void Dispose() => _terminal.Dispose();
+
+    [Fact]
+    public void DoctorTellsOfEveryTarget()
+    {
+        _terminal.Composition.Register("broken", _ => throw new TargetUnavailableException("no such device", "plug it in"));
+        Printed printed = _terminal.Run("doctor", "--json");
+        Dictionary<string, JsonElement> targets = printed.Json.GetProperty("targets").EnumerateArray().ToDictionary(t => t.GetProperty("name").GetString()!);
+
+        Assert.Equal(["broken", Terminal.Planted, Terminal.Twin, "model.x86", "native"], targets.Keys.Order(StringComparer.Ordinal));
+        Assert.True(targets["model.x86"].GetProperty("ok").GetBoolean());
+        Assert.False(targets["broken"].GetProperty("ok").GetBoolean());
+        Assert.Equal("no such device", targets["broken"].GetProperty("reason").GetString());
+        Assert.Equal("plug it in", targets["broken"].GetProperty("cure").GetString());
+        Assert.Equal((int)ExitCode.Failed, printed.Exit);
+        Assert.Equal((int)ExitCode.Ok, _terminal.Run("doctor", "--require", "model.x86").Exit);
+    }
+
+    [Fact]
+    public void RunGivesEveryOutcomeAndTheCamps()
+    {
+        Printed agreed = _terminal.Run("run", _terminal.WriteCase(), "--json", "--targets", $"model.x86,{Terminal.Twin}");
+        JsonElement[] outcomes = [.. agreed.Json.GetProperty("outcomes").EnumerateArray()];
+
+        Assert.Equal((int)ExitCode.Ok, agreed.Exit);
+        Assert.Equal(["model.x86", Terminal.Twin], outcomes.Select(o => o.GetProperty("target").GetString()));
+        Assert.All(outcomes, outcome =>
+        {
+            JsonElement only = Assert.Single(outcome.GetProperty("events").EnumerateArray());
+            Assert.Equal("event", outcome.GetProperty("end").GetString());
+            Assert.Equal(13, only.GetProperty("vector").GetInt32());
+            Assert.Equal("102", only.GetProperty("error").GetString());
+            Assert.Equal("idt", only.GetProperty("entry").GetString());
+            Assert.Equal("64-bit", only.GetProperty("mode").GetString());
+            Assert.Equal(80, only.GetProperty("frame").GetString()!.Length);
+            Assert.Equal("1", only.GetProperty("registers").GetProperty("rax").GetString());
+            Assert.Equal("123456789abcdef1", outcome.GetProperty("registers").GetProperty("rbx").GetString());
+            Assert.Empty(outcome.GetProperty("memory").EnumerateArray());
+        });
+        Assert.Single(agreed.Json.GetProperty("camps").EnumerateArray());
+
+        Printed differed = _terminal.Run("run", _terminal.WriteCase(), "--json", "--targets", $"model.x86,{Terminal.Planted}");
+        Assert.Equal((int)ExitCode.Diverged, differed.Exit);
+        Assert.Equal(["model.x86", Terminal.Planted], differed.Json.GetProperty("camps").EnumerateArray().Select(c => Assert.Single(c.EnumerateArray()).GetString()));
+        Assert.Equal(["event[0].error"], differed.Json.GetProperty("differences").EnumerateArray().Select(d => d.GetString()));
+    }
+
+    [Fact]
+    public void ShowPrintsTheCaseAndMarksWhatDiffers()
+    {
+        Printed printed = _terminal.Run("show", _terminal.WriteCase(), "--targets", $"model.x86,{Terminal.Planted}");
+
+        Assert.Equal((int)ExitCode.Ok, printed.Exit);
+        Assert.All(
+            ["INT n through a gate of DPL 0.", "inc rax", "inc rbx", "int 0x20", "cd20", "rbx=123456789abcdef0", "model.x86", Terminal.Planted, "event[0].error"],
+            text => Assert.Contains(text, printed.Out, StringComparison.Ordinal));
+
+        JsonElement json = _terminal.Run("show", _terminal.WriteCase(), "--json").Json;
+        Assert.Equal(["inc rax", "inc rbx", "int 0x20"], json.GetProperty("code").EnumerateArray().Select(i => i.GetProperty("text").GetString()));
+        Assert.Equal("int", json.GetProperty("id").GetString());
+        Assert.NotEmpty(json.GetProperty("rules").EnumerateArray());
+    }
+
+    [Fact]
+    public void CoverageCountsFormsAndRules()
+    {
+        Printed printed = _terminal.Run("coverage", "--json", "--missing");
+        JsonElement forms = printed.Json.GetProperty("forms");
+        JsonElement rules = printed.Json.GetProperty("rules");
+        JsonElement[] rows = [.. forms.GetProperty("byFamily").EnumerateArray()];
+        (int valid, int modelled) = (forms.GetProperty("valid").GetInt32(), forms.GetProperty("modelled").GetInt32());
+
+        Assert.Equal((int)ExitCode.Ok, printed.Exit);
+        Assert.InRange(modelled, 500, valid);
+        Assert.Equal(valid, rows.Sum(r => r.GetProperty("valid").GetInt32()));
+        Assert.Equal(modelled, rows.Sum(r => r.GetProperty("modelled").GetInt32()));
+        Assert.Equal(["compatibility32", "long64"], rows.Select(r => r.GetProperty("mode").GetString()).Distinct().Order(StringComparer.Ordinal));
+        Assert.Equal(valid - modelled, forms.GetProperty("missing").GetArrayLength());
+        Assert.InRange(rules.GetProperty("total").GetInt32(), 20, int.MaxValue);
+    }
+
+    [Fact]
+    public void FuzzWithTargetsThatAgreeReportsNothing()
+    {
+        string folder = _terminal.Path("out");
+        Printed printed = _terminal.Run("fuzz", "--count", "20000", "--seed", "5eed", "--jobs", "2", "--targets", $"model.x86,{Terminal.Twin}", "--json", "--out", folder);
+        JsonElement json = printed.Json;
+
+        Assert.Equal((int)ExitCode.Ok, printed.Exit);
+        Assert.Equal(20000, json.GetProperty("cases").GetInt32());
+        Assert.InRange(json.GetProperty("comparable").GetInt32(), 18000, 20000);
+        Assert.Equal(0, json.GetProperty("harnessErrors").GetInt32());
+        Assert.InRange(json.GetProperty("unsupported").GetInt32(), 0, 2000);
+        Assert.All(["new", "known", "explained"], kind => Assert.Equal(0, json.GetProperty("divergences").GetProperty(kind).GetInt32()));
+        Assert.Empty(json.GetProperty("findings").EnumerateArray());
+        Assert.True(json.GetProperty("casesPerSecond").GetDouble() > 0);
+        Assert.True(json.GetProperty("seconds").GetDouble() > 0);
+        Assert.Equal("5eed", json.GetProperty("seed").GetString());
+        Assert.Equal("0/1", json.GetProperty("shard").GetString());
+        JsonElement[] targets = [.. json.GetProperty("targets").EnumerateArray()];
+        Assert.Equal(["model.x86", Terminal.Twin], targets.Select(t => t.GetProperty("name").GetString()));
+        Assert.All(targets, t => Assert.Equal(("model", "model"), (t.GetProperty("kind").GetString(), t.GetProperty("lineage").GetString())));
+        Assert.All(targets, t => Assert.Contains("version=", t.GetProperty("fingerprint").GetString(), StringComparison.Ordinal));
+        Assert.Empty(Directory.GetFiles(folder, "*.case"));
+    }
+
+    [Fact]
+    public void FuzzWithAPlantedFaultSavesItAndSaysSo()
+    {
+        string folder = _terminal.Path("out");
+        string[] args = ["fuzz", "--count", "8192", "--seed", "5eed", "--jobs", "1", "--targets", $"model.x86,{Terminal.Planted}", "--out", folder];
+        Printed printed = _terminal.Run([.. args, "--json"]);
+        JsonElement finding = Assert.Single(printed.Json.GetProperty("findings").EnumerateArray(), f => f.GetProperty("signature").GetString()!.Contains(" #13 event.error ", StringComparison.Ordinal) && f.GetProperty("signature").GetString()!.Contains(" Int_imm8 ", StringComparison.Ordinal));
+
+        Assert.Equal((int)ExitCode.Diverged, printed.Exit);
+        Assert.Equal($"x86 Int_imm8 #13 event.error {Terminal.Planted}/model.x86", finding.GetProperty("signature").GetString());
+        Assert.Equal(1, finding.GetProperty("instructions").GetInt32());
+        Assert.InRange(finding.GetProperty("count").GetInt32(), 1, printed.Json.GetProperty("divergences").GetProperty("new").GetInt32());
+        string path = finding.GetProperty("case").GetString()!;
+        Assert.Equal(folder, Path.GetDirectoryName(path));
+        Assert.Equal("new", CaseFile.Read(path).Verdict);
+        Assert.Equal((int)ExitCode.Diverged, _terminal.Run("run", path, "--targets", $"model.x86,{Terminal.Planted}").Exit);
+        Assert.Equal((int)ExitCode.Ok, _terminal.Run("run", path, "--targets", $"model.x86,{Terminal.Twin}").Exit);
+
+        Printed plain = _terminal.Run(args);
+        Assert.Equal((int)ExitCode.Diverged, plain.Exit);
+        Assert.Contains($"new    x86 Int_imm8 #13 event.error {Terminal.Planted}/model.x86: ", plain.Out, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void MinimisePrintsASmallerCase()
+    {
+        string path = _terminal.WriteCase();
+        Printed printed = _terminal.Run("minimise", path, "--targets", $"model.x86,{Terminal.Planted}");
+        CaseFile small = CaseFile.Parse(System.Text.Encoding.UTF8.GetBytes(printed.Out), "stdout");
+
+        Assert.Equal((int)ExitCode.Diverged, printed.Exit);
+        Assert.Equal(2, Assert.Single(small.Case.Code.Lengths));
+        Assert.Equal(0UL, small.Case.Registers[Register.Rbx]);
+        Assert.Equal([2u, 0u], small.Outcomes.Select(o => Assert.Single(o.Outcome.Events).ErrorCode!.Value));
+        Assert.Contains("3 -> 1 instruction(s)", printed.Error, StringComparison.Ordinal);
+
+        string saved = _terminal.Path("small.case");
+        Assert.Equal((int)ExitCode.Diverged, _terminal.Run("minimise", path, "--targets", $"model.x86,{Terminal.Planted}", "--save", saved).Exit);
+        Assert.Equal(printed.Out, File.ReadAllText(saved));
+    }
+
+    [Fact]
+    public void MinimiseRefusesACaseThatDoesNotDiverge()
+    {
+        Printed printed = _terminal.Run("minimise", _terminal.WriteCase(), "--targets", $"model.x86,{Terminal.Twin}");
+
+        Assert.Equal((int)ExitCode.Ok, printed.Exit);
+        Assert.Empty(printed.Out);
+        Assert.Contains("do not differ", printed.Error, StringComparison.Ordinal);
+    }
+}
