@@ -23,6 +23,7 @@ public sealed unsafe class X86Model : ITarget, ITracer
     private uint _codeVersion;
     private CpuProfile _profile;
     private Predecoder _predecoder;
+    private bool _checksAlignment;
 
     /// <summary>Makes a model.</summary>
     /// <param name="profile">The processor for cases that name none; null for a recent AMD one.</param>
@@ -33,6 +34,7 @@ public sealed unsafe class X86Model : ITarget, ITracer
         _default = profile ?? CpuProfile.DefaultAmd;
         _profile = _default;
         _predecoder = new Predecoder(OpTable.Create(_profile), _profile);
+        _checksAlignment = _profile.Has("AM");
         _opAt.AsSpan().Fill(NotDecoded);
         string version = typeof(X86Model).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "unknown";
         Info = new TargetInfo(
@@ -77,7 +79,7 @@ public sealed unsafe class X86Model : ITarget, ITracer
 
         UseProfile(testCase.Profile ?? _default);
         _memory.Load(testCase);
-        CpuState cpu = new() { Memory = _memory, Profile = _profile, Budget = testCase.Limits.Instructions };
+        CpuState cpu = new() { Memory = _memory, Profile = _profile, Budget = testCase.Limits.Instructions, ChecksAlignment = _checksAlignment };
         Delivery.Enter(ref cpu, testCase.Registers);
         _events.Clear();
         Outcome? early = null;
@@ -211,6 +213,7 @@ public sealed unsafe class X86Model : ITarget, ITracer
             if (!profile.Equals(_profile))
             {
                 _predecoder = new Predecoder(OpTable.Create(profile), profile);
+                _checksAlignment = profile.Has("AM");
             }
 
             _profile = profile;

@@ -79,6 +79,9 @@ internal ref struct CpuState
     /// <summary>Bit <c>n</c>: accesses through segment <c>n</c> take the slow path, which checks more than the linear address.</summary>
     public byte CheckedSegments;
 
+    /// <summary>CR0.AM: EFLAGS.AC checks alignment.</summary>
+    public bool ChecksAlignment;
+
     /// <summary>Low address bits that must be clear for an access of their size: 7 when #AC is armed, else 0.</summary>
     public ulong AlignmentMask;
 
@@ -310,7 +313,7 @@ internal ref struct CpuState
         ulong merged = (Rflags & ~mask) | (value & mask);
         Status = (uint)merged & Flags.All;
         System = merged & ~(ulong)Flags.All;
-        AlignmentMask = (System & RflagsBits.AC) != 0 && Profile.Has("AM") ? 7UL : 0;
+        AlignmentMask = (System & RflagsBits.AC) != 0 && ChecksAlignment ? 7UL : 0;
         if ((System & (RflagsBits.TF | RflagsBits.RF)) != 0)
         {
             Attention |= Attention.Step;

@@ -31,6 +31,8 @@ internal sealed unsafe class GuestMemory : IDisposable
     private int[] _dirty = [];
     private int _dirtyCount;
     private byte* _frames;
+    private byte* _fetchHost;
+    private ulong _fetchTag = ulong.MaxValue;
     private PageLayout? _layout;
 
     /// <summary>An empty address space.</summary>
@@ -201,7 +203,15 @@ internal sealed unsafe class GuestMemory : IDisposable
     /// <returns>How many bytes could be fetched.</returns>
     public int Fetch(ulong address, Span<byte> bytes, out uint error)
     {
+        // SAFETY: a matching tag means that _fetchHost points at a mapped executable frame, and the offset test keeps the access inside it.
         error = 0;
+        uint within = (uint)address & (PageSize - 1);
+        if (address >> 12 == _fetchTag && within + bytes.Length <= PageSize)
+        {
+            new ReadOnlySpan<byte>(_fetchHost + within, bytes.Length).CopyTo(bytes);
+            return bytes.Length;
+        }
+
         int done = 0;
         while (done < bytes.Length)
         {
@@ -211,6 +221,8 @@ internal sealed unsafe class GuestMemory : IDisposable
                 return done;
             }
 
+            _fetchTag = at >> 12;
+            _fetchHost = page.Host;
             int offset = (int)(at & (PageSize - 1));
             int length = Math.Min(bytes.Length - done, PageSize - offset);
             new ReadOnlySpan<byte>(page.Host + offset, length).CopyTo(bytes[done..]);
@@ -374,6 +386,7 @@ internal sealed unsafe class GuestMemory : IDisposable
         // SAFETY: frames and copies of all present pages lie in one block: page i at 2i, its copy at 2i + 1.
         NativeMemory.AlignedFree(_frames);
         _frames = null;
+        _fetchTag = ulong.MaxValue;
         _pageAt.Clear();
         int present = 0;
         foreach (PageRange range in layout.Ranges)

@@ -17,12 +17,14 @@ internal sealed unsafe class Predecoder
     private readonly Decoder _long64;
     private readonly Decoder _compatibility32;
     private readonly OpTable _table;
+    private readonly bool _evex;
 
     /// <summary>Makes a predecoder for a profile: AMD and Intel decode a few encodings differently.</summary>
     public Predecoder(OpTable table, CpuProfile profile)
     {
         DecoderOptions options = profile.Vendor == CpuVendor.Amd ? DecoderOptions.AMD : DecoderOptions.None;
         _table = table;
+        _evex = profile.Has("AVX512F");
         _long64 = Decoder.Create(64, _reader, options);
         _compatibility32 = Decoder.Create(32, _reader, options);
     }
@@ -80,7 +82,7 @@ internal sealed unsafe class Predecoder
     [Spec("SDM", "vol.3A 6.15 Interrupt 6 (#UD), Interrupt 13 (instruction longer than 15 bytes), Interrupt 14 (fetch)")]
     private void RaiseInvalid(ref CpuState cpu, ReadOnlySpan<byte> bytes, uint error)
     {
-        int length = LengthDecoder.Measure(bytes, !cpu.Compatibility, cpu.Profile.Vendor == CpuVendor.Amd, cpu.Profile.Has("AVX512F"));
+        int length = LengthDecoder.Measure(bytes, !cpu.Compatibility, cpu.Profile.Vendor == CpuVendor.Amd, _evex);
         if (length <= bytes.Length)
         {
             cpu.Raise(6);
