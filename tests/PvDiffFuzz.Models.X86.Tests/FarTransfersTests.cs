@@ -58,8 +58,10 @@ public sealed class FarTransfersTests
         const ulong bad = 1UL << 47;
         (string Code, ushort Selector, ulong Offset, byte Vector, uint Error)[] rows =
         [
-            ("ff 2b", 3, End, 13, 0), ("ff 2b", 0x37, End, 13, 0x34), ("ff 2b", 0xffff, End, 13, 0xfffc), ("ff 2b", 0x2b, End, 13, 0x28), ("ff 2b", 0x10, End, 13, 0x10),
-            ("ff 2b", 0x40, End, 11, 0x40), ("ff 2b", 0x4b, End, 13, 0x48), ("ff 2b", 0x53, End, 11, 0x50), ("ff 2b", 0x63, End, 13, 0x60), ("ff 2b", 0x6b, End, 13, 0x68),
+            ("ff 2b", 3, End, 13, 0), ("ff 2b", 0x37, End, 13, 0x34), ("ff 2b", 0xffff, End, 13, 0xfffc),
+            ("ff 2b", 0x2b, End, 13, 0x28), ("ff 2b", 0x10, End, 13, 0x10),
+            ("ff 2b", 0x40, End, 11, 0x40), ("ff 2b", 0x4b, End, 13, 0x48),
+            ("ff 2b", 0x53, End, 11, 0x50), ("ff 2b", 0x63, End, 13, 0x60), ("ff 2b", 0x6b, End, 13, 0x68),
             ("48 cb", 0x30, End, 13, 0x30), ("48 cb", 0x33, bad, 13, 0), ("48 cb", 0x23, 1UL << 32, 13, 0), ("48 cb", 0x43, bad, 11, 0x40), ("48 cb", 0x53, End, 13, 0x50),
             ("48 cf", 0x31, End, 13, 0x30), ("48 cf", 0x33, bad, 13, 0), ("48 cf", 0x23, 1UL << 32, 13, 0),
         ];
@@ -264,7 +266,7 @@ public sealed class FarTransfersTests
         Assert.Equal((byte)13, load.Run().Only().Vector);
         Assert.Equal((ulong?)0, load.Run(CpuProfile.DefaultIntel).Only().Cr2);
         Assert.Equal((byte)12, Case(CpuMode.Compatibility32, "50", 0, (Register.Rsp, 2)).Run().Only().Vector);
-        TestCase wrapped = Case(CpuMode.Compatibility32, "64 8b 0b", 0, (Register.Rbx, 0x7fff_fffe), (Register.Fs, Selectors.UserData), (Register.FsBase, 0x8000_0000));
+        TestCase wrapped = Case(CpuMode.Compatibility32, "64 8b 0b", 0, (Register.Rbx, 0x7fff_fffe), (Register.Fs, Selectors.UserData), (Register.FsBase, 1UL << 31));
         Assert.Equal((ulong?)0, wrapped.Run().Only().Cr2);
         PageLayout layout = PageLayout.Create([.. AddressMap.Standard.Ranges, new PageRange(0, 1, PageAccess.Read | PageAccess.Write)]);
         RegisterState end = (wrapped.With(0, 0x11, 0x22).With(0xffff_fffe, 0x33, 0x44) with { Layout = layout }).RunToEnd();
@@ -275,7 +277,9 @@ public sealed class FarTransfersTests
     [Fact]
     public void CodeDoesNotRunOverFourGigabytes()
     {
-        PageLayout layout = PageLayout.Create([.. AddressMap.Standard.Ranges.Where(r => r.Address != AddressMap.FourGigabyteEdge), new PageRange(AddressMap.FourGigabyteEdge, 1, PageAccess.Read | PageAccess.Write | PageAccess.Execute)]);
+        const ulong edge = AddressMap.FourGigabyteEdge;
+        PageRange last = new(edge, 1, PageAccess.Read | PageAccess.Write | PageAccess.Execute);
+        PageLayout layout = PageLayout.Create([.. AddressMap.Standard.Ranges.Where(r => r.Address != edge), last]);
         TestCase jump = Case(CpuMode.Compatibility32, "ff e0", 0, (Register.Rax, 0xffff_fffe)) with { Layout = layout };
 
         Assert.Equal(((byte)13, 0xffff_fffeUL), (jump.With(0xffff_fffe, 0xb8, 1).Run().Only().Vector, jump.With(0xffff_fffe, 0xb8, 1).Run().Only().Registers.Rip));
@@ -289,6 +293,7 @@ public sealed class FarTransfersTests
     {
         Assert.Equal((ulong?)End, Case("0f 78 c0").Run().Only().Cr2);
         Assert.Equal((ulong?)End, Case("66 0f 78 c0 00").Run().Only().Cr2);
+        Assert.Equal((ulong?)End, Case("c5 f8 78 c0 00").Run().Only().Cr2);
         Assert.Equal((byte)6, Case("0f 78 c0 00 00").Run().Only().Vector);
         Assert.Equal((byte)6, Case("0f 78 c0").Run(CpuProfile.DefaultIntel).Only().Vector);
     }

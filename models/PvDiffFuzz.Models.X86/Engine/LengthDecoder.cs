@@ -132,11 +132,11 @@ internal ref struct LengthDecoder
                 SkipModRm();
                 return _at + 1;
             default:
-                return AfterTwoByteOpcode(opcode, vector: false);
+                return AfterTwoByteOpcode(opcode);
         }
     }
 
-    private int AfterTwoByteOpcode(byte opcode, bool vector)
+    private int AfterTwoByteOpcode(byte opcode)
     {
         if (HasNoModRm(opcode) || (_amd && IsReservedByAmd(opcode)))
         {
@@ -155,9 +155,9 @@ internal ref struct LengthDecoder
         }
 
         SkipModRm();
-        if (opcode == 0x78 && _amd && !vector)
+        if (opcode == 0x78 && _amd)
         {
-            // EXTRQ and INSERTQ have two immediate bytes, and so has what lies around them.
+            // EXTRQ and INSERTQ have two immediate bytes, and so has every other prefix's encoding, VEX included.
             return _at + 2;
         }
 
@@ -180,7 +180,7 @@ internal ref struct LengthDecoder
         if (map == 1)
         {
             // The escapes to maps 2 and 3 are no opcodes of their own here.
-            return opcode is 0x38 or 0x3a ? _at : AfterTwoByteOpcode(opcode, vector: true);
+            return opcode is 0x38 or 0x3a ? _at : AfterTwoByteOpcode(opcode);
         }
 
         SkipModRm();

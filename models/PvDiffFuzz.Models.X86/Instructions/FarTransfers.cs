@@ -89,8 +89,8 @@ internal static unsafe class FarTransfers
         }
     }
 
-    /// <summary>The target is checked before the stack. CS is pushed first, zero-extended to the operand size, then the return address. Nothing is stored unless both can be.</summary>
-    /// <remarks>When the mode changes, AMD loads CS first and so pushes by the rules and with the stack pointer of the new mode; Intel pushes in the old mode.</remarks>
+    /// <summary>The target is checked before the stack. CS is pushed first, zero-extended to the operand size, then the return address.</summary>
+    /// <remarks>Nothing is stored unless both can be. When the mode changes, AMD loads CS first and so pushes by the rules and with the stack pointer of the new mode; Intel pushes in the old mode.</remarks>
     [Spec("SDM", "vol.2A CALL (far)")]
     [Spec("APM", "vol.3 CALL (Far)")]
     private static void Call<T>(ref CpuState cpu, in MicroOp op, ushort selector, ulong offset)
@@ -297,7 +297,8 @@ internal static unsafe class FarTransfers
         return true;
     }
 
-    /// <summary>Commits a transfer. RPL of CS is the CPL. The manuals leave the upper half of RSP open in compatibility mode; here it is 0, that of other registers stays.</summary>
+    /// <summary>Commits a transfer. RPL of CS is the CPL.</summary>
+    /// <remarks>The manuals leave the upper halves of registers open in compatibility mode: RSP loses it here, the others keep it.</remarks>
     [Spec("SDM", "vol.1 3.4.1.1 General-Purpose Registers in 64-Bit Mode (mode switches)")]
     private static void Go(ref CpuState cpu, SegmentDescriptor code, ushort selector, ulong offset, ulong stack)
     {
