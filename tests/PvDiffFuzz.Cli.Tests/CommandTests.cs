@@ -1,4 +1,5 @@
 using System.Text.Json;
+using System.Xml.Linq;
 using PvDiffFuzz.Core;
 
 namespace PvDiffFuzz.Cli.Tests;
@@ -165,5 +166,34 @@ public sealed class CommandTests : IDisposable
         Assert.Equal((int)ExitCode.Ok, printed.Exit);
         Assert.Empty(printed.Out);
         Assert.Contains("do not differ", printed.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void ReplayTellsWhatStandsFromWhatChanged()
+    {
+        string path = _terminal.Path("small.case");
+        string junit = _terminal.Path("junit.xml");
+        string[] targets = ["--targets", $"model.x86,{Terminal.Planted}"];
+        Assert.Equal((int)ExitCode.Diverged, _terminal.Run(["minimise", _terminal.WriteCase(), "--save", path, .. targets]).Exit);
+
+        Printed stands = _terminal.Run(["replay", path, "--json", .. targets]);
+        Assert.Equal((int)ExitCode.Ok, stands.Exit);
+        Assert.Equal((1, 1, 0), Counts(stands));
+
+        // The planted target gets repaired: its answer is no longer the stored one.
+        _terminal.Composition.Register(Terminal.Planted, profile => new Wrapped(Terminal.Planted, new Models.X86.X86Model(profile), outcome => outcome));
+        Printed changed = _terminal.Run(["replay", path, "--json", "--junit", junit, .. targets]);
+        Assert.Equal((int)ExitCode.Diverged, changed.Exit);
+        Assert.Equal((1, 0, 1), Counts(changed));
+        Assert.All(["agree", "known", "unsupported"], key => Assert.Equal(0, changed.Json.GetProperty(key).GetInt32()));
+        JsonElement failure = Assert.Single(changed.Json.GetProperty("failures").EnumerateArray());
+        Assert.Equal(path, failure.GetProperty("case").GetString());
+        Assert.NotEmpty(failure.GetProperty("fields").EnumerateArray());
+        XElement suite = XDocument.Load(junit).Root!;
+        Assert.Equal("1", suite.Attribute("failures")?.Value);
+        Assert.Single(Assert.Single(suite.Elements("testcase")).Elements("failure"));
+
+        static (int, int, int) Counts(Printed printed) =>
+            (printed.Json.GetProperty("cases").GetInt32(), printed.Json.GetProperty("open").GetInt32(), printed.Json.GetProperty("changed").GetInt32());
     }
 }

@@ -33,6 +33,7 @@ public sealed class UsageTests : IDisposable
     [InlineData("fuzz --colour", "--colour", "--help")]
     [InlineData("cook", "cook", "--help")]
     [InlineData("run", "run", "--help")]
+    [InlineData("replay no/such/path", "no/such/path", "no such file or folder")]
     [InlineData("doctor --require qemu", "'qemu'", "model.x86", "native")]
     public void AMistakeIsNamedWithWhatWouldBeRight(string line, params string[] parts)
     {

@@ -49,18 +49,19 @@ public sealed class PlantedFaultTests : IDisposable
         Assert.DoesNotContain(summary.Findings, f => Plant.All.Any(plant => Laboratory.Shows(plant, f)));
     }
 
-    /// <summary>All rules broken at once, so that there is much to find: the number of threads changes no byte.</summary>
+    /// <summary>Several rules broken at once, so that there is much to find: the number of threads changes no byte.</summary>
     [Fact]
     public void OneJobAndTwoSaveTheSameFiles()
     {
+        ImmutableArray<Plant> plants = Plant.All[..5];
         using Laboratory second = new();
-        CampaignSummary one = _laboratory.Run("model.x86", jobs: 1, Plant.All);
-        CampaignSummary two = second.Run("model.x86", jobs: 2, Plant.All);
+        CampaignSummary one = _laboratory.Run("model.x86", jobs: 1, plants);
+        CampaignSummary two = second.Run("model.x86", jobs: 2, plants);
 
         Assert.Equal(one.CaseDigest, two.CaseDigest);
         Assert.Equal(one.Targets.Select(t => t.Digest), two.Targets.Select(t => t.Digest));
         Assert.NotEqual(one.Targets[0].Digest, one.Targets[1].Digest);
-        Assert.All(Plant.All, plant => Assert.Contains(one.Findings, f => Laboratory.Shows(plant, f)));
+        Assert.All(plants, plant => Assert.Contains(one.Findings, f => Laboratory.Shows(plant, f)));
         FileInfo[] files = [.. _laboratory.Folder.GetFiles().OrderBy(f => f.Name, StringComparer.Ordinal)];
         Assert.Equal(one.Findings.Count(), files.Length);
         Assert.Equal(files.Select(f => f.Name), second.Folder.GetFiles().Select(f => f.Name).Order(StringComparer.Ordinal));

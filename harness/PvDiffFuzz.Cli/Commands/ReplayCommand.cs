@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Text;
 using PvDiffFuzz.Backends.Native;
 using PvDiffFuzz.Cli.Output;
 using PvDiffFuzz.Core;
@@ -38,9 +39,12 @@ internal static class ReplayCommand
         ReplayReport report = ReplayReport.Of(results);
         if (junit is not null)
         {
-            using StringWriter text = new();
-            JUnit.Write(text, "pvdf replay", results);
-            AtomicFile.Write(junit, text.ToString());
+            // The writer's encoding is what the document declares, and files are UTF-8.
+            using MemoryStream text = new();
+            using StreamWriter writer = new(text, new UTF8Encoding(encoderShouldEmitUTF8Identifier: false));
+            JUnit.Write(writer, "pvdf replay", results);
+            writer.Flush();
+            AtomicFile.Write(junit, Encoding.UTF8.GetString(text.GetBuffer(), 0, (int)text.Length));
         }
 
         if (json)
