@@ -17,7 +17,8 @@ internal static class PageFault
 
 /// <summary>The pages of a case in native memory, with a direct-mapped cache in front, so that a hit costs a compare and an offset test.</summary>
 /// <remarks>
-/// The layout of the last case stays loaded. A page is copied aside at its first write of a case; the end of the case compares and copies back those pages only.
+/// The layout of the last case stays loaded. Each page has a copy that always holds its initial contents; the end of a case compares the
+/// written pages with theirs and restores the words that differ.
 /// Addresses here are linear and canonical: who calls checks that first.
 /// </remarks>
 internal sealed unsafe class GuestMemory : IDisposable
@@ -132,7 +133,7 @@ internal sealed unsafe class GuestMemory : IDisposable
     public bool TryWrite<T>(ulong address, T value, out ulong cr2, out uint error)
         where T : unmanaged
     {
-        // SAFETY: as in TryRead; write tags exist only for writable pages that were copied aside.
+        // SAFETY: as in TryRead; write tags exist only for writable pages that are on the list of written ones.
         CacheEntry* entry = _cache + Slot(address >> 12);
         uint offset = (uint)address & (PageSize - 1);
         if (entry->WriteTag == address >> 12 && offset <= PageSize - (uint)sizeof(T))
@@ -313,7 +314,6 @@ internal sealed unsafe class GuestMemory : IDisposable
         {
             page.Dirty = true;
             _dirty[_dirtyCount++] = index;
-            Buffer.MemoryCopy(page.Host, page.Copy, PageSize, PageSize);
         }
 
         if ((page.Access & PageAccess.Execute) != 0)
@@ -366,16 +366,16 @@ internal sealed unsafe class GuestMemory : IDisposable
     private void CollectChanges(int index, ref List<MemoryWord>? words)
     {
         ref Page page = ref _pages[index];
-        ReadOnlySpan<ulong> now = new(page.Host, PageSize / sizeof(ulong));
+        Span<ulong> now = new(page.Host, PageSize / sizeof(ulong));
         ReadOnlySpan<ulong> before = new(page.Copy, PageSize / sizeof(ulong));
         int at = 0;
         while ((at += now[at..].CommonPrefixLength(before[at..])) < now.Length)
         {
             (words ??= []).Add(new MemoryWord(page.Address + ((ulong)at * sizeof(ulong)), now[at]));
+            now[at] = before[at];
             at++;
         }
 
-        Buffer.MemoryCopy(page.Copy, page.Host, PageSize, PageSize);
         page.Dirty = false;
         (_cache + Slot(page.Address >> 12))->WriteTag = ulong.MaxValue;
     }
@@ -428,7 +428,9 @@ internal sealed unsafe class GuestMemory : IDisposable
         {
             int offset = (int)(address & (PageSize - 1));
             int length = Math.Min(bytes.Length, PageSize - offset);
-            bytes[..length].CopyTo(new Span<byte>(_pages[_pageAt[address >> 12]].Host + offset, length));
+            ref Page page = ref _pages[_pageAt[address >> 12]];
+            bytes[..length].CopyTo(new Span<byte>(page.Host + offset, length));
+            bytes[..length].CopyTo(new Span<byte>(page.Copy + offset, length));
             bytes = bytes[length..];
             address += (uint)length;
         }
@@ -440,7 +442,9 @@ internal sealed unsafe class GuestMemory : IDisposable
         {
             int offset = (int)(address & (PageSize - 1));
             int part = Math.Min(length, PageSize - offset);
-            new Span<byte>(_pages[_pageAt[address >> 12]].Host + offset, part).Clear();
+            ref Page page = ref _pages[_pageAt[address >> 12]];
+            new Span<byte>(page.Host + offset, part).Clear();
+            new Span<byte>(page.Copy + offset, part).Clear();
             length -= part;
             address += (uint)part;
         }
