@@ -3,6 +3,7 @@ using System.CommandLine.Parsing;
 using PvDiffFuzz.Cli.Commands;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Harness;
+using Spectre.Console;
 
 namespace PvDiffFuzz.Cli;
 
@@ -15,6 +16,8 @@ public static class CommandLine
     /// <returns>A value of <see cref="ExitCode"/>.</returns>
     public static int Run(string[] args, Composition composition)
     {
+        // Markup is for terminals; a file or a pipe gets plain text.
+        AnsiConsole.Profile.Capabilities.Ansi &= !Console.IsOutputRedirected;
         RootCommand root = new("pvdf: a differential fuzzer for the x86 paravirtual ABIs")
         {
             DoctorCommand.Create(composition),

@@ -65,10 +65,13 @@ internal static class Session
     public static ImmutableArray<Rule> RulesOf(TestCase testCase) =>
     [
         .. Disassemble(testCase)
-            .SelectMany(instruction => instruction.Text.Split(' ', ',', '['))
-            .Where(word => word.Length > 1)
+            .Select(instruction => Mnemonic(instruction.Text))
             .Distinct(StringComparer.Ordinal)
             .SelectMany(word => X86Rules.For(word))
             .Distinct(),
     ];
+
+    /// <summary>The mnemonic of a disassembled instruction: the first word that is no prefix.</summary>
+    private static string Mnemonic(string text) =>
+        text.Split(' ').FirstOrDefault(word => word is not ("lock" or "rep" or "repe" or "repne" or "o16" or "o32" or "o64" or "a16" or "a32" or "fs" or "gs" or "es" or "cs" or "ss" or "ds"), text);
 }

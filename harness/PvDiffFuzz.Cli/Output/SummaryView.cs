@@ -5,6 +5,9 @@ namespace PvDiffFuzz.Cli.Output;
 /// <summary>The result of a campaign, for programs and for people.</summary>
 internal static class SummaryView
 {
+    // Rows that name an instruction instead of a row of the table.
+    private const string Consumer = "read by ";
+
     /// <summary>Shapes it as design's <c>fuzz --json</c>.</summary>
     public static object Of(CampaignSummary summary) => new
     {
@@ -57,7 +60,8 @@ internal static class SummaryView
 
         Console.WriteLine($"divergences: new {summary.New}, known {summary.Known}, explained {summary.Explained}; masked bits alone: {summary.Masked}");
         PrintCounts("known", summary.KnownMatches);
-        PrintCounts("mask", summary.MaskRows);
+        PrintCounts("mask", summary.MaskRows.Where(row => !row.Key.StartsWith(Consumer, StringComparison.Ordinal)));
+        Console.WriteLine($"undefined bits were read by {summary.MaskRows.Where(row => row.Key.StartsWith(Consumer, StringComparison.Ordinal)).Sum(row => row.Value)} instructions, which explains what came after");
         foreach (TriagedSignature found in summary.Findings)
         {
             Console.WriteLine($"new    {found.Signature}: {found.Count} times, {found.Finding?.Instructions} instruction(s), {found.Path ?? "not saved"}");
