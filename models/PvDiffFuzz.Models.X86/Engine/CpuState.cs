@@ -194,7 +194,7 @@ internal ref struct CpuState
         where T : unmanaged
     {
         if ((address & AlignmentMask & ((uint)Unsafe.SizeOf<T>() - 1)) == 0 && ((CheckedSegments >> segment) & 1) == 0
-            && Memory.TryRead(address, out value, out _, out _))
+            && Memory.TryRead(address, out value))
         {
             return true;
         }
@@ -224,7 +224,7 @@ internal ref struct CpuState
         where T : unmanaged
     {
         if ((address & AlignmentMask & ((uint)Unsafe.SizeOf<T>() - 1)) == 0 && ((CheckedSegments >> segment) & 1) == 0
-            && Memory.TryWrite(address, value, out _, out _))
+            && Memory.TryWrite(address, value))
         {
             return true;
         }
@@ -332,21 +332,31 @@ internal ref struct CpuState
     private bool SlowLoad<T>(ulong address, byte segment, out T value)
         where T : unmanaged
     {
-        Unsafe.SkipInit(out value);
-        return CheckLoad(address, Unsafe.SizeOf<T>(), segment) && (Memory.TryRead(address, out value, out _, out _) || Memory.ReadAround(address, out value));
+        bool allowed = CheckLoad(address, Unsafe.SizeOf<T>(), segment);
+        value = allowed ? Memory.Read<T>(address) : default;
+        return allowed;
     }
 
     [MethodImpl(MethodImplOptions.NoInlining)]
     private bool SlowStore<T>(ulong address, byte segment, T value)
-        where T : unmanaged =>
-        CheckStore(address, Unsafe.SizeOf<T>(), segment) && (Memory.TryWrite(address, value, out _, out _) || Memory.WriteAround(address, value));
+        where T : unmanaged
+    {
+        bool allowed = CheckStore(address, Unsafe.SizeOf<T>(), segment);
+        if (allowed)
+        {
+            Memory.Write(address, value);
+        }
+
+        return allowed;
+    }
 
     [MethodImpl(MethodImplOptions.NoInlining)]
     private bool SlowLoadForUpdate<T>(ulong address, byte segment, out T value)
         where T : unmanaged
     {
-        Unsafe.SkipInit(out value);
-        return CheckStore(address, Unsafe.SizeOf<T>(), segment) && (Memory.TryRead(address, out value, out _, out _) || Memory.ReadAround(address, out value));
+        bool allowed = CheckStore(address, Unsafe.SizeOf<T>(), segment);
+        value = allowed ? Memory.Read<T>(address) : default;
+        return allowed;
     }
 
     /// <summary>Segment checks come first: what the descriptor refuses in compatibility mode, a non-canonical first or last byte in 64-bit mode.</summary>

@@ -11,11 +11,8 @@ internal static class Delivery
     /// <summary>Loads the registers of a context, as IRETQ to CPL3 does.</summary>
     public static void Enter(ref CpuState cpu, RegisterState registers)
     {
-        for (int i = 0; i < GprFile.Count; i++)
-        {
-            cpu.Gpr[i] = registers.Gpr[i];
-        }
-
+        GprFile gpr = registers.Gpr;
+        ((ReadOnlySpan<ulong>)gpr).CopyTo(cpu.Gpr);
         cpu.Gpr[GprFile.Count] = 0;
         cpu.Rip = registers.Rip;
         cpu.Selector[Seg.Es] = registers.Es;
@@ -145,11 +142,7 @@ internal static class Delivery
     private static RegisterState Capture(ref CpuState cpu, ulong rflags)
     {
         GprFile gpr = default;
-        for (int i = 0; i < GprFile.Count; i++)
-        {
-            gpr[i] = cpu.Gpr[i];
-        }
-
+        ((ReadOnlySpan<ulong>)cpu.Gpr)[..GprFile.Count].CopyTo(gpr);
         return new RegisterState
         {
             Gpr = gpr,

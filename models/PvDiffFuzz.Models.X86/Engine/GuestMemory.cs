@@ -1,7 +1,6 @@
-using System.Collections.Immutable;
-using System.Diagnostics.CodeAnalysis;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics;
 using PvDiffFuzz.Core;
 
 namespace PvDiffFuzz.Models.X86;
@@ -15,33 +14,31 @@ internal static class PageFault
     public const uint Fetch = 16;
 }
 
-/// <summary>The pages of a case in native memory, with a direct-mapped cache in front, so that a hit costs a compare and an offset test.</summary>
+/// <summary>The pages of a case in native memory, found by a direct-mapped table, so that a hit costs a compare and an offset test.</summary>
 /// <remarks>
-/// The layout of the last case stays loaded. Each page has a copy that always holds its initial contents; the end of a case compares the
-/// written pages with theirs and restores the words that differ.
+/// The layout of the last case stays mapped. The first store to a line of 64 bytes saves the line; the end of a case compares the saved lines
+/// with what is there now and puts them back, so that a case costs what it touched and not what is mapped.
 /// Addresses here are linear and canonical: who calls checks that first.
 /// </remarks>
-internal sealed unsafe class GuestMemory : IDisposable
+internal sealed unsafe partial class GuestMemory : IDisposable
 {
     private const int PageSize = PageLayout.PageSize;
-    private const int CacheEntries = 256;
+    private const int LineSize = 64;
+    private const int TableBits = 8;
+    private const int TableEntries = 1 << TableBits;
 
-    private readonly Dictionary<ulong, int> _pageAt = [];
-    private readonly CacheEntry* _cache;
-    private Page[] _pages = [];
-    private int[] _dirty = [];
-    private int _dirtyCount;
+    /// <summary>Pages whose table entry another page has; empty for <see cref="AddressMap.Standard"/>.</summary>
+    private readonly Dictionary<ulong, nint> _overflow = [];
+    private readonly Page* _table;
+    private Page* _extra;
     private byte* _frames;
-    private byte* _fetchHost;
-    private ulong _fetchTag = ulong.MaxValue;
-    private PageLayout? _layout;
 
     /// <summary>An empty address space.</summary>
     public GuestMemory()
     {
-        // SAFETY: freed in Dispose; the size covers exactly CacheEntries entries, cleared before use.
-        _cache = (CacheEntry*)NativeMemory.AlignedAlloc((nuint)(CacheEntries * sizeof(CacheEntry)), 64);
-        ClearCache();
+        // SAFETY: freed in Dispose; the size covers exactly TableEntries entries, all set vacant before use.
+        _table = (Page*)NativeMemory.AlignedAlloc((nuint)(TableEntries * sizeof(Page)), LineSize);
+        Vacate();
     }
 
     /// <summary>Counts stores to executable pages; a predecoded instruction is stale when it changes.</summary>
@@ -53,112 +50,20 @@ internal sealed unsafe class GuestMemory : IDisposable
     /// <summary>Makes every predecoded instruction stale: the mode changes, and so does what bytes mean.</summary>
     public void ForgetCode() => CodeVersion++;
 
-    /// <summary>Brings the memory to the initial state of a case.</summary>
-    public void Load(TestCase testCase)
-    {
-        if (!ReferenceEquals(_layout, testCase.Layout))
-        {
-            if (!testCase.Layout.Equals(_layout))
-            {
-                Map(testCase.Layout);
-            }
-
-            _layout = testCase.Layout;
-        }
-
-        foreach (MemoryContents run in testCase.Contents)
-        {
-            Poke(run.Address, run.Bytes.AsSpan());
-        }
-
-        Poke(testCase.Code.Address, testCase.Code.Bytes.AsSpan());
-    }
-
-    /// <summary>Lists what the case changed and returns every page to zero, ready for the next <see cref="Load"/>.</summary>
-    public ImmutableArray<MemoryWord> Unload(TestCase testCase)
-    {
-        ImmutableArray<MemoryWord> changes = [];
-        if (_dirtyCount > 0)
-        {
-            Span<int> dirty = _dirty.AsSpan(0, _dirtyCount);
-            dirty.Sort();
-            List<MemoryWord>? words = null;
-            foreach (int index in dirty)
-            {
-                CollectChanges(index, ref words);
-            }
-
-            _dirtyCount = 0;
-            changes = words is null ? [] : [.. words];
-        }
-
-        foreach (MemoryContents run in testCase.Contents)
-        {
-            Clear(run.Address, run.Bytes.Length);
-        }
-
-        Clear(testCase.Code.Address, testCase.Code.Bytes.Length);
-        return changes;
-    }
-
-    /// <summary>Loads a value.</summary>
+    /// <summary>Loads a value from one readable page.</summary>
     /// <param name="address">Canonical linear address, any alignment.</param>
-    /// <param name="value">The value; default on failure.</param>
-    /// <param name="cr2">On failure, the first byte that could not be read.</param>
-    /// <param name="error">On failure, the error code.</param>
-    /// <returns>False when the access must raise #PF.</returns>
+    /// <param name="value">The value; default when there is none.</param>
+    /// <returns>False when nothing can be said: check with <see cref="CanRead"/>, then <see cref="Read{T}"/>.</returns>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public bool TryRead<T>(ulong address, out T value, out ulong cr2, out uint error)
+    public bool TryRead<T>(ulong address, out T value)
         where T : unmanaged
     {
         // SAFETY: a matching tag means that Host points at a mapped 4096-byte frame, and the offset test keeps the access inside it.
-        CacheEntry* entry = _cache + Slot(address >> 12);
+        Page* page = _table + Slot(address >> 12);
         uint offset = (uint)address & (PageSize - 1);
-        if (entry->ReadTag == address >> 12 && offset <= PageSize - (uint)sizeof(T))
+        if (page->ReadTag == address >> 12 && offset <= PageSize - (uint)sizeof(T))
         {
-            value = Unsafe.ReadUnaligned<T>(entry->Host + offset);
-            cr2 = 0;
-            error = 0;
-            return true;
-        }
-
-        Unsafe.SkipInit(out value);
-        return SlowRead(address, new Span<byte>(Unsafe.AsPointer(ref value), sizeof(T)), out cr2, out error);
-    }
-
-    /// <summary>Stores a value.</summary>
-    /// <inheritdoc cref="TryRead" path="/param"/>
-    /// <returns>False when the access must raise #PF; nothing is stored then.</returns>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public bool TryWrite<T>(ulong address, T value, out ulong cr2, out uint error)
-        where T : unmanaged
-    {
-        // SAFETY: as in TryRead; write tags exist only for writable pages that are on the list of written ones.
-        CacheEntry* entry = _cache + Slot(address >> 12);
-        uint offset = (uint)address & (PageSize - 1);
-        if (entry->WriteTag == address >> 12 && offset <= PageSize - (uint)sizeof(T))
-        {
-            Unsafe.WriteUnaligned(entry->Host + offset, value);
-            cr2 = 0;
-            error = 0;
-            return true;
-        }
-
-        return SlowWrite(address, new ReadOnlySpan<byte>(&value, sizeof(T)), out cr2, out error);
-    }
-
-    /// <summary>Loads a value from a page that was written before in this case, so that a store cannot fail.</summary>
-    /// <returns>False when nothing can be said: take the checked way.</returns>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public bool TryReadWritable<T>(ulong address, out T value)
-        where T : unmanaged
-    {
-        // SAFETY: as in TryWrite.
-        CacheEntry* entry = _cache + Slot(address >> 12);
-        uint offset = (uint)address & (PageSize - 1);
-        if (entry->WriteTag == address >> 12 && offset <= PageSize - (uint)sizeof(T))
-        {
-            value = Unsafe.ReadUnaligned<T>(entry->Host + offset);
+            value = Unsafe.ReadUnaligned<T>(page->Host + offset);
             return true;
         }
 
@@ -166,24 +71,91 @@ internal sealed unsafe class GuestMemory : IDisposable
         return false;
     }
 
-    /// <summary>Loads a value that <see cref="TryRead"/> refuses although <see cref="CanRead"/> allows it: one that wraps at 4 GiB.</summary>
-    /// <returns>True.</returns>
-    public bool ReadAround<T>(ulong address, out T value)
+    /// <summary>Stores a value in a line that was stored to before in this case.</summary>
+    /// <inheritdoc cref="TryRead" path="/param"/>
+    /// <returns>False when nothing can be said and nothing is stored: check with <see cref="CanWrite"/>, then <see cref="Write{T}"/>.</returns>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public bool TryWrite<T>(ulong address, T value)
         where T : unmanaged
     {
-        Span<byte> bytes = stackalloc byte[sizeof(T)];
-        Read(address, bytes);
-        value = MemoryMarshal.Read<T>(bytes);
-        return true;
+        // SAFETY: as in TryRead; write tags exist only for writable pages, and a saved line will be put back.
+        Page* page = _table + Slot(address >> 12);
+        uint offset = (uint)address & (PageSize - 1);
+        if (page->WriteTag == address >> 12 && ((page->SavedLines >> (int)(offset / LineSize)) & 1) != 0 && offset % LineSize <= LineSize - (uint)sizeof(T))
+        {
+            Unsafe.WriteUnaligned(page->Host + offset, value);
+            return true;
+        }
+
+        return false;
     }
 
-    /// <summary>Stores a value that <see cref="TryWrite"/> refuses although <see cref="CanWrite"/> allows it: one that wraps at 4 GiB.</summary>
-    /// <returns>True.</returns>
-    public bool WriteAround<T>(ulong address, T value)
+    /// <summary>Loads a value from one writable page, so that a store of the same width cannot fail.</summary>
+    /// <inheritdoc cref="TryRead" path="/param"/>
+    /// <returns>False when nothing can be said: check with <see cref="CanWrite"/>, then <see cref="Read{T}"/>.</returns>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public bool TryReadWritable<T>(ulong address, out T value)
         where T : unmanaged
     {
-        Write(address, MemoryMarshal.AsBytes(new ReadOnlySpan<T>(in value)));
-        return true;
+        // SAFETY: as in TryRead; a page with a write tag can be read.
+        Page* page = _table + Slot(address >> 12);
+        uint offset = (uint)address & (PageSize - 1);
+        if (page->WriteTag == address >> 12 && offset <= PageSize - (uint)sizeof(T))
+        {
+            value = Unsafe.ReadUnaligned<T>(page->Host + offset);
+            return true;
+        }
+
+        Unsafe.SkipInit(out value);
+        return false;
+    }
+
+    /// <summary>Loads a value that <see cref="CanRead"/> or <see cref="CanWrite"/> allows; it may run over a page end or wrap at 4 GiB.</summary>
+    public T Read<T>(ulong address)
+        where T : unmanaged
+    {
+        // SAFETY: the part lengths keep each copy inside its page, which the check before has found to be present.
+        Unsafe.SkipInit(out T value);
+        Span<byte> bytes = new(&value, sizeof(T));
+        while (true)
+        {
+            int offset = (int)(address & (PageSize - 1));
+            int length = Math.Min(bytes.Length, PageSize - offset);
+            new ReadOnlySpan<byte>(Find(address >> 12)->Host + offset, length).CopyTo(bytes);
+            if (length == bytes.Length)
+            {
+                return value;
+            }
+
+            bytes = bytes[length..];
+            address = (address + (uint)length) & Mask;
+        }
+    }
+
+    /// <summary>Stores a value that <see cref="CanWrite"/> allows; it may run over a line or page end or wrap at 4 GiB.</summary>
+    public void Write<T>(ulong address, T value)
+        where T : unmanaged
+    {
+        // SAFETY: a part ends at the end of its line, so inside a page, which the check before has found to be present.
+        ReadOnlySpan<byte> bytes = new(&value, sizeof(T));
+        while (true)
+        {
+            int offset = (int)(address & (PageSize - 1));
+            int length = Math.Min(bytes.Length, LineSize - (offset % LineSize));
+            Page* page = Find(address >> 12);
+            SaveLine(page, offset / LineSize);
+
+            // Executable pages have no write tag, so that every store to one comes by here and predecoded instructions are noticed to be stale.
+            CodeVersion += (page->Access & PageAccess.Execute) != 0 ? 1u : 0;
+            bytes[..length].CopyTo(new Span<byte>(page->Host + offset, length));
+            if (length == bytes.Length)
+            {
+                return;
+            }
+
+            bytes = bytes[length..];
+            address = (address + (uint)length) & Mask;
+        }
     }
 
     /// <summary>Tells whether a store of some bytes would succeed, without storing.</summary>
@@ -197,6 +169,34 @@ internal sealed unsafe class GuestMemory : IDisposable
     /// <inheritdoc cref="CanWrite" path="/param"/>
     public bool CanRead(ulong address, int bytes, out ulong cr2, out uint error) => Check(address, bytes, PageAccess.Read, 0, out cr2, out error);
 
+    /// <summary>Reads code up to the end of its page, at most sixteen bytes.</summary>
+    /// <param name="address">Canonical linear address of the first byte.</param>
+    /// <param name="bytes">Receives them; at least sixteen long.</param>
+    /// <returns>How many bytes are valid; 0 when nothing can be said: take <see cref="Fetch"/>.</returns>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public int TryFetch(ulong address, byte[] bytes)
+    {
+        // SAFETY: as in TryRead; at most the last sixteen bytes of the frame are read, and the array is as long.
+        const int Length = 16;
+        const uint LastStart = PageSize - Length;
+        Page* page = _table + Slot(address >> 12);
+        uint offset = (uint)address & (PageSize - 1);
+        if (page->FetchTag != address >> 12 || bytes.Length < Length)
+        {
+            return 0;
+        }
+
+        if (offset <= LastStart)
+        {
+            Unsafe.WriteUnaligned(ref bytes[0], Unsafe.ReadUnaligned<Vector128<byte>>(page->Host + offset));
+            return Length;
+        }
+
+        int missing = (int)(offset - LastStart);
+        Unsafe.WriteUnaligned(ref bytes[0], Unsafe.ReadUnaligned<UInt128>(page->Host + LastStart) >> (missing * 8));
+        return Length - missing;
+    }
+
     /// <summary>Reads up to fifteen bytes of code.</summary>
     /// <param name="address">Canonical linear address of the first byte.</param>
     /// <param name="bytes">Receives them.</param>
@@ -204,30 +204,16 @@ internal sealed unsafe class GuestMemory : IDisposable
     /// <returns>How many bytes could be fetched.</returns>
     public int Fetch(ulong address, Span<byte> bytes, out uint error)
     {
-        // SAFETY: a matching tag means that _fetchHost points at a mapped executable frame, and the offset test keeps the access inside it.
-        error = 0;
-        uint within = (uint)address & (PageSize - 1);
-        if (address >> 12 == _fetchTag && within + bytes.Length <= PageSize)
-        {
-            new ReadOnlySpan<byte>(_fetchHost + within, bytes.Length).CopyTo(bytes);
-            return bytes.Length;
-        }
-
+        // SAFETY: the part lengths keep each copy inside its page, which has been found to be present.
         int done = 0;
-        while (done < bytes.Length)
+        error = 0;
+        while (done < bytes.Length && IsAllowed(address, PageAccess.Execute, PageFault.Fetch, out error))
         {
-            ulong at = (address + (uint)done) & Mask;
-            if (!TryFind(at, PageAccess.Execute, PageFault.Fetch, out Page page, out error))
-            {
-                return done;
-            }
-
-            _fetchTag = at >> 12;
-            _fetchHost = page.Host;
-            int offset = (int)(at & (PageSize - 1));
+            int offset = (int)(address & (PageSize - 1));
             int length = Math.Min(bytes.Length - done, PageSize - offset);
-            new ReadOnlySpan<byte>(page.Host + offset, length).CopyTo(bytes[done..]);
+            new ReadOnlySpan<byte>(Find(address >> 12)->Host + offset, length).CopyTo(bytes[done..]);
             done += length;
+            address = (address + (uint)length) & Mask;
         }
 
         return done;
@@ -236,103 +222,22 @@ internal sealed unsafe class GuestMemory : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        // SAFETY: allocated by this instance and released once; Dispose is idempotent for null frames and the model is not used after it.
+        // SAFETY: allocated by this instance and released once; the model is not used after it.
         NativeMemory.AlignedFree(_frames);
+        NativeMemory.AlignedFree(_extra);
+        NativeMemory.AlignedFree(_table);
         _frames = null;
-        NativeMemory.AlignedFree(_cache);
+        _extra = null;
     }
 
-    /// <summary>Spreads the slots of <see cref="AddressMap"/> over the cache without a collision.</summary>
+    /// <summary>Spreads the slots of <see cref="AddressMap"/> over the table without a collision.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static uint Slot(ulong pageNumber) => (uint)(pageNumber ^ (pageNumber >> 4)) & (CacheEntries - 1);
-
-    [MethodImpl(MethodImplOptions.NoInlining)]
-    private bool SlowRead(ulong address, Span<byte> destination, out ulong cr2, out uint error)
-    {
-        if (!Check(address, destination.Length, PageAccess.Read, 0, out cr2, out error) || Wraps(address, destination.Length))
-        {
-            destination.Clear();
-            return false;
-        }
-
-        Read(address, destination);
-        return true;
-    }
-
-    private void Read(ulong address, Span<byte> destination)
-    {
-        int first = Math.Min(destination.Length, PageSize - (int)(address & (PageSize - 1)));
-        ReadWithin(address, destination[..first]);
-        if (first < destination.Length)
-        {
-            ReadWithin((address + (uint)first) & Mask, destination[first..]);
-        }
-    }
-
-    private void ReadWithin(ulong address, Span<byte> destination)
-    {
-        Page page = _pages[_pageAt[address >> 12]];
-        CacheEntry* entry = _cache + Slot(address >> 12);
-        if (entry->ReadTag != address >> 12)
-        {
-            *entry = new CacheEntry { ReadTag = address >> 12, WriteTag = ulong.MaxValue, Host = page.Host };
-        }
-
-        new ReadOnlySpan<byte>(page.Host + (address & (PageSize - 1)), destination.Length).CopyTo(destination);
-    }
-
-    [MethodImpl(MethodImplOptions.NoInlining)]
-    private bool SlowWrite(ulong address, ReadOnlySpan<byte> source, out ulong cr2, out uint error)
-    {
-        if (!Check(address, source.Length, PageAccess.Write, PageFault.Write, out cr2, out error) || Wraps(address, source.Length))
-        {
-            return false;
-        }
-
-        Write(address, source);
-        return true;
-    }
-
-    private void Write(ulong address, ReadOnlySpan<byte> source)
-    {
-        int first = Math.Min(source.Length, PageSize - (int)(address & (PageSize - 1)));
-        WriteWithin(address, source[..first]);
-        if (first < source.Length)
-        {
-            WriteWithin((address + (uint)first) & Mask, source[first..]);
-        }
-    }
-
-    /// <summary>True when an access runs over 4 GiB in compatibility mode: then segment limits have a say first.</summary>
-    private bool Wraps(ulong address, int bytes) => ((address + (uint)bytes - 1) & Mask) < address && Mask == uint.MaxValue;
-
-    private void WriteWithin(ulong address, ReadOnlySpan<byte> source)
-    {
-        int index = _pageAt[address >> 12];
-        ref Page page = ref _pages[index];
-        if (!page.Dirty)
-        {
-            page.Dirty = true;
-            _dirty[_dirtyCount++] = index;
-        }
-
-        if ((page.Access & PageAccess.Execute) != 0)
-        {
-            // No write tag, so that every store here comes by and predecoded instructions are noticed to be stale.
-            CodeVersion++;
-        }
-        else
-        {
-            *(_cache + Slot(address >> 12)) = new CacheEntry { ReadTag = address >> 12, WriteTag = address >> 12, Host = page.Host };
-        }
-
-        source.CopyTo(new Span<byte>(page.Host + (address & (PageSize - 1)), source.Length));
-    }
+    private static uint Slot(ulong pageNumber) => ((uint)pageNumber * 0x9e3779b1) >> (32 - TableBits);
 
     private bool Check(ulong address, int bytes, PageAccess wanted, uint intent, out ulong cr2, out uint error)
     {
         cr2 = address;
-        if (!TryFind(address, wanted, intent, out _, out error))
+        if (!IsAllowed(address, wanted, intent, out error))
         {
             return false;
         }
@@ -342,127 +247,57 @@ internal sealed unsafe class GuestMemory : IDisposable
         {
             // The second part of a split access faults at its first byte (SDM vol.3A 4.7 names the linear address that was refused).
             cr2 = last & ~(ulong)(PageSize - 1);
-            return TryFind(last, wanted, intent, out _, out error);
+            return IsAllowed(last, wanted, intent, out error);
         }
 
         return true;
     }
 
-    private bool TryFind(ulong address, PageAccess wanted, uint intent, out Page page, out uint error)
+    private bool IsAllowed(ulong address, PageAccess wanted, uint intent, out uint error)
     {
-        if (!_pageAt.TryGetValue(address >> 12, out int index))
+        Page* page = Find(address >> 12);
+        if (page == null)
         {
-            page = default;
             error = PageFault.User | intent;
             return false;
         }
 
-        page = _pages[index];
-        bool allowed = (page.Access & (wanted | PageAccess.Supervisor)) == wanted;
+        bool allowed = (page->Access & (wanted | PageAccess.Supervisor)) == wanted;
         error = allowed ? 0 : PageFault.Present | PageFault.User | intent;
         return allowed;
     }
 
-    private void CollectChanges(int index, ref List<MemoryWord>? words)
+    /// <summary>The page of a number; null when none is present.</summary>
+    private Page* Find(ulong number)
     {
-        ref Page page = ref _pages[index];
-        Span<ulong> now = new(page.Host, PageSize / sizeof(ulong));
-        ReadOnlySpan<ulong> before = new(page.Copy, PageSize / sizeof(ulong));
-        int at = 0;
-        while ((at += now[at..].CommonPrefixLength(before[at..])) < now.Length)
-        {
-            (words ??= []).Add(new MemoryWord(page.Address + ((ulong)at * sizeof(ulong)), now[at]));
-            now[at] = before[at];
-            at++;
-        }
-
-        page.Dirty = false;
-        (_cache + Slot(page.Address >> 12))->WriteTag = ulong.MaxValue;
+        // SAFETY: the table and the overflow pages live as long as this instance or until the next Map.
+        Page* page = _table + Slot(number);
+        return page->Number == number ? page : FindOverflow(number);
     }
 
-    [SuppressMessage("Reliability", "CA2020", Justification = "Page counts are small.")]
-    private void Map(PageLayout layout)
-    {
-        // SAFETY: frames and copies of all present pages lie in one block: page i at 2i, its copy at 2i + 1.
-        NativeMemory.AlignedFree(_frames);
-        _frames = null;
-        _fetchTag = ulong.MaxValue;
-        _pageAt.Clear();
-        int present = 0;
-        foreach (PageRange range in layout.Ranges)
-        {
-            present += range.Access == PageAccess.None ? 0 : range.Pages;
-        }
+    private Page* FindOverflow(ulong number) => _overflow.Count > 0 && _overflow.TryGetValue(number, out nint page) ? (Page*)page : null;
 
-        nuint bytes = (nuint)Math.Max(present, 1) * 2 * PageSize;
-        _frames = (byte*)NativeMemory.AlignedAlloc(bytes, PageSize);
-        NativeMemory.Clear(_frames, bytes);
-        _pages = new Page[present];
-        _dirty = new int[present];
-        int next = 0;
-        foreach (PageRange range in layout.Ranges)
-        {
-            for (int i = 0; i < range.Pages && range.Access != PageAccess.None; i++)
-            {
-                ulong address = range.Address + ((ulong)i * PageSize);
-                byte* host = _frames + ((nuint)next * 2 * PageSize);
-                _pages[next] = new Page { Address = address, Host = host, Copy = host + PageSize, Access = range.Access };
-                _pageAt.Add(address >> 12, next++);
-            }
-        }
-
-        ClearCache();
-    }
-
-    private void ClearCache()
-    {
-        for (int i = 0; i < CacheEntries; i++)
-        {
-            _cache[i] = new CacheEntry { ReadTag = ulong.MaxValue, WriteTag = ulong.MaxValue, Host = null };
-        }
-    }
-
-    private void Poke(ulong address, ReadOnlySpan<byte> bytes)
-    {
-        while (!bytes.IsEmpty)
-        {
-            int offset = (int)(address & (PageSize - 1));
-            int length = Math.Min(bytes.Length, PageSize - offset);
-            ref Page page = ref _pages[_pageAt[address >> 12]];
-            bytes[..length].CopyTo(new Span<byte>(page.Host + offset, length));
-            bytes[..length].CopyTo(new Span<byte>(page.Copy + offset, length));
-            bytes = bytes[length..];
-            address += (uint)length;
-        }
-    }
-
-    private void Clear(ulong address, int length)
-    {
-        while (length > 0)
-        {
-            int offset = (int)(address & (PageSize - 1));
-            int part = Math.Min(length, PageSize - offset);
-            ref Page page = ref _pages[_pageAt[address >> 12]];
-            new Span<byte>(page.Host + offset, part).Clear();
-            new Span<byte>(page.Copy + offset, part).Clear();
-            length -= part;
-            address += (uint)part;
-        }
-    }
-
-    private struct CacheEntry
-    {
-        public ulong ReadTag;
-        public ulong WriteTag;
-        public byte* Host;
-    }
-
+    /// <summary>A present page and what is known of it; 64 bytes, so that one fetch gets all.</summary>
+    [StructLayout(LayoutKind.Sequential, Size = LineSize)]
     private struct Page
     {
-        public ulong Address;
+        /// <summary>The page number when user loads are allowed, else all ones.</summary>
+        public ulong ReadTag;
+
+        /// <summary>The page number when user loads and stores are allowed and the page is not executable, else all ones.</summary>
+        public ulong WriteTag;
+
+        /// <summary>The page number when user fetches are allowed, else all ones.</summary>
+        public ulong FetchTag;
+
+        /// <summary>Bit <c>n</c>: line <c>n</c> has been saved.</summary>
+        public ulong SavedLines;
+
         public byte* Host;
-        public byte* Copy;
+
+        /// <summary>Linear address / 4096; all ones when the entry is vacant.</summary>
+        public ulong Number;
+
         public PageAccess Access;
-        public bool Dirty;
     }
 }

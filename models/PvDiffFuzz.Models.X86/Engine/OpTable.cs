@@ -5,7 +5,7 @@ namespace PvDiffFuzz.Models.X86;
 
 /// <summary>Which operation serves which form, for register and for memory operands.</summary>
 /// <remarks>Made once per profile: a form whose feature the profile lacks is redirected to #UD or to what the encoding means without it.</remarks>
-// SAFETY: the pointers are those of managed static methods of one signature; they are stored as integers and cast back to that signature.
+// SAFETY: the pointers are those of managed static methods of one signature; they are only stored and compared with null here.
 internal sealed unsafe class OpTable
 {
     /// <summary>Features that every processor in long mode has, so that no profile lists them.</summary>
@@ -20,16 +20,14 @@ internal sealed unsafe class OpTable
         .Where(code => code.ToOpCode() is { IsInstruction: true, Encoding: EncodingKind.Legacy, DecoderOption: DecoderOptions.None })
         .ToLookup(code => code.Mnemonic());
 
-    private readonly nint[] _register;
-    private readonly nint[] _memory;
-    private readonly bool[] _known;
+    private readonly Form[] _forms = new Form[Enum.GetValues<Code>().Length];
 
     private OpTable()
     {
-        int forms = Enum.GetValues<Code>().Length;
-        _register = new nint[forms];
-        _memory = new nint[forms];
-        _known = new bool[forms];
+        foreach (Code code in Enum.GetValues<Code>())
+        {
+            _forms[(int)code].Operands = (byte)code.ToOpCode().OpCount;
+        }
     }
 
     /// <summary>The forms that some family serves, whatever the profile.</summary>
@@ -46,9 +44,9 @@ internal sealed unsafe class OpTable
             if (code != Code.INVALID && !HasFeatures(code, profile))
             {
                 // Without its feature a form is undefined whether or not a family would serve it.
-                table._known[(int)code] = true;
-                table._register[(int)code] = (nint)(delegate*<ref CpuState, in MicroOp, void>)&Undefined;
-                table._memory[(int)code] = (nint)(delegate*<ref CpuState, in MicroOp, void>)&Undefined;
+                ref Form form = ref table._forms[(int)code];
+                form.Register = &Undefined;
+                form.Memory = &Undefined;
             }
         }
 
@@ -75,22 +73,21 @@ internal sealed unsafe class OpTable
     /// <exception cref="InvalidOperationException">The form is served already.</exception>
     public void Add(Code code, delegate*<ref CpuState, in MicroOp, void> register, delegate*<ref CpuState, in MicroOp, void> memory)
     {
-        if (_known[(int)code])
+        ref Form form = ref _forms[(int)code];
+        if (form.Register != null)
         {
             throw new InvalidOperationException($"{code} is served by two families");
         }
 
-        _known[(int)code] = true;
-        _register[(int)code] = (nint)register;
-        _memory[(int)code] = (nint)memory;
+        form.Register = register;
+        form.Memory = memory;
     }
 
     /// <summary>True when some family serves the form.</summary>
-    public bool IsKnown(Code code) => _known[(int)code];
+    public bool IsKnown(Code code) => _forms[(int)code].Register != null;
 
-    /// <summary>The operation of a decoded instruction; null when no family serves its form.</summary>
-    public delegate*<ref CpuState, in MicroOp, void> Find(Code code, bool memory) =>
-        (delegate*<ref CpuState, in MicroOp, void>)(memory ? _memory : _register)[(int)code];
+    /// <summary>How a form is executed.</summary>
+    public ref readonly Form Find(Code code) => ref _forms[(int)code];
 
     /// <summary>#UD.</summary>
     public static void Undefined(ref CpuState cpu, in MicroOp op) => cpu.Raise(6);
@@ -116,5 +113,18 @@ internal sealed unsafe class OpTable
         }
 
         return true;
+    }
+
+    /// <summary>What decoding needs to know of a form, in one place, so that a cold lookup costs one miss.</summary>
+    internal struct Form
+    {
+        /// <summary>The operation without a memory operand; null when no family serves the form.</summary>
+        public delegate*<ref CpuState, in MicroOp, void> Register;
+
+        /// <summary>The operation with a memory operand; null when no family serves the form.</summary>
+        public delegate*<ref CpuState, in MicroOp, void> Memory;
+
+        /// <summary>Number of operands, 0 to 5.</summary>
+        public byte Operands;
     }
 }

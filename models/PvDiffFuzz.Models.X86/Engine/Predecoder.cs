@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using Iced.Intel;
 using PvDiffFuzz.Core;
 using Register = Iced.Intel.Register;
@@ -42,41 +43,49 @@ internal sealed unsafe class Predecoder
             return false;
         }
 
-        int fetched = cpu.Memory.Fetch(rip, _reader.Buffer.AsSpan(0, Reach(in cpu)), out uint error);
-        _reader.Start(fetched);
+        int reach = Reach(in cpu);
+        int fetched = reach == MaximumLength ? Math.Min(cpu.Memory.TryFetch(rip, _reader.Buffer), reach) : 0;
         Decoder decoder = cpu.Compatibility ? _compatibility32 : _long64;
-        decoder.IP = rip;
-        decoder.Decode(out Instruction instruction);
-        if (instruction.IsInvalid || (instruction.Mnemonic == Mnemonic.Vmread && cpu.Profile.Vendor == CpuVendor.Amd))
+        uint error = 0;
+        Code code = Decode(decoder, rip, fetched, out Instruction instruction);
+        if (code == Code.INVALID && fetched < reach)
+        {
+            // It may run into the next page.
+            fetched = cpu.Memory.Fetch(rip, _reader.Buffer.AsSpan(0, reach), out error);
+            code = Decode(decoder, rip, fetched, out instruction);
+        }
+
+        if (code == Code.INVALID || (code is Code.Vmread_rm64_r64 or Code.Vmread_rm32_r32 && cpu.Profile.Vendor == CpuVendor.Amd))
         {
             RaiseInvalid(ref cpu, _reader.Buffer.AsSpan(0, fetched), error);
             return false;
         }
 
-        bool memory = Fill(ref op, in instruction, cpu.Compatibility);
-        if (instruction.Code == Code.Pause && !cpu.Compatibility && (_reader.Buffer[op.Length - 2] & 0xf1) == 0x41)
-        {
-            ExchangeWithR8(ref op, _reader.Buffer.AsSpan(0, op.Length));
-        }
-
-        if (instruction.Code == Code.Call_m1632 && !cpu.Compatibility && HasRexW(_reader.Buffer))
-        {
-            op.Size = sizeof(ulong);
-        }
-
-        op.Execute = _table.Find(op.Form, memory);
+        ref readonly OpTable.Form form = ref _table.Find(code);
+        Fill(ref op, in instruction, form.Operands, cpu.Compatibility);
+        op.Execute = (op.Flags & OpFlags.Memory) != 0 ? form.Memory : form.Register;
         if (op.Execute == null)
         {
-            cpu.PendingError = (uint)instruction.Code;
+            cpu.PendingError = (uint)code;
             cpu.Stop(PendingKind.Unsupported);
             return false;
+        }
+
+        if (code is Code.Pause or Code.Call_m1632 && !cpu.Compatibility)
+        {
+            ApplyRex(ref op, code);
         }
 
         return true;
     }
 
-    /// <summary>Bytes of the instruction decoded last.</summary>
-    public ReadOnlySpan<byte> LastBytes(int length) => _reader.Buffer.AsSpan(0, length);
+    private Code Decode(Decoder decoder, ulong rip, int length, out Instruction instruction)
+    {
+        _reader.Start(length);
+        decoder.IP = rip;
+        decoder.Decode(out instruction);
+        return instruction.Code;
+    }
 
     /// <summary>A byte that cannot be fetched is #PF, more than fifteen bytes #GP(0), everything else #UD.</summary>
     [Spec("SDM", "vol.3A 6.15 Interrupt 6 (#UD), Interrupt 13 (instruction longer than 15 bytes), Interrupt 14 (fetch)")]
@@ -105,6 +114,19 @@ internal sealed unsafe class Predecoder
     private static int Reach(in CpuState cpu) =>
         cpu.Compatibility && cpu.Profile.Vendor == CpuVendor.Amd ? (int)Math.Min(MaximumLength, uint.MaxValue + 1UL - cpu.Rip) : MaximumLength;
 
+    /// <summary>What REX changes and Iced does not tell.</summary>
+    private void ApplyRex(ref MicroOp op, Code code)
+    {
+        if (code == Code.Call_m1632)
+        {
+            op.Size = HasRexW(_reader.Buffer) ? (byte)sizeof(ulong) : op.Size;
+        }
+        else if ((_reader.Buffer[op.Length - 2] & 0xf1) == 0x41)
+        {
+            ExchangeWithR8(ref op, _reader.Buffer.AsSpan(0, op.Length));
+        }
+    }
+
     /// <summary>Tells whether a far CALL has REX.W: no prefix is FF, so that the first FF is its opcode.</summary>
     private static bool HasRexW(ReadOnlySpan<byte> bytes)
     {
@@ -114,15 +136,17 @@ internal sealed unsafe class Predecoder
 
     /// <summary>F3 90 with REX.B is no PAUSE: REX.B makes opcode 90 the exchange of rAX with R8.</summary>
     [Spec("APM", "vol.3 A.1.1 Primary Opcode Map: XCHG rAX,r8 NOP, PAUSE; PAUSE")]
-    private static void ExchangeWithR8(ref MicroOp op, ReadOnlySpan<byte> bytes)
+    private void ExchangeWithR8(ref MicroOp op, ReadOnlySpan<byte> bytes)
     {
         bool wide = (bytes[^2] & 8) != 0;
-        op.Code = (ushort)(wide ? Code.Xchg_r64_RAX : bytes.Contains((byte)0x66) ? Code.Xchg_r16_AX : Code.Xchg_r32_EAX);
+        Code code = wide ? Code.Xchg_r64_RAX : bytes.Contains((byte)0x66) ? Code.Xchg_r16_AX : Code.Xchg_r32_EAX;
+        op.Code = (ushort)code;
+        op.Execute = _table.Find(code).Register;
         op.Destination = 8 * 8;
         op.Source = Gpr.Rax;
     }
 
-    private static bool Fill(ref MicroOp op, in Instruction instruction, bool compatibility)
+    private static void Fill(ref MicroOp op, in Instruction instruction, int operands, bool compatibility)
     {
         op = default;
         op.Code = (ushort)instruction.Code;
@@ -131,73 +155,83 @@ internal sealed unsafe class Predecoder
         op.Index = RegisterFile.ZeroOffset;
         op.AddressMask = compatibility ? uint.MaxValue : ulong.MaxValue;
         op.Segment = EffectiveSegment(instruction.SegmentPrefix, Register.None, compatibility);
-        if (instruction.HasRepPrefix)
+        op.Flags = (instruction.HasRepPrefix ? OpFlags.Rep : OpFlags.None)
+            | (instruction.HasRepnePrefix ? OpFlags.Repne : OpFlags.None)
+            | (instruction.HasLockPrefix ? OpFlags.Lock : OpFlags.None);
+
+        // Operands are taken one by one because Iced looks a form's operand count up whenever it is asked for an operand by number.
+        if (operands > 0)
         {
-            op.Flags |= OpFlags.Rep;
+            SetOperand(ref op, ref op.Destination, in instruction, instruction.Op0Kind, instruction.Op0Register, compatibility);
         }
 
-        if (instruction.HasRepnePrefix)
+        if (operands > 1)
         {
-            op.Flags |= OpFlags.Repne;
+            SetOperand(ref op, ref op.Source, in instruction, instruction.Op1Kind, instruction.Op1Register, compatibility);
         }
 
-        if (instruction.HasLockPrefix)
+        if (operands > 2)
         {
-            op.Flags |= OpFlags.Lock;
+            SetOperand(ref op, ref op.Third, in instruction, instruction.Op2Kind, instruction.Op2Register, compatibility);
         }
 
-        bool memory = false;
-        for (int i = 0; i < instruction.OpCount; i++)
+        if (operands > 3)
         {
-            OpKind kind = instruction.GetOpKind(i);
-            switch (kind)
-            {
-                case OpKind.Register:
-                    SetRegister(ref op, i, RegisterOffsets[(int)instruction.GetOpRegister(i)]);
-                    break;
-                case OpKind.NearBranch16 or OpKind.NearBranch32 or OpKind.NearBranch64:
-                    op.Immediate = instruction.NearBranchTarget;
-                    op.Size = (byte)(kind == OpKind.NearBranch16 ? 2 : kind == OpKind.NearBranch32 ? 4 : 8);
-                    break;
-                case OpKind.FarBranch16 or OpKind.FarBranch32:
-                    op.Immediate = instruction.FarBranchSelector | ((ulong)(kind == OpKind.FarBranch16 ? instruction.FarBranch16 : instruction.FarBranch32) << 32);
-                    break;
-                case OpKind.Immediate8_2nd:
-                    op.Immediate |= (ulong)instruction.Immediate8_2nd << 32;
-                    break;
-                case OpKind.Memory:
-                    memory = true;
-                    SetMemory(ref op, in instruction, compatibility);
-                    break;
-                case >= OpKind.MemorySegSI and <= OpKind.MemoryESRDI:
-                    SetStringOperand(ref op, kind, in instruction, compatibility);
-                    break;
-                default:
-                    op.Immediate = instruction.GetImmediate(i);
-                    break;
-            }
+            SetOperand(ref op, ref op.Third, in instruction, instruction.Op3Kind, instruction.Op3Register, compatibility);
         }
-
-        if (memory)
-        {
-            op.Flags |= OpFlags.Memory;
-        }
-
-        return memory;
     }
 
-    private static void SetRegister(ref MicroOp op, int operand, byte offset)
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void SetOperand(ref MicroOp op, ref byte offset, in Instruction instruction, OpKind kind, Register register, bool compatibility)
     {
-        switch (operand)
+        if (kind == OpKind.Register)
         {
-            case 0:
-                op.Destination = offset;
+            offset = RegisterOffsets[(int)register];
+        }
+        else if (kind == OpKind.Memory)
+        {
+            SetMemory(ref op, in instruction, compatibility);
+        }
+        else
+        {
+            SetOther(ref op, kind, in instruction, compatibility);
+        }
+    }
+
+    private static void SetOther(ref MicroOp op, OpKind kind, in Instruction instruction, bool compatibility)
+    {
+        switch (kind)
+        {
+            case OpKind.Immediate8:
+                op.Immediate = instruction.Immediate8;
                 break;
-            case 1:
-                op.Source = offset;
+            case OpKind.Immediate8_2nd:
+                op.Immediate |= (ulong)instruction.Immediate8_2nd << 32;
+                break;
+            case OpKind.Immediate16:
+                op.Immediate = instruction.Immediate16;
+                break;
+            case OpKind.Immediate32:
+                op.Immediate = instruction.Immediate32;
+                break;
+            case OpKind.Immediate64:
+                op.Immediate = instruction.Immediate64;
+                break;
+            case OpKind.Immediate8to16 or OpKind.Immediate8to32 or OpKind.Immediate8to64:
+                op.Immediate = (ulong)instruction.Immediate8to64;
+                break;
+            case OpKind.Immediate32to64:
+                op.Immediate = (ulong)instruction.Immediate32to64;
+                break;
+            case OpKind.NearBranch16 or OpKind.NearBranch32 or OpKind.NearBranch64:
+                op.Immediate = instruction.NearBranchTarget;
+                op.Size = (byte)(kind == OpKind.NearBranch16 ? 2 : kind == OpKind.NearBranch32 ? 4 : 8);
+                break;
+            case OpKind.FarBranch16 or OpKind.FarBranch32:
+                op.Immediate = instruction.FarBranchSelector | ((ulong)(kind == OpKind.FarBranch16 ? instruction.FarBranch16 : instruction.FarBranch32) << 32);
                 break;
             default:
-                op.Third = offset;
+                SetStringOperand(ref op, kind, in instruction, compatibility);
                 break;
         }
     }
@@ -205,10 +239,10 @@ internal sealed unsafe class Predecoder
     private static void SetMemory(ref MicroOp op, in Instruction instruction, bool compatibility)
     {
         Register baseRegister = instruction.MemoryBase;
+        op.Flags |= OpFlags.Memory;
         op.Displacement = instruction.MemoryDisplacement64;
         op.Segment = EffectiveSegment(instruction.SegmentPrefix, baseRegister, compatibility);
-        int size = AddressSize(in instruction, compatibility);
-        op.AddressMask = size == 8 ? ulong.MaxValue : size == 4 ? uint.MaxValue : ushort.MaxValue;
+        op.AddressMask = AddressMask(in instruction, compatibility);
         if (baseRegister is Register.RIP or Register.EIP)
         {
             // Iced has added the next instruction's address already.
@@ -239,20 +273,22 @@ internal sealed unsafe class Predecoder
         return baseRegister is Register.RSP or Register.RBP or Register.ESP or Register.EBP or Register.BP ? Seg.Ss : Seg.Ds;
     }
 
-    private static int AddressSize(in Instruction instruction, bool compatibility)
+    private static ulong AddressMask(in Instruction instruction, bool compatibility)
     {
         Register register = instruction.MemoryBase != Register.None ? instruction.MemoryBase : instruction.MemoryIndex;
-        if (register != Register.None)
+        return register switch
         {
-            return register == Register.RIP ? 8 : register == Register.EIP ? 4 : register.GetSize();
-        }
+            (>= Register.RAX and <= Register.R15) or Register.RIP => ulong.MaxValue,
+            (>= Register.EAX and <= Register.R15D) or Register.EIP => uint.MaxValue,
+            >= Register.AX and <= Register.R15W => ushort.MaxValue,
 
-        // No register: the displacement's size is the address size, except that a 32-bit one is sign-extended in 64-bit addressing.
-        return instruction.MemoryDisplSize switch
-        {
-            8 => 8,
-            2 => 2,
-            _ => compatibility ? 4 : instruction.MemoryDisplSize == 4 ? 4 : 8,
+            // No register: the displacement's size is the address size, except that a 32-bit one is sign-extended in 64-bit addressing.
+            _ => instruction.MemoryDisplSize switch
+            {
+                8 => ulong.MaxValue,
+                2 => ushort.MaxValue,
+                _ => compatibility || instruction.MemoryDisplSize == 4 ? uint.MaxValue : ulong.MaxValue,
+            },
         };
     }
 
@@ -296,7 +332,7 @@ internal sealed unsafe class Predecoder
         private int _end;
 
         /// <summary>The fetched bytes.</summary>
-        public byte[] Buffer { get; } = new byte[MaximumLength];
+        public byte[] Buffer { get; } = new byte[MaximumLength + 1];
 
         /// <summary>Starts over with so many bytes.</summary>
         public void Start(int length)

@@ -1,0 +1,211 @@
+using System.Collections.Immutable;
+using System.Diagnostics.CodeAnalysis;
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using PvDiffFuzz.Core;
+
+namespace PvDiffFuzz.Models.X86;
+
+/// <content>From case to case: layouts, contents, and the lines that were stored to.</content>
+// SAFETY: each member says what keeps its pointers inside the frames.
+internal sealed unsafe partial class GuestMemory
+{
+    private Line[] _lines = new Line[64];
+    private MemoryWord[] _words = new MemoryWord[64];
+    private int _lineCount;
+    private PageLayout? _layout;
+
+    /// <summary>Brings the memory to the initial state of a case.</summary>
+    public void Load(TestCase testCase)
+    {
+        if (!ReferenceEquals(_layout, testCase.Layout))
+        {
+            if (!testCase.Layout.Equals(_layout))
+            {
+                Map(testCase.Layout);
+            }
+
+            _layout = testCase.Layout;
+        }
+
+        foreach (MemoryContents run in testCase.Contents)
+        {
+            Poke(run.Address, run.Bytes.AsSpan());
+        }
+
+        Poke(testCase.Code.Address, testCase.Code.Bytes.AsSpan());
+    }
+
+    /// <summary>Lists what the case changed, in order of addresses, and returns every page to zero, ready for the next <see cref="Load"/>.</summary>
+    public ImmutableArray<MemoryWord> Unload(TestCase testCase)
+    {
+        ImmutableArray<MemoryWord> changes = _lineCount == 0 ? [] : CollectChanges();
+        foreach (MemoryContents run in testCase.Contents)
+        {
+            Clear(run.Address, run.Bytes.Length);
+        }
+
+        Clear(testCase.Code.Address, testCase.Code.Bytes.Length);
+        return changes;
+    }
+
+    private void SaveLine(Page* page, int line)
+    {
+        ulong bit = 1UL << line;
+        if ((page->SavedLines & bit) != 0)
+        {
+            return;
+        }
+
+        page->SavedLines |= bit;
+        if (_lineCount == _lines.Length)
+        {
+            Array.Resize(ref _lines, _lines.Length * 2);
+        }
+
+        // SAFETY: line is 0 to 63, so that the 64 bytes lie in the page's frame.
+        ref Line saved = ref _lines[_lineCount++];
+        saved.Address = (page->Number << 12) + ((uint)line * LineSize);
+        saved.Page = page;
+        saved.Host = (ulong*)(page->Host + (line * LineSize));
+        new ReadOnlySpan<ulong>(saved.Host, LineWords.Length).CopyTo(saved.Words);
+    }
+
+    private ImmutableArray<MemoryWord> CollectChanges()
+    {
+        Span<Line> lines = _lines.AsSpan(0, _lineCount);
+        if (lines.Length > 1)
+        {
+            lines.Sort(static (left, right) => left.Address.CompareTo(right.Address));
+        }
+
+        if (_words.Length < lines.Length * LineWords.Length)
+        {
+            _words = new MemoryWord[lines.Length * LineWords.Length * 2];
+        }
+
+        int count = 0;
+        foreach (ref Line line in lines)
+        {
+            // SAFETY: SaveLine took Host and Page from a page that is mapped until the case ends.
+            ulong* now = line.Host;
+            for (int i = 0; i < LineWords.Length; i++)
+            {
+                if (now[i] != line.Words[i])
+                {
+                    _words[count++] = new MemoryWord(line.Address + ((ulong)i * sizeof(ulong)), now[i]);
+                    now[i] = line.Words[i];
+                }
+            }
+
+            line.Page->SavedLines = 0;
+        }
+
+        _lineCount = 0;
+        return ImmutableArray.Create<MemoryWord>(_words.AsSpan(0, count));
+    }
+
+    [SuppressMessage("Reliability", "CA2020", Justification = "Page counts are small.")]
+    private void Map(PageLayout layout)
+    {
+        // SAFETY: one frame for each present page, all in one block; room for as many overflow pages.
+        NativeMemory.AlignedFree(_frames);
+        NativeMemory.AlignedFree(_extra);
+        _overflow.Clear();
+        Vacate();
+        int present = 0;
+        foreach (PageRange range in layout.Ranges)
+        {
+            present += range.Access == PageAccess.None ? 0 : range.Pages;
+        }
+
+        nuint frames = (nuint)Math.Max(present, 1);
+        _frames = (byte*)NativeMemory.AlignedAlloc(frames * PageSize, PageSize);
+        _extra = (Page*)NativeMemory.AlignedAlloc(frames * (nuint)sizeof(Page), LineSize);
+        NativeMemory.Clear(_frames, frames * PageSize);
+        byte* next = _frames;
+        foreach (PageRange range in layout.Ranges)
+        {
+            for (int i = 0; i < range.Pages && range.Access != PageAccess.None; i++, next += PageSize)
+            {
+                Add((range.Address >> 12) + (uint)i, range.Access, next);
+            }
+        }
+    }
+
+    private void Add(ulong number, PageAccess access, byte* host)
+    {
+        // SAFETY: _extra has room for every page of the layout, and each is added once.
+        Page* page = _table + Slot(number);
+        if (page->Number != ulong.MaxValue)
+        {
+            page = _extra + _overflow.Count;
+            _overflow.Add(number, (nint)page);
+        }
+
+        bool user = (access & PageAccess.Supervisor) == 0;
+        bool reads = user && (access & PageAccess.Read) != 0;
+        bool writes = user && (access & (PageAccess.Write | PageAccess.Execute)) == PageAccess.Write;
+        *page = new Page
+        {
+            Number = number,
+            Host = host,
+            Access = access,
+            ReadTag = reads ? number : ulong.MaxValue,
+            WriteTag = reads && writes ? number : ulong.MaxValue,
+            FetchTag = user && (access & PageAccess.Execute) != 0 ? number : ulong.MaxValue,
+        };
+    }
+
+    private void Vacate()
+    {
+        // SAFETY: the table has TableEntries entries.
+        for (int i = 0; i < TableEntries; i++)
+        {
+            _table[i] = new Page { Number = ulong.MaxValue, ReadTag = ulong.MaxValue, WriteTag = ulong.MaxValue, FetchTag = ulong.MaxValue };
+        }
+    }
+
+    private void Poke(ulong address, ReadOnlySpan<byte> bytes)
+    {
+        // SAFETY: TestCase.Check has found every byte of contents and code in a present page; a part ends at its page's end.
+        while (!bytes.IsEmpty)
+        {
+            int offset = (int)(address & (PageSize - 1));
+            int length = Math.Min(bytes.Length, PageSize - offset);
+            bytes[..length].CopyTo(new Span<byte>(Find(address >> 12)->Host + offset, length));
+            bytes = bytes[length..];
+            address += (uint)length;
+        }
+    }
+
+    private void Clear(ulong address, int length)
+    {
+        // SAFETY: as in Poke.
+        while (length > 0)
+        {
+            int offset = (int)(address & (PageSize - 1));
+            int part = Math.Min(length, PageSize - offset);
+            new Span<byte>(Find(address >> 12)->Host + offset, part).Clear();
+            length -= part;
+            address += (uint)part;
+        }
+    }
+
+    /// <summary>A line as it was when the case began.</summary>
+    private struct Line
+    {
+        public ulong Address;
+        public Page* Page;
+        public ulong* Host;
+        public LineWords Words;
+    }
+
+    [InlineArray(Length)]
+    private struct LineWords
+    {
+        public const int Length = LineSize / sizeof(ulong);
+
+        private ulong _first;
+    }
+}
