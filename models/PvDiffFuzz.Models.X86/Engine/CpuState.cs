@@ -32,7 +32,7 @@ internal enum Attention : byte
     /// <summary>Something is pending.</summary>
     Stop = 1,
 
-    /// <summary>TF, RF, a MOV SS shadow or a REP continuation needs care after each instruction.</summary>
+    /// <summary>TF, RF, a MOV SS shadow, a REP continuation or a breakpoint needs care after each instruction.</summary>
     Step = 2,
 
     /// <summary>RF was loaded by the instruction, so that its end does not clear it.</summary>
@@ -70,8 +70,8 @@ internal ref struct CpuState
     /// <summary>True after MOV SS or POP SS, until the next instruction is done.</summary>
     public bool Shadow;
 
-    /// <summary>TF as it was when the running instruction began.</summary>
-    public bool Stepping;
+    /// <summary>A #DB trap is due after the running instruction or REP iteration: TF was set when it began, or it met a data breakpoint.</summary>
+    public bool TrapDue;
 
     /// <summary>True in compatibility mode.</summary>
     public bool Compatibility;
@@ -105,6 +105,9 @@ internal ref struct CpuState
 
     /// <summary>Instructions and REP iterations left.</summary>
     public int Budget;
+
+    /// <summary>The breakpoints that are armed; null when none is.</summary>
+    public Breakpoints? Breakpoints;
 
     /// <summary>The pages.</summary>
     public GuestMemory Memory;
@@ -333,20 +336,38 @@ internal ref struct CpuState
         where T : unmanaged
     {
         Unsafe.SkipInit(out value);
-        return CheckLoad(address, Unsafe.SizeOf<T>(), segment) && (Memory.TryRead(address, out value, out _, out _) || Memory.ReadAround(address, out value));
+        return CheckLoad(address, Unsafe.SizeOf<T>(), segment)
+            && Note(address, Unsafe.SizeOf<T>(), write: false)
+            && (Memory.TryRead(address, out value, out _, out _) || Memory.ReadAround(address, out value));
     }
 
     [MethodImpl(MethodImplOptions.NoInlining)]
     private bool SlowStore<T>(ulong address, byte segment, T value)
         where T : unmanaged =>
-        CheckStore(address, Unsafe.SizeOf<T>(), segment) && (Memory.TryWrite(address, value, out _, out _) || Memory.WriteAround(address, value));
+        CheckStore(address, Unsafe.SizeOf<T>(), segment)
+            && Note(address, Unsafe.SizeOf<T>(), write: true)
+            && (Memory.TryWrite(address, value, out _, out _) || Memory.WriteAround(address, value));
 
     [MethodImpl(MethodImplOptions.NoInlining)]
     private bool SlowLoadForUpdate<T>(ulong address, byte segment, out T value)
         where T : unmanaged
     {
         Unsafe.SkipInit(out value);
-        return CheckStore(address, Unsafe.SizeOf<T>(), segment) && (Memory.TryRead(address, out value, out _, out _) || Memory.ReadAround(address, out value));
+        return CheckStore(address, Unsafe.SizeOf<T>(), segment)
+            && Note(address, Unsafe.SizeOf<T>(), write: true)
+            && (Memory.TryRead(address, out value, out _, out _) || Memory.ReadAround(address, out value));
+    }
+
+    /// <summary>Lets data breakpoints see an access that is going to succeed.</summary>
+    /// <returns>True.</returns>
+    private bool Note(ulong address, int bytes, bool write)
+    {
+        if (Breakpoints is not null)
+        {
+            Breakpoints.NoteAccess(ref this, address, bytes, write);
+        }
+
+        return true;
     }
 
     /// <summary>Segment checks come first: what the descriptor refuses in compatibility mode, a non-canonical first or last byte in 64-bit mode.</summary>
