@@ -17,12 +17,11 @@ internal sealed partial class CaseBuilder
     private void RememberAim(ulong target) => _aims[_aimCount++ & 15] = target;
 
     /// <summary>One to four breakpoints, most of them where the case will come by.</summary>
-    private DebugRegisters Debug(CodeBlock code)
+    private DebugRegisters Debug(CodeBlock code, bool executes)
     {
         Span<ulong> addresses = stackalloc ulong[4];
         ulong dr7 = AlwaysOne | (_random.Next() & 0x300);
         ulong enables = _random.Next() | (3UL << (_random.Below(4) * 2));
-        bool executes = _random.Percent(50);
         for (int i = 0; i < 4; i++)
         {
             // 0 executes, 1 writes, 3 reads or writes; lengths 1, 2, 4, and 8 in 64-bit mode.
@@ -72,8 +71,9 @@ internal sealed partial class CaseBuilder
         };
     }
 
-    /// <summary>Answers that mostly just go on: behind a trap, or with the RF of the frame behind an instruction breakpoint.</summary>
-    private ImmutableArray<Response> BreakpointResponses(CodeBlock code)
+    /// <summary>Answers that mostly just go on: behind a trap, or with RF set behind an instruction breakpoint, as debuggers do.</summary>
+    /// <remarks>Systems may show RF set at an instruction breakpoint, so that an answer there should choose RFLAGS itself.</remarks>
+    private ImmutableArray<Response> BreakpointResponses(CodeBlock code, bool executes)
     {
         Response[] responses = new Response[1 + _random.Below(8)];
         int from = 0;
@@ -88,10 +88,11 @@ internal sealed partial class CaseBuilder
                 patches.Add(KeyValuePair.Create(Register.Rip, code.Address + (ulong)Math.Min(_code.BoundaryFrom(from), code.Bytes.Length)));
             }
 
-            if (kind is 2 or 3 or 4)
+            if (executes ? kind != 0 : kind is 2 or 3 or 4)
             {
                 ulong changing = RflagsBits.Status | RflagsBits.DF | RflagsBits.ID | RflagsBits.RF | RflagsBits.TF;
-                patches.Add(KeyValuePair.Create(Register.Rflags, RflagsBits.Fixed1 | RflagsBits.IF | (_random.Next() & changing)));
+                ulong resume = kind < 12 ? RflagsBits.RF : 0;
+                patches.Add(KeyValuePair.Create(Register.Rflags, RflagsBits.Fixed1 | RflagsBits.IF | resume | (_random.Next() & changing)));
             }
 
             responses[i] = new Response([.. patches]);

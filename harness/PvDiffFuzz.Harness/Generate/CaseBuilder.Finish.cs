@@ -24,10 +24,11 @@ internal sealed partial class CaseBuilder
     {
         _contents.Resolve(ref _random, _code, code.Address, _block);
         bool armed = _options.DebugPermille > 0 && _random.Permille(_options.DebugPermille);
-        ImmutableArray<Response> responses = armed && _random.Percent(75) ? BreakpointResponses(code)
+        bool executes = armed && _random.Percent(50);
+        ImmutableArray<Response> responses = armed && _random.Percent(75) ? BreakpointResponses(code, executes)
             : _options.ResponsePercent > 0 && _random.Percent(_options.ResponsePercent) ? Responses(code)
             : [];
-        DebugRegisters? debug = armed ? Debug(code) : null;
+        DebugRegisters? debug = armed ? Debug(code, executes) : null;
         _rflags |= armed ? _random.Pick<ulong>([0, 0, 0, RflagsBits.TF, RflagsBits.RF, RflagsBits.TF | RflagsBits.RF]) : 0;
         ulong selectors = _random.Next();
         return new TestCase

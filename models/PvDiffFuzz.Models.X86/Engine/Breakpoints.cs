@@ -70,12 +70,12 @@ internal sealed class Breakpoints
     }
 
     /// <summary>Looks at the boundary before the next instruction. An instruction breakpoint is a fault, and comes before any that fetching or executing may raise.</summary>
-    /// <remarks>Only the address of the first byte counts, prefixes included. RF suppresses the fault; so does, for Intel, an instruction before that loaded SS.</remarks>
+    /// <remarks>Only the address of the first byte counts, prefixes included. RF suppresses the fault; so does, for Intel, an instruction before that loaded SS. RF is saved clear.</remarks>
     /// <param name="cpu">State; gets the fault when there is one.</param>
     /// <param name="shadow">True right after MOV SS or POP SS.</param>
     /// <returns>True when a #DB is to be delivered.</returns>
     [Spec("SDM", "vol.3B 17.3.1.1 Instruction-Breakpoint Exception Condition; vol.3A 6.9 Priority Among Simultaneous Exceptions and Interrupts; 6.8.3 (MOV SS)")]
-    [Spec("APM", "vol.2 13.1.2 Setting Breakpoints; 13.1.3.1 Breakpoints; 8.2.2 #DB (fault for instruction execution)")]
+    [Spec("APM", "vol.2 13.1.2 Setting Breakpoints; 13.1.3.1 Breakpoints; 8.2.2 #DB (fault for instruction execution); 3.1.6 RFLAGS Register (RF)")]
     public static bool BeforeInstruction(ref CpuState cpu, bool shadow)
     {
         if (cpu.Breakpoints is not { OnExecution: true } armed)
@@ -90,7 +90,8 @@ internal sealed class Breakpoints
             return false;
         }
 
-        cpu.Raise(DebugVector);
+        // A fault by its RIP, but the one fault that does not save RF set: the handler must set it, or the instruction meets its breakpoint again.
+        cpu.Trap(DebugVector);
         return true;
     }
 

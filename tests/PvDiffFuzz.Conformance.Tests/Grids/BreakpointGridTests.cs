@@ -8,7 +8,7 @@ using static PvDiffFuzz.Conformance.Tests.Payload;
 namespace PvDiffFuzz.Conformance.Tests.Grids;
 
 /// <summary>The model against the processor with one breakpoint at a time: on every byte of a code, and around everything that it touches; alone, single-stepped and entered with RF.</summary>
-/// <remarks>Each case is answered four times, so that it goes on behind the events; ICEBP is not, where a host shows its own address. RDI points at the selector 2b, RSP at a frame that RET, RETF and IRET can use.</remarks>
+/// <remarks>Each case is answered four times, so that it goes on behind the events, with RF set where there is an instruction breakpoint; ICEBP is not, where a host shows its own address. RDI points at the selector 2b, RSP at a frame that RET, RETF and IRET can use.</remarks>
 public sealed class BreakpointGridTests(GridRunner runner, ITestOutputHelper output) : IClassFixture<GridRunner>
 {
     private const ulong LowData = AddressMap.LowBlock + AddressMap.Data + 0x40;
@@ -16,6 +16,8 @@ public sealed class BreakpointGridTests(GridRunner runner, ITestOutputHelper out
     private const ulong LowStack = AddressMap.LowBlock + AddressMap.Stack + 0x1000;
 
     private static readonly ImmutableArray<Response> GoOn = [Patch(), Patch(), Patch(), Patch()];
+
+    private static readonly ImmutableArray<Response> GoOnBehind = [Resume(0), Resume(0), Resume(RflagsBits.TF), Resume(0)];
 
     private static readonly ImmutableArray<ulong> EntryFlags = [0, RflagsBits.TF, RflagsBits.RF, RflagsBits.TF | RflagsBits.RF];
 
@@ -128,11 +130,13 @@ public sealed class BreakpointGridTests(GridRunner runner, ITestOutputHelper out
                 yield return plain with
                 {
                     Registers = plain.Registers with { Rflags = Flags | flags, Debug = debug },
-                    Responses = code.StartsWith("f1", StringComparison.Ordinal) ? [] : GoOn,
+                    Responses = code.StartsWith("f1", StringComparison.Ordinal) ? [] : debug.Dr0 != 0 ? GoOnBehind : GoOn,
                 };
             }
         }
     }
+
+    private static Response Resume(ulong flags) => Patch((Register.Rflags, Flags | RflagsBits.RF | flags));
 
     private static List<ulong> Around(ulong at, ulong below, ulong above, ulong step)
     {
