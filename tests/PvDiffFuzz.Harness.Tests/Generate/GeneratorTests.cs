@@ -158,5 +158,5 @@ public sealed class GeneratorTests
     }
 
     private const int GoldenVersion = 2;
-    private const string GoldenHash = "8D0FF6EB6450071EE60F5C0CE22970B2";
+    private const string GoldenHash = "8B04683BBB688CF65776CE7764AAEA40";
 }
