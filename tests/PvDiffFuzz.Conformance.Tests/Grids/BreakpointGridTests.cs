@@ -1,7 +1,9 @@
 using System.Collections.Immutable;
 using System.Globalization;
+using PvDiffFuzz.Backends.Native;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Harness;
+using PvDiffFuzz.Models.X86;
 using Xunit.Abstractions;
 using static PvDiffFuzz.Conformance.Tests.Payload;
 
@@ -97,6 +99,20 @@ public sealed class BreakpointGridTests(GridRunner runner, ITestOutputHelper out
         Assert.True(met > 0, $"{code} {mode}: none of {cases.Length} points meets a breakpoint");
     }
 
+    /// <summary>The grid sees a broken rule: a model in which RF does not suppress differs at each execution point that is entered with RF, and nowhere else.</summary>
+    [NativeFact]
+    public void AModelWhoseResumeFlagDoesNothingIsFound()
+    {
+        TestCase[] cases = [.. Points("90 90", CpuMode.Long64).Where(c => c.Registers.Rflags is Flags or (Flags | RflagsBits.RF))];
+        using CaseRunner planted = CaseRunner.Create([() => new IgnoresResumeFlag(new X86Model(Host.Profile)), () => new NativeTarget()], CaseAnalyst.For(new X86Model(Host.Profile), Host.Profile.Vendor));
+
+        ImmutableArray<Examination> examined = planted.Examine(cases);
+
+        Assert.All(examined, e => Assert.Equal(2, e.Comparison.Comparable));
+        Assert.All(examined, e => Assert.Equal(e.Case.Registers.Debug!.Dr0 == e.Case.Code.Address && e.Case.Registers.Rflags != Flags, e.Diverges));
+        Assert.Equal(2, examined.Count(e => e.Diverges));
+    }
+
     private static IEnumerable<TestCase> Points(string code, CpuMode mode)
     {
         bool wide = mode == CpuMode.Long64;
@@ -181,6 +197,16 @@ public sealed class BreakpointGridTests(GridRunner runner, ITestOutputHelper out
         string outcomes = string.Join("\n    ", examination.Outcomes.Select(Describe));
         return string.Create(
             CultureInfo.InvariantCulture, $"  start={point.Code.Address:x} dr0={debug.Dr0:x} dr1={debug.Dr1:x} dr7={debug.Dr7:x} rflags={point.Registers.Rflags:x}:\n    {outcomes}");
+    }
+
+    /// <summary>The model, told of no RF at entry.</summary>
+    private sealed class IgnoresResumeFlag(X86Model model) : ITarget
+    {
+        public TargetInfo Info { get; } = model.Info with { Name = "model.planted" };
+
+        public Outcome Run(TestCase testCase) => model.Run(testCase with { Registers = testCase.Registers with { Rflags = testCase.Registers.Rflags & ~RflagsBits.RF } });
+
+        public void Dispose() => model.Dispose();
     }
 
     private static string Why(ImmutableArray<Examination> examined) =>
