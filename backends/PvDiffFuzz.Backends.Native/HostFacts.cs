@@ -136,9 +136,35 @@ internal sealed class HostFacts
             {
                 return Outcome.Unsupported("Linux loses the upper half of RAX at INT 0x80, and the case goes on with it");
             }
+
+            if (e.Vector == 1 && i + 1 < outcome.Events.Length && MeetsInstructionBreakpoint(testCase, e) && !Patches(testCase.Responses[i], Register.Rflags))
+            {
+                return Outcome.Unsupported("Linux sets RF at an instruction breakpoint, and the case goes on with it");
+            }
         }
 
         return outcome;
+    }
+
+    /// <summary>RF is Linux's when the interrupted RIP is an armed execution address.</summary>
+    private static bool MeetsInstructionBreakpoint(TestCase testCase, Event e)
+    {
+        if (testCase.Registers.Debug is not { } debug || (e.Registers.Rflags & RflagsBits.RF) == 0)
+        {
+            return false;
+        }
+
+        ReadOnlySpan<ulong> addresses = [debug.Dr0, debug.Dr1, debug.Dr2, debug.Dr3];
+        for (int i = 0; i < addresses.Length; i++)
+        {
+            bool executes = ((debug.Dr7 >> (2 * i)) & 3) != 0 && ((debug.Dr7 >> (16 + (4 * i))) & 3) == 0;
+            if (executes && addresses[i] == e.Registers.Rip)
+            {
+                return true;
+            }
+        }
+
+        return false;
     }
 
     private static bool InVdso(ulong rip, ulong vdso)

@@ -25,6 +25,13 @@ internal static class NativeMasks
             0xffff_ffff_0000_0000),
         Restart("rax", Register.Rax),
         Restart("rip", Register.Rip),
+        new TargetMask(
+            "native.instruction-breakpoint-rf",
+            "the processor saves RF clear for an instruction breakpoint; Linux sets it, so that a return does not meet the breakpoint again "
+            + "(hw_breakpoint_handler in arch/x86/kernel/hw_breakpoint.c)",
+            e => e is { Vector: 1, Entry: EntryPoint.Idt } && (e.Registers.Rflags & RflagsBits.RF) != 0,
+            Register.Rflags,
+            RflagsBits.RF),
         NullSelector(Register.Ds),
         NullSelector(Register.Es),
         NullSelector(Register.Fs),

@@ -41,7 +41,7 @@ public sealed unsafe class X86Model : ITarget, ITracer
             "model.x86",
             TargetKind.Model,
             "model",
-            Capabilities.CompatibilityMode | Capabilities.SegmentBases | Capabilities.Responses | Capabilities.SupervisorPages,
+            Capabilities.CompatibilityMode | Capabilities.DebugRegisters | Capabilities.SegmentBases | Capabilities.Responses | Capabilities.SupervisorPages,
             new Fingerprint([new("version", version), new("vendor", _default.Vendor.ToString())]));
     }
 
@@ -72,20 +72,24 @@ public sealed unsafe class X86Model : ITarget, ITracer
 
     private Outcome Run(TestCase testCase, Tracer? trace)
     {
-        if (testCase.Registers.Debug is not null || testCase.Registers.Pkru is not null)
+        if (testCase.Registers.Pkru is not null)
         {
-            return Outcome.Unsupported("model.x86 has no debug registers and no protection keys yet");
+            return Outcome.Unsupported("model.x86 has no protection keys yet");
         }
 
         UseProfile(testCase.Profile ?? _default);
         _memory.Load(testCase);
-        CpuState cpu = new() { Memory = _memory, Profile = _profile, Budget = testCase.Limits.Instructions, ChecksAlignment = _checksAlignment };
+        CpuState cpu = new() { Memory = _memory, Profile = _profile, Budget = testCase.Limits.Instructions, ChecksAlignment = _checksAlignment, Breakpoints = Breakpoints.Arm(testCase.Registers.Debug) };
         Delivery.Enter(ref cpu, testCase.Registers);
         _events.Clear();
         Outcome? early = null;
         while (true)
         {
-            Execute(ref cpu, testCase.Code, trace);
+            if (cpu.Pending == PendingKind.None)
+            {
+                Execute(ref cpu, testCase.Code, trace);
+            }
+
             early = NotAnEvent(ref cpu);
             if (early is not null)
             {

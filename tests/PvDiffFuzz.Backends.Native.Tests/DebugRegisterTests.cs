@@ -11,16 +11,26 @@ public sealed class DebugRegisterTests : NativeTests
     /// <summary>DR7: breakpoint 0 enabled, write, 4 bytes.</summary>
     private const ulong OneWrite = 0x401 | (0xdUL << 16);
 
-    /// <summary>An execution breakpoint is a #DB before the instruction, with RF in the frame; the response's IRETQ with that RF goes on behind it.</summary>
+    /// <summary>An execution breakpoint is a #DB before the instruction, in whose frame Linux has set RF; a response with RF goes on behind it.</summary>
     [NativeFact]
     public void ExecutionBreakpointsFireBeforeTheInstruction()
     {
-        Outcome outcome = Run(Case("90 48 ff c0", (Register.Dr0, End - 3), (Register.Dr7, OneExecute)) with { Responses = [Patch()] });
+        Outcome outcome = Run(Case("90 48 ff c0", (Register.Dr0, End - 3), (Register.Dr7, OneExecute)) with { Responses = [Patch((Register.Rflags, RflagsBits.Fixed1 | RflagsBits.IF | RflagsBits.RF))] });
 
         Assert.Equal([(byte)1, (byte)14], outcome.Events.Select(e => e.Vector));
         Assert.Equal((End - 3, 0UL), (outcome.Events[0].Registers.Rip, outcome.Events[0].Registers.Gpr[0]));
         Assert.NotEqual(0UL, outcome.Events[0].Registers.Rflags & RflagsBits.RF);
         Assert.Equal(1UL, outcome.Registers!.Gpr[0]);
+    }
+
+    /// <summary>Going on with the RF that Linux made up would not be what the processor does.</summary>
+    [NativeFact]
+    public void GoingOnWithLinuxsResumeFlagIsUnsupported()
+    {
+        Outcome outcome = Target.Run(Case("90 48 ff c0", (Register.Dr0, End - 3), (Register.Dr7, OneExecute)) with { Responses = [Patch()] });
+
+        Assert.Equal(EndKind.Unsupported, outcome.End);
+        Assert.Contains("RF", outcome.Detail, StringComparison.Ordinal);
     }
 
     /// <summary>A write breakpoint is a #DB after the instruction; the agent's own writes to the page do not fire.</summary>

@@ -39,7 +39,7 @@ internal sealed class FuzzOptions(Composition composition)
     private readonly Option<long> _maximum = CommonOptions.Number("--max-length", "Most instructions in a case.", 24, 1, GeneratorOptions.MaximumLength);
     private readonly Option<long> _raw = CommonOptions.Number("--raw-percent", "Share of cases that are byte mutations.", 5, 0, 100);
     private readonly Option<long> _compatibility = CommonOptions.Number("--compat-percent", "Share of cases in compatibility mode.", 0, 0, 100);
-    private readonly Option<long> _debug = CommonOptions.Number("--debug-percent", "Share of cases that arm debug registers (slow on native).", 0, 0, 100);
+    private readonly Option<long> _debug = CommonOptions.Number("--breakpoint-permille", "Share of cases per mille that arm debug registers; each costs native an attach.", 2, 0, 1000);
     private readonly Option<string> _out = new("--out") { Description = "Folder for findings and the journal.", DefaultValueFactory = _ => "findings" };
     private readonly Option<string?> _known = CommonOptions.Known();
     private readonly Option<string?> _resume = new("--resume") { Description = "Journal of a campaign that was cut short: go on where it stopped." };
@@ -79,7 +79,7 @@ internal sealed class FuzzOptions(Composition composition)
             MaximumInstructions = (int)parsed.GetValue(_maximum),
             RawPercent = (int)parsed.GetValue(_raw),
             CompatibilityPercent = (int)parsed.GetValue(_compatibility),
-            DebugPercent = (int)parsed.GetValue(_debug),
+            DebugPermille = (int)parsed.GetValue(_debug),
         };
         string? wrong = campaign.Check() ?? generator.Check();
         return wrong is null

@@ -23,8 +23,13 @@ internal sealed partial class CaseBuilder
     private TestCase Assemble(CodeBlock code)
     {
         _contents.Resolve(ref _random, _code, code.Address, _block);
-        ImmutableArray<Response> responses = _options.ResponsePercent > 0 && _random.Percent(_options.ResponsePercent) ? Responses(code) : [];
-        DebugRegisters? debug = _options.DebugPercent > 0 && _random.Percent(_options.DebugPercent) ? Debug(code) : null;
+        bool armed = _options.DebugPermille > 0 && _random.Permille(_options.DebugPermille);
+        bool executes = armed && _random.Percent(50);
+        ImmutableArray<Response> responses = armed && _random.Percent(75) ? BreakpointResponses(code, executes)
+            : _options.ResponsePercent > 0 && _random.Percent(_options.ResponsePercent) ? Responses(code)
+            : [];
+        DebugRegisters? debug = armed ? Debug(code, executes) : null;
+        _rflags |= armed ? _random.Pick<ulong>([0, 0, 0, RflagsBits.TF, RflagsBits.RF, RflagsBits.TF | RflagsBits.RF]) : 0;
         ulong selectors = _random.Next();
         return new TestCase
         {
@@ -89,26 +94,5 @@ internal sealed partial class CaseBuilder
         }
 
         return ImmutableCollectionsMarshal.AsImmutableArray(responses);
-    }
-
-    private DebugRegisters Debug(CodeBlock code)
-    {
-        Span<ulong> addresses = stackalloc ulong[4];
-        ulong dr7 = 0x400;
-        for (int i = 0; i < 4; i++)
-        {
-            // 0 executes, 1 writes, 3 reads or writes; lengths 1, 2, 4, and 8 in 64-bit mode.
-            ulong kind = _random.Pick<byte>([0, 0, 1, 3]);
-            int log = kind == 0 ? 0 : _random.Below(Long64 ? 4 : 3);
-            ulong target = kind == 0
-                ? code.Address + (ulong)_code.OffsetOf(_random.Below(_code.Count))
-                : ChooseTarget(1 << log, writes: true);
-            addresses[i] = (Long64 ? target & 0x7fff_ffff_ffff : (uint)target) & ~((1UL << log) - 1);
-            ulong length = log switch { 0 => 0UL, 1 => 1, 2 => 3, _ => 2 };
-            dr7 |= (kind | (length << 2)) << (16 + (i * 4));
-            dr7 |= (_random.Next() & 1) << (i * 2);
-        }
-
-        return new DebugRegisters(addresses[0], addresses[1], addresses[2], addresses[3], dr7);
     }
 }

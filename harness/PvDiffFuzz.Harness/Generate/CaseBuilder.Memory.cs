@@ -22,6 +22,7 @@ internal sealed partial class CaseBuilder
 
         ulong target = Aim.Valid(ref _random, _block, size, writes, _hot);
         target = Long64 ? target : (uint)target;
+        RememberAim(target);
         _contents.Touch(ref _random, target, size, _block);
         return target;
     }

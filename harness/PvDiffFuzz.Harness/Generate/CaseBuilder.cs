@@ -73,6 +73,7 @@ internal sealed partial class CaseBuilder
         _undefined = 0;
         _inside = false;
         _pinned = 0;
+        _aimCount = 0;
         StartRegisters();
         bool raw = _options.RawPercent > 0 && _random.Percent(_options.RawPercent);
         WriteInstructions();

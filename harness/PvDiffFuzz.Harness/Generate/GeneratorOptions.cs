@@ -52,8 +52,8 @@ public sealed record GeneratorOptions
     /// <summary>Share of cases in percent that run in compatibility mode.</summary>
     public int CompatibilityPercent { get; init; }
 
-    /// <summary>Share of cases in percent that arm debug registers.</summary>
-    public int DebugPercent { get; init; }
+    /// <summary>Share of cases in per mille that arm debug registers. Few, because a live target has to attach to its process for each.</summary>
+    public int DebugPermille { get; init; } = 2;
 
     /// <summary>Share of cases in percent with responses, so that they go on after an event.</summary>
     public int ResponsePercent { get; init; } = 5;
@@ -79,7 +79,7 @@ public sealed record GeneratorOptions
         ReadOnlySpan<(string Name, int Value, int Limit)> shares =
         [
             (nameof(TypicalPercent), TypicalPercent, 100), (nameof(RawPercent), RawPercent, 100), (nameof(CompatibilityPercent), CompatibilityPercent, 100),
-            (nameof(DebugPercent), DebugPercent, 100), (nameof(ResponsePercent), ResponsePercent, 100), (nameof(FinalEntryPercent), FinalEntryPercent, 100),
+            (nameof(DebugPermille), DebugPermille, 1000), (nameof(ResponsePercent), ResponsePercent, 100), (nameof(FinalEntryPercent), FinalEntryPercent, 100),
             (nameof(FaultingOperandPermille), FaultingOperandPermille, 1000), (nameof(PrefixPermille), PrefixPermille, 1000),
         ];
         foreach ((string name, int value, int limit) in shares)

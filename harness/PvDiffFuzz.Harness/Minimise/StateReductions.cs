@@ -103,9 +103,32 @@ public sealed class SimplifySegments : IReduction
             r with { GsBase = 0 },
             r with { Pkru = null },
             r with { Debug = null },
-            r with { Debug = r.Debug is null ? null : new DebugRegisters(r.Debug.Dr0, 0, 0, 0, r.Debug.Dr7 & 0xf_0003) },
+            .. FewerBreakpoints(r),
         ];
         return proposals.Where(p => p != r).Distinct().Select(p => testCase with { Registers = p });
+    }
+
+    /// <summary>One breakpoint alone, then one less.</summary>
+    private static IEnumerable<RegisterState> FewerBreakpoints(RegisterState r)
+    {
+        if (r.Debug is not { } debug)
+        {
+            yield break;
+        }
+
+        foreach (bool keep in (bool[])[true, false])
+        {
+            for (int i = 0; i < 4; i++)
+            {
+                ulong fields = (3UL << (2 * i)) | (0xfUL << (16 + (4 * i)));
+                bool Stays(int other) => keep == (other == i);
+                yield return r with
+                {
+                    Debug = new DebugRegisters(
+                        Stays(0) ? debug.Dr0 : 0, Stays(1) ? debug.Dr1 : 0, Stays(2) ? debug.Dr2 : 0, Stays(3) ? debug.Dr3 : 0, debug.Dr7 & (keep ? fields : ~fields)),
+                };
+            }
+        }
     }
 }
 

@@ -32,7 +32,7 @@ internal enum Attention : byte
     /// <summary>Something is pending.</summary>
     Stop = 1,
 
-    /// <summary>TF, RF, a MOV SS shadow or a REP continuation needs care after each instruction.</summary>
+    /// <summary>TF, RF, a MOV SS shadow, a REP continuation or a breakpoint needs care after each instruction.</summary>
     Step = 2,
 
     /// <summary>RF was loaded by the instruction, so that its end does not clear it.</summary>
@@ -70,8 +70,8 @@ internal ref struct CpuState
     /// <summary>True after MOV SS or POP SS, until the next instruction is done.</summary>
     public bool Shadow;
 
-    /// <summary>TF as it was when the running instruction began.</summary>
-    public bool Stepping;
+    /// <summary>A #DB trap is due after the running instruction or REP iteration: TF was set when it began, or it met a data breakpoint.</summary>
+    public bool TrapDue;
 
     /// <summary>True in compatibility mode.</summary>
     public bool Compatibility;
@@ -105,6 +105,9 @@ internal ref struct CpuState
 
     /// <summary>Instructions and REP iterations left.</summary>
     public int Budget;
+
+    /// <summary>The breakpoints that are armed; null when none is.</summary>
+    public Breakpoints? Breakpoints;
 
     /// <summary>The pages.</summary>
     public GuestMemory Memory;
@@ -333,7 +336,13 @@ internal ref struct CpuState
         where T : unmanaged
     {
         bool allowed = CheckLoad(address, Unsafe.SizeOf<T>(), segment);
-        value = allowed ? Memory.Read<T>(address) : default;
+        value = default;
+        if (allowed)
+        {
+            Note(address, Unsafe.SizeOf<T>(), write: false);
+            value = Memory.Read<T>(address);
+        }
+
         return allowed;
     }
 
@@ -344,6 +353,7 @@ internal ref struct CpuState
         bool allowed = CheckStore(address, Unsafe.SizeOf<T>(), segment);
         if (allowed)
         {
+            Note(address, Unsafe.SizeOf<T>(), write: true);
             Memory.Write(address, value);
         }
 
@@ -355,8 +365,23 @@ internal ref struct CpuState
         where T : unmanaged
     {
         bool allowed = CheckStore(address, Unsafe.SizeOf<T>(), segment);
-        value = allowed ? Memory.Read<T>(address) : default;
+        value = default;
+        if (allowed)
+        {
+            Note(address, Unsafe.SizeOf<T>(), write: true);
+            value = Memory.Read<T>(address);
+        }
+
         return allowed;
+    }
+
+    /// <summary>Lets data breakpoints see an access that is going to succeed.</summary>
+    private void Note(ulong address, int bytes, bool write)
+    {
+        if (Breakpoints is not null)
+        {
+            Breakpoints.NoteAccess(ref this, address, bytes, write);
+        }
     }
 
     /// <summary>Segment checks come first: what the descriptor refuses in compatibility mode, a non-canonical first or last byte in 64-bit mode.</summary>

@@ -8,7 +8,7 @@ internal static class Delivery
     /// <summary>Vectors that push an error code.</summary>
     private const uint ErrorCodeVectors = (1u << 8) | (1u << 10) | (1u << 11) | (1u << 12) | (1u << 13) | (1u << 14) | (1u << 17) | (1u << 21) | (1u << 29) | (1u << 30);
 
-    /// <summary>Loads the registers of a context, as IRETQ to CPL3 does.</summary>
+    /// <summary>Loads the registers of a context, as IRETQ to CPL3 does. The breakpoints are armed already; one may be met at once.</summary>
     public static void Enter(ref CpuState cpu, RegisterState registers)
     {
         GprFile gpr = registers.Gpr;
@@ -28,8 +28,9 @@ internal static class Delivery
         cpu.Shadow = false;
         cpu.Repeating = false;
         cpu.LoadRflags(registers.Rflags, ulong.MaxValue);
-        cpu.Stepping = (registers.Rflags & RflagsBits.TF) != 0;
+        cpu.TrapDue = (registers.Rflags & RflagsBits.TF) != 0;
         SetMode(ref cpu);
+        Breakpoints.BeforeInstruction(ref cpu, shadow: false);
     }
 
     /// <summary>Takes the mode from the code segment, and from the other selectors what the mode makes of them, as a far transfer does.</summary>
@@ -59,9 +60,10 @@ internal static class Delivery
     }
 
     /// <summary>Decides anew whether accesses through a segment need more than a look at the linear address, after its selector or base changed.</summary>
+    /// <remarks>With data breakpoints armed all of them do.</remarks>
     public static void UpdateSegment(ref CpuState cpu, byte segment)
     {
-        bool check = cpu.SegmentBase[segment] != 0 || (cpu.Compatibility && !Descriptors.IsFlat(cpu.Profile, cpu.Selector[segment]));
+        bool check = cpu.SegmentBase[segment] != 0 || cpu.Breakpoints is { OnAccess: true } || (cpu.Compatibility && !Descriptors.IsFlat(cpu.Profile, cpu.Selector[segment]));
         cpu.CheckedSegments = (byte)((cpu.CheckedSegments & ~(1 << segment)) | (check ? 1 << segment : 0));
     }
 
@@ -79,7 +81,7 @@ internal static class Delivery
 
     /// <summary>Care after an instruction that asked for it.</summary>
     /// <returns>True when an event is to be delivered.</returns>
-    [Spec("SDM", "vol.3A 17.3.1.4 Single-Step Exception Condition; 17.3.1.1 Instruction-Breakpoint Exception Condition (RF); 6.8.3 MOV SS and POP SS")]
+    [Spec("SDM", "vol.3B 17.3.1.4 Single-Step Exception Condition; 17.3.1.1 Instruction-Breakpoint Exception Condition (RF); vol.3A 6.8.3 MOV SS and POP SS")]
     public static bool AfterInstruction(ref CpuState cpu)
     {
         if ((cpu.Attention & Attention.Stop) != 0)
@@ -92,19 +94,22 @@ internal static class Delivery
             return true;
         }
 
-        bool step = cpu.Stepping && !cpu.Shadow;
+        bool shadow = cpu.Shadow;
+        bool held = cpu.TrapDue && shadow;
+        bool trap = cpu.TrapDue && !shadow;
         cpu.Shadow = false;
         Attention resume = cpu.Attention & Attention.Resume;
         cpu.System &= cpu.Repeating || resume != 0 ? ulong.MaxValue : ~RflagsBits.RF;
-        cpu.Stepping = (cpu.System & RflagsBits.TF) != 0;
-        cpu.Attention = (cpu.System & (RflagsBits.TF | RflagsBits.RF)) != 0 ? Attention.Step : Attention.None;
-        if (step)
+        cpu.TrapDue = held || (cpu.System & RflagsBits.TF) != 0;
+        cpu.Attention = held || (cpu.System & (RflagsBits.TF | RflagsBits.RF)) != 0 ? Attention.Step : Attention.None;
+        if (trap)
         {
             cpu.Trap(1);
             cpu.Attention |= resume;
+            return true;
         }
 
-        return step;
+        return Breakpoints.BeforeInstruction(ref cpu, shadow);
     }
 
     /// <summary>A fault before the instruction began: the interrupted RIP is unchanged.</summary>

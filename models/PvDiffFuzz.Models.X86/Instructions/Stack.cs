@@ -124,17 +124,19 @@ internal static unsafe class Stack
         cpu.StackPointer = top - (uint)(8 * sizeof(T));
     }
 
-    /// <summary>The reverse of PUSHA, except that the slot of ESP is skipped.</summary>
+    /// <summary>The reverse of PUSHA, except that ESP does not change: Intel skips its slot, AMD pops and discards it.</summary>
     [Spec("SDM", "vol.2B POPA/POPAD")]
+    [Spec("APM", "vol.3 POPA, POPAD")]
     private static void PopAll<T>(ref CpuState cpu, in MicroOp op)
         where T : unmanaged
     {
         ulong top = cpu.StackPointer;
         T* values = stackalloc T[8];
+        int skipped = cpu.Profile.Vendor == CpuVendor.Intel ? 3 : -1;
         for (int i = 0; i < 8; i++)
         {
             // SAFETY: i is below the eight elements just reserved.
-            if (i != 3 && !cpu.LoadAt((top + (uint)(i * sizeof(T))) & cpu.StackMask, Seg.Ss, out values[i]))
+            if (i != skipped && !cpu.LoadAt((top + (uint)(i * sizeof(T))) & cpu.StackMask, Seg.Ss, out values[i]))
             {
                 return;
             }

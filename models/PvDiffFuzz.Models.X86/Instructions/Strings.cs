@@ -88,7 +88,7 @@ internal static unsafe class Strings
         }
     }
 
-    /// <summary>Repeats until the count is 0, a comparison ends it, something is raised, a single step is due or the budget is spent.</summary>
+    /// <summary>Repeats until the count is 0, a comparison ends it, something is raised, a #DB trap is due or the budget is spent.</summary>
     [Spec("SDM", "vol.2B REP/REPE/REPZ/REPNE/REPNZ; vol.3A 17.3.1.4 Single-Step Exception Condition; 17.3.1.1 (RF between iterations)")]
     private static void Repeat<TOp, T, TAddress>(ref CpuState cpu, in MicroOp op)
         where TOp : struct, IStringOp
@@ -106,7 +106,7 @@ internal static unsafe class Strings
                 return;
             }
 
-            if (cpu.Stepping)
+            if (cpu.TrapDue)
             {
                 cpu.Repeating = true;
                 cpu.Rip = cpu.InstructionRip;

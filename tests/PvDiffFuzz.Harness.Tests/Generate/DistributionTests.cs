@@ -132,8 +132,8 @@ public sealed class DistributionTests
     [Fact]
     public void DebugRegistersAreOptional()
     {
-        Assert.All(Cases(new GeneratorOptions(), 500), c => Assert.Null(c.Registers.Debug));
-        Assert.All(Cases(new GeneratorOptions { DebugPercent = 100 }, 500), c => Assert.NotNull(c.Registers.Debug));
+        Assert.All(Cases(new GeneratorOptions { DebugPermille = 0 }, 500), c => Assert.Null(c.Registers.Debug));
+        Assert.All(Cases(new GeneratorOptions { DebugPermille = 1000 }, 500), c => Assert.NotNull(c.Registers.Debug));
     }
 
     /// <summary>Few cases read an undefined flag on the straight path: the generator defines it before.</summary>
