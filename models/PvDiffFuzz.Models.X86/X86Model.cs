@@ -41,7 +41,7 @@ public sealed unsafe class X86Model : ITarget, ITracer
             "model.x86",
             TargetKind.Model,
             "model",
-            Capabilities.CompatibilityMode | Capabilities.SegmentBases | Capabilities.Responses | Capabilities.SupervisorPages,
+            Capabilities.CompatibilityMode | Capabilities.SegmentBases | Capabilities.Responses | Capabilities.SupervisorPages | Capabilities.ProtectionKeys,
             new Fingerprint([new("version", version), new("vendor", _default.Vendor.ToString())]));
     }
 
@@ -72,12 +72,17 @@ public sealed unsafe class X86Model : ITarget, ITracer
 
     private Outcome Run(TestCase testCase, Tracer? trace)
     {
-        if (testCase.Registers.Debug is not null || testCase.Registers.Pkru is not null)
+        if (testCase.Registers.Debug is not null)
         {
-            return Outcome.Unsupported("model.x86 has no debug registers and no protection keys yet");
+            return Outcome.Unsupported("model.x86 has no debug registers yet");
         }
 
         UseProfile(testCase.Profile ?? _default);
+        if (testCase.Registers.Pkru is not null && !_profile.Has("PKU"))
+        {
+            return Outcome.Unsupported("the case states PKRU, but its processor has no protection keys");
+        }
+
         _memory.Load(testCase);
         CpuState cpu = new() { Memory = _memory, Profile = _profile, Budget = testCase.Limits.Instructions, ChecksAlignment = _checksAlignment };
         Delivery.Enter(ref cpu, testCase.Registers);

@@ -26,6 +26,7 @@ internal static class Delivery
         cpu.Selector[Seg.Gs] = registers.Gs;
         cpu.SegmentBase[Seg.Fs] = registers.FsBase;
         cpu.SegmentBase[Seg.Gs] = registers.GsBase;
+        cpu.Pkru = registers.Pkru;
         cpu.Pending = PendingKind.None;
         cpu.Attention = Attention.None;
         cpu.Shadow = false;
@@ -64,7 +65,7 @@ internal static class Delivery
     /// <summary>Decides anew whether accesses through a segment need more than a look at the linear address, after its selector or base changed.</summary>
     public static void UpdateSegment(ref CpuState cpu, byte segment)
     {
-        bool check = cpu.SegmentBase[segment] != 0 || (cpu.Compatibility && !Descriptors.IsFlat(cpu.Profile, cpu.Selector[segment]));
+        bool check = cpu.SegmentBase[segment] != 0 || (cpu.Pkru & 3) is not (null or 0) || (cpu.Compatibility && !Descriptors.IsFlat(cpu.Profile, cpu.Selector[segment]));
         cpu.CheckedSegments = (byte)((cpu.CheckedSegments & ~(1 << segment)) | (check ? 1 << segment : 0));
     }
 
@@ -163,6 +164,7 @@ internal static class Delivery
             Gs = cpu.Selector[Seg.Gs],
             FsBase = cpu.SegmentBase[Seg.Fs],
             GsBase = cpu.SegmentBase[Seg.Gs],
+            Pkru = cpu.Pkru,
         };
     }
 }

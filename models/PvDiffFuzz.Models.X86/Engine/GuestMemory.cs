@@ -13,6 +13,7 @@ internal static class PageFault
     public const uint Write = 2;
     public const uint User = 4;
     public const uint Fetch = 16;
+    public const uint Key = 32;
 }
 
 /// <summary>The pages of a case in native memory, with a direct-mapped cache in front, so that a hit costs a compare and an offset test.</summary>

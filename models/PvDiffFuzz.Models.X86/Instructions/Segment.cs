@@ -78,17 +78,6 @@ internal static unsafe class Segment
         table.AddAll(Mnemonic.Verw, &VerifyWrite);
         table.Add(Code.Arpl_rm16_r16, &AdjustReg, &AdjustMem);
         table.Add(Code.Arpl_r32m16_r32, &AdjustReg, &AdjustMem);
-        foreach (Mnemonic mnemonic in (ReadOnlySpan<Mnemonic>)[Mnemonic.Sgdt, Mnemonic.Sidt, Mnemonic.Sldt, Mnemonic.Str, Mnemonic.Smsw])
-        {
-            if (profile.Has("UMIP"))
-            {
-                table.AddAll(mnemonic, &OpTable.Privileged);
-            }
-            else
-            {
-                table.AddAll(mnemonic, &OpTable.NotModelled);
-            }
-        }
     }
 
     /// <summary>A register gets the selector zero-extended to the operand size.</summary>
