@@ -166,6 +166,10 @@ internal ref struct CpuState
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public readonly ulong LinearAddress(in MicroOp op) => (EffectiveAddress(in op) + SegmentBase[op.Segment]) & LinearMask;
 
+    /// <summary>Linear address some bytes into the memory operand: a second item wraps at the address size as the first does, before the base is added.</summary>
+    [Spec("SDM", "vol.1 3.3.7 Address Calculations in 64-Bit Mode; 3.7.5 Specifying an Offset")]
+    public readonly ulong LinearAddress(in MicroOp op, uint ahead) => (((EffectiveAddress(in op) + ahead) & op.AddressMask) + SegmentBase[op.Segment]) & LinearMask;
+
     /// <summary>Loads the memory operand.</summary>
     /// <returns>False after raising a fault.</returns>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -209,7 +209,7 @@ internal static unsafe class HostReadings
 
         int wide = cpu.Compatibility ? sizeof(uint) : sizeof(ulong);
         ulong at = cpu.LinearAddress(in op);
-        ulong next = (at + sizeof(ushort)) & cpu.LinearMask;
+        ulong next = cpu.LinearAddress(in op, sizeof(ushort));
         if (!cpu.CheckStore(at, sizeof(ushort), op.Segment) || !cpu.CheckStore(next, wide, op.Segment))
         {
             return;
