@@ -82,6 +82,29 @@ public sealed partial record CaseFile
             }
         }
 
+        return CheckReadings(profile);
+    }
+
+    private static CaseProblem? CheckReadings(CpuProfile profile)
+    {
+        foreach ((Reading reading, ulong value) in profile.Readings)
+        {
+            if (reading is < Reading.TimeStamp or > Reading.Cr0 || value > CaseFileWords.LargestOf(reading))
+            {
+                return new CaseProblem("reading", $"{reading} = {value:x}; use a reading of the enumeration and a value that it can have");
+            }
+        }
+
+        for (int i = 1; i < profile.Cpuid.Length; i++)
+        {
+            CpuidLeaf before = profile.Cpuid[i - 1];
+            CpuidLeaf leaf = profile.Cpuid[i];
+            if (leaf.Leaf < before.Leaf || (leaf.Leaf == before.Leaf && (leaf.Subleaf is null || before.Subleaf is null || leaf.Subleaf <= before.Subleaf)))
+            {
+                return new CaseProblem("cpuid", $"leaf {leaf.Leaf:x} is out of order or answered twice; sort by leaf and subleaf, or answer any subleaf in one entry");
+            }
+        }
+
         return null;
     }
 

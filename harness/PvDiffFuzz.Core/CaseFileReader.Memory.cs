@@ -142,7 +142,7 @@ internal sealed partial class CaseFileReader
             Registers = _registers,
             Layout = Layout(next),
             Limits = _limits,
-            Profile = _profile is null ? null : _profile with { Descriptors = [.. _segments] },
+            Profile = _profile is null ? null : _profile with { Descriptors = [.. _segments], Cpuid = SortedCpuid() },
         };
 
         // The first line that makes the case malformed is the one to show: lines are added in halves until it is found.

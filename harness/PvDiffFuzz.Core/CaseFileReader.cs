@@ -106,12 +106,12 @@ internal sealed partial class CaseFileReader(CaseFileText text)
     private const string KnownKeys = "docs/case-format.md lists the keys";
 
     private static bool Known(string key) =>
-        key is "pvdf" or "id" or "spec" or "found" or "abi" or "cpu" or "feature" or "gate" or "segment" or "map" or "page" or "at" or "code" or "gpr" or "rip" or "rflags"
+        key is "pvdf" or "id" or "spec" or "found" or "abi" or "cpu" or "feature" or "gate" or "segment" or "reading" or "cpuid" or "map" or "page" or "at" or "code" or "gpr" or "rip" or "rflags"
             or "sel" or "base" or "pkru" or "dr" or "bytes" or "+" or "response" or "limit";
 
     private void TakeCase(CaseFileLine line)
     {
-        if (line.Key is not ("spec" or "feature" or "segment" or "page" or "code" or "gpr" or "bytes" or "+" or "response"))
+        if (line.Key is not ("spec" or "feature" or "segment" or "reading" or "cpuid" or "page" or "code" or "gpr" or "bytes" or "+" or "response"))
         {
             if (!Known(line.Key))
             {
@@ -135,7 +135,7 @@ internal sealed partial class CaseFileReader(CaseFileText text)
             case "abi":
                 line.OneOf(line.Value, "ABI", CaseFileWords.Abis);
                 break;
-            case "cpu" or "feature" or "gate" or "segment":
+            case "cpu" or "feature" or "gate" or "segment" or "reading" or "cpuid":
                 TakeProfile(line);
                 break;
             case "map":
@@ -240,6 +240,12 @@ internal sealed partial class CaseFileReader(CaseFileText text)
                 break;
             case "gate":
                 profile = profile with { UserGates = line.Value == "none" ? [] : [.. line.Words.Select(w => line.Byte(w, "gate"))] };
+                break;
+            case "reading":
+                profile = TakeReadings(line, profile);
+                break;
+            case "cpuid":
+                TakeCpuid(line);
                 break;
             default:
                 TakeSegment(line);

@@ -33,6 +33,17 @@ internal static class CaseFileWords
     /// <summary>The flags of a <c>segment</c> line in their order.</summary>
     public static ReadOnlySpan<string> SegmentFlags => (string[])["system", "present", "long", "big", "granular", "available"];
 
+    /// <summary>Spellings of <see cref="Reading"/>.</summary>
+    public static ReadOnlySpan<string> Readings => ReadingNames;
+
+    /// <summary>The registers of a <c>cpuid</c> line in their order.</summary>
+    public static ReadOnlySpan<string> CpuidNames => (string[])["eax", "ebx", "ecx", "edx"];
+
+    private static readonly string[] ReadingNames =
+    [
+        "time-stamp", "processor-number", "random", "xcr0", "in-use", "maximum-cycles", "actual-cycles", "gdt-base", "idt-base", "idt-limit", "ldt-selector", "task-selector", "cr0",
+    ];
+
     private static readonly string[] RegisterNames =
     [
         "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
@@ -67,6 +78,14 @@ internal static class CaseFileWords
 
         return null;
     }
+
+    /// <summary>The largest value that a reading can have.</summary>
+    public static ulong LargestOf(Reading reading) => reading switch
+    {
+        Reading.IdtLimit or Reading.LdtSelector or Reading.TaskSelector => ushort.MaxValue,
+        Reading.ProcessorNumber => uint.MaxValue,
+        _ => ulong.MaxValue,
+    };
 
     /// <summary>The words that turn one register state into another, in register order: <c>rip=401000 pkru=none</c>.</summary>
     public static IEnumerable<string> Differences(RegisterState from, RegisterState to)

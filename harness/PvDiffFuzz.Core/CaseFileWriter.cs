@@ -89,15 +89,27 @@ internal sealed class CaseFileWriter
         if (profile.Descriptors.AsSpan().SequenceEqual(CpuProfile.DefaultDescriptors.AsSpan()))
         {
             Line("segment", "standard");
-            return;
         }
-
-        if (profile.Descriptors.IsEmpty)
+        else if (profile.Descriptors.IsEmpty)
         {
             Line("segment", "none");
         }
+        else
+        {
+            Segments(profile.Descriptors);
+        }
 
-        foreach (SegmentDescriptor d in profile.Descriptors)
+        List("reading", profile.Readings.Select(r => $"{CaseFileWords.Readings[(int)r.Key]}={r.Value:x}"));
+        foreach (CpuidLeaf l in profile.Cpuid)
+        {
+            string subleaf = l.Subleaf is uint number ? $"{number:x}" : "-";
+            Line("cpuid", $"{l.Leaf:x} {subleaf} eax={l.Eax:x} ebx={l.Ebx:x} ecx={l.Ecx:x} edx={l.Edx:x}");
+        }
+    }
+
+    private void Segments(ImmutableArray<SegmentDescriptor> descriptors)
+    {
+        foreach (SegmentDescriptor d in descriptors)
         {
             ReadOnlySpan<bool> flags = [d.System, d.Present, d.Long, d.Big, d.Granular, d.Available];
             StringBuilder value = new($"{d.Index} type={d.Type:x} dpl={d.Dpl} base={d.Base:x} limit={d.Limit:x}");

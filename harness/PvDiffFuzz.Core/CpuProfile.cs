@@ -60,7 +60,13 @@ public sealed record CpuProfile
     /// <summary>Limit of the GDT in bytes, as in GDTR.</summary>
     public ushort GdtLimit { get; init; } = 0x7f;
 
-    /// <summary>The four descriptors that every target offers.</summary>
+    /// <summary>What instructions read that differs from host to host. Empty for live runs: a model does not guess, and answers that it has no such form.</summary>
+    public ImmutableSortedDictionary<Reading, ulong> Readings { get; init; } = ImmutableSortedDictionary<Reading, ulong>.Empty;
+
+    /// <summary>Answers of CPUID, sorted by leaf and subleaf. Empty for live runs, as <see cref="Readings"/>.</summary>
+    public ImmutableArray<CpuidLeaf> Cpuid { get; init; } = [];
+
+    /// <summary>The five descriptors that every target offers.</summary>
     public static ImmutableArray<SegmentDescriptor> DefaultDescriptors { get; } =
     [
         new SegmentDescriptor(2, 0xb, System: false, 0, Present: true, Long: true, Big: false, Granular: true, Available: false, 0, uint.MaxValue),
@@ -97,7 +103,8 @@ public sealed record CpuProfile
     public bool Equals(CpuProfile? other) =>
         ReferenceEquals(this, other)
         || (other is not null && Vendor == other.Vendor && Family == other.Family && LinearBits == other.LinearBits && GdtLimit == other.GdtLimit
-            && Features.SetEquals(other.Features) && UserGates.SetEquals(other.UserGates) && Descriptors.AsSpan().SequenceEqual(other.Descriptors.AsSpan()));
+            && Features.SetEquals(other.Features) && UserGates.SetEquals(other.UserGates) && Descriptors.AsSpan().SequenceEqual(other.Descriptors.AsSpan())
+            && Readings.SequenceEqual(other.Readings) && Cpuid.AsSpan().SequenceEqual(other.Cpuid.AsSpan()));
 
     /// <inheritdoc/>
     public override int GetHashCode() => HashCode.Combine(Vendor, Family, LinearBits, Features.Count, UserGates.Count, Descriptors.Length);

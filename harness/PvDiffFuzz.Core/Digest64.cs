@@ -212,6 +212,20 @@ internal static class DigestWalk
             sink.Add(d.Type | ((ulong)d.Dpl << 8) | (bits << 16));
             sink.Add(d.Base | ((ulong)d.Limit << 32));
         }
+
+        foreach ((Reading reading, ulong value) in profile.Readings)
+        {
+            sink.Add((ulong)reading);
+            sink.Add(value);
+        }
+
+        foreach (CpuidLeaf l in profile.Cpuid)
+        {
+            sink.Add(l.Leaf | ((ulong)(l.Subleaf ?? 0) << 32));
+            sink.Add(l.Subleaf is null ? 1UL : 0);
+            sink.Add(l.Eax | ((ulong)l.Ebx << 32));
+            sink.Add(l.Ecx | ((ulong)l.Edx << 32));
+        }
     }
 
     private static void Visit<TSink>(ref TSink sink, string? text)

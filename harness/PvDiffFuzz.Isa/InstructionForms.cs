@@ -105,9 +105,7 @@ public static class InstructionForms
             }
         }
 
-        // VZEROUPPER, VZEROALL, VLDMXCSR, VSTMXCSR.
-        return info.Encoding is EncodingKind.EVEX or EncodingKind.MVEX or EncodingKind.D3NOW
-            || (info.Encoding == EncodingKind.VEX && info.Code.CpuidFeatures().Contains(CpuidFeature.AVX));
+        return info.Encoding is EncodingKind.EVEX or EncodingKind.MVEX or EncodingKind.D3NOW || info.Code is Code.VEX_Vzeroupper or Code.VEX_Vzeroall;
     }
 
     private static bool IsGeneral(OpCodeOperandKind kind) => kind switch

@@ -30,6 +30,11 @@ internal static class Families
         Exchange.Register(table);
         DirectStores.Register(table);
         Nops.Register(table, profile);
+        HostReadings.Register(table, profile);
+        ProtectionKeys.Register(table);
+        Waits.Register(table);
+        Transactions.Register(table);
+        MemoryAtomics.Register(table);
         Privileged.Register(table, profile);
         Segment.Register(table, profile);
     }

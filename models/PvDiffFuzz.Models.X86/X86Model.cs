@@ -41,7 +41,7 @@ public sealed unsafe class X86Model : ITarget, ITracer
             "model.x86",
             TargetKind.Model,
             "model",
-            Capabilities.CompatibilityMode | Capabilities.DebugRegisters | Capabilities.SegmentBases | Capabilities.Responses | Capabilities.SupervisorPages,
+            Capabilities.CompatibilityMode | Capabilities.DebugRegisters | Capabilities.SegmentBases | Capabilities.Responses | Capabilities.SupervisorPages | Capabilities.ProtectionKeys,
             new Fingerprint([new("version", version), new("vendor", _default.Vendor.ToString())]));
     }
 
@@ -72,14 +72,21 @@ public sealed unsafe class X86Model : ITarget, ITracer
 
     private Outcome Run(TestCase testCase, Tracer? trace)
     {
-        if (testCase.Registers.Pkru is not null)
+        UseProfile(testCase.Profile ?? _default);
+        if (testCase.Registers.Pkru is not null && !_profile.Has("PKU"))
         {
-            return Outcome.Unsupported("model.x86 has no protection keys yet");
+            return Outcome.Unsupported("the case states PKRU, but its processor has no protection keys");
         }
 
-        UseProfile(testCase.Profile ?? _default);
         _memory.Load(testCase);
-        CpuState cpu = new() { Memory = _memory, Profile = _profile, Budget = testCase.Limits.Instructions, ChecksAlignment = _checksAlignment, Breakpoints = Breakpoints.Arm(testCase.Registers.Debug) };
+        CpuState cpu = new()
+        {
+            Memory = _memory,
+            Profile = _profile,
+            Budget = testCase.Limits.Instructions,
+            ChecksAlignment = _checksAlignment,
+            Breakpoints = Breakpoints.Arm(testCase.Registers.Debug),
+        };
         Delivery.Enter(ref cpu, testCase.Registers);
         _events.Clear();
         Outcome? early = null;

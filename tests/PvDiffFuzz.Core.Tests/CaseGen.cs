@@ -132,6 +132,13 @@ internal static class CaseGen
             index, (byte)type, (flags & 1) != 0, (byte)dpl, (flags & 2) != 0, (flags & 4) != 0, (flags & 8) != 0, (flags & 16) != 0, (flags & 32) != 0,
             (uint)words.Item1, (uint)words.Item2);
 
+    /// <summary>At most one answer for each leaf and subleaf; leaves below 8 do not look at the subleaf.</summary>
+    private static readonly Gen<ImmutableArray<CpuidLeaf>> CpuidLeaves =
+        from numbers in Gen.SubListOf(Enumerable.Range(0, 24))
+        from values in Gen.Choose(int.MinValue, int.MaxValue).ArrayOf(4)
+        select ImmutableArray.CreateRange(numbers.Order().Select(n => new CpuidLeaf(
+            n < 8 ? (uint)n : 0x8000_0000 + (uint)(n / 4), n < 8 ? null : (uint)(n % 4), (uint)values[0], (uint)values[1], (uint)values[2], (uint)(values[3] + n))));
+
     private static readonly Gen<CpuProfile?> Profile = Gen.Frequency(
         (2, Gen.Constant<CpuProfile?>(null)),
         (1, Gen.Elements<CpuProfile?>(CpuProfile.DefaultAmd, CpuProfile.DefaultIntel)),
@@ -142,6 +149,8 @@ internal static class CaseGen
             from gates in Octet.ListOf()
             from descriptors in Descriptor.ListOf()
             from limit in Gen.Choose(0, 0xffff)
+            from readings in Gen.SubListOf(Enum.GetValues<Reading>())
+            from leaves in CpuidLeaves
             select (CpuProfile?)new CpuProfile
             {
                 Vendor = vendor,
@@ -151,6 +160,8 @@ internal static class CaseGen
                 UserGates = [.. gates],
                 Descriptors = [.. descriptors],
                 GdtLimit = (ushort)limit,
+                Readings = readings.ToImmutableSortedDictionary(r => r, r => (ulong)limit << (r is Reading.Random or Reading.TimeStamp ? 40 : 0)),
+                Cpuid = leaves,
             }));
 
     private static readonly Gen<Response> Responses =

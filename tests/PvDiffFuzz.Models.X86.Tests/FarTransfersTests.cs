@@ -324,4 +324,15 @@ public sealed class FarTransfersTests
 
         return bytes;
     }
+
+    /// <summary>With a 32-bit address the selector's address wraps by itself: ECX = fffffffd has its offset in the last three bytes below 4 GiB and one above, and its selector at 1.</summary>
+    [Fact]
+    public void TheSelectorOfAPointerWrapsAtTheAddressSize()
+    {
+        foreach (string code in (ReadOnlySpan<string>)["67 ff 29", "67 ff 19", "67 0f b2 01", "67 0f b4 01"])
+        {
+            Event only = Case(code, 0, (Register.Rcx, 0xffff_fffd)).Run().Only();
+            Assert.Equal((code, (byte)14, (ulong?)1), (code, only.Vector, only.Cr2));
+        }
+    }
 }

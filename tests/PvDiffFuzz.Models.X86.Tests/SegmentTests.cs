@@ -84,4 +84,63 @@ public sealed class SegmentTests
         Assert.Equal((0x13UL, ZF), (end[Register.Rbx], end.Status()));
         Assert.Equal((byte)13, Case(CpuMode.Compatibility32, "8e d8 8b 03", 0, (Register.Rbx, Data)).Run().Only().Vector);
     }
+
+    /// <summary>Every type, privilege and presence of a descriptor, with every RPL: what LAR, LSL, VERR, VERW and loads of DS and SS make of it, by the manual's own words.</summary>
+    [Fact]
+    public void EveryKindOfDescriptorIsJudged()
+    {
+        List<string> wrong = [];
+        int cases = 0;
+        for (int kind = 0; kind < 256; kind++)
+        {
+            (byte type, bool system, byte dpl, bool present) = ((byte)(kind & 15), (kind & 16) != 0, (byte)((kind >> 5) & 3), (kind & 128) != 0);
+            SegmentDescriptor descriptor = new(9, type, system, dpl, present, Long: false, Big: true, Granular: true, Available: true, 0, uint.MaxValue);
+            CpuProfile profile = CpuProfile.DefaultAmd with { Descriptors = [.. CpuProfile.DefaultDescriptors, descriptor] };
+            using X86Model model = new(profile);
+            for (int rpl = 0; rpl < 4; rpl++)
+            {
+                ulong selector = (9 << 3) + (ulong)rpl;
+                bool code = !system && (type & 8) != 0;
+                bool conforming = code && (type & 4) != 0;
+                bool open = conforming || dpl == 3;
+                bool readable = !system && (!code || (type & 2) != 0);
+                bool writable = !system && !code && (type & 2) != 0;
+
+                // An LDT, a TSS (available or busy) and, for LAR only, a call gate.
+                bool table = system && type is 2 or 9 or 11;
+                bool gate = system && type == 12;
+                (string Name, string Code, bool Expected)[] inspections =
+                [
+                    ("LAR", "0f 02 d8", open && (!system || table || gate)), ("LSL", "0f 03 d8", open && (!system || table)),
+                    ("VERR", "0f 00 e0", open && readable), ("VERW", "0f 00 e8", open && writable),
+                ];
+                foreach ((string name, string bytes, bool expected) in inspections)
+                {
+                    cases++;
+                    bool found = model.Run(Case(bytes, 0, (Register.Rax, selector))).Registers!.Status() == ZF;
+                    if (found != expected)
+                    {
+                        wrong.Add($"{name} type {type:x} system {system} dpl {dpl} rpl {rpl}: {found}");
+                    }
+                }
+
+                // Loads: #GP with the selector for what is no such segment or not open; then #NP, for SS #SS, where it is not present.
+                bool data = open && readable;
+                bool stack = writable && dpl == 3 && rpl == 3;
+                foreach ((string bytes, bool fits, byte absent) in ((string, bool, byte)[])[("8e d8", data, 11), ("8e d0", stack, 12)])
+                {
+                    cases++;
+                    Event only = model.Run(Case(bytes, 0, (Register.Rax, selector))).Only();
+                    byte vector = !fits ? (byte)13 : !present ? absent : (byte)14;
+                    uint error = vector == 14 ? only.ErrorCode!.Value : 9 << 3;
+                    if (only.Vector != vector || only.ErrorCode != error)
+                    {
+                        wrong.Add($"{bytes} type {type:x} system {system} dpl {dpl} present {present} rpl {rpl}: {only.Vector} {only.ErrorCode:x}");
+                    }
+                }
+            }
+        }
+
+        Probe.AssertNone(wrong, cases);
+    }
 }

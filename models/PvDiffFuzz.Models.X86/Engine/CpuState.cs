@@ -115,6 +115,9 @@ internal ref struct CpuState
     /// <summary>What the architecture leaves to the processor.</summary>
     public CpuProfile Profile;
 
+    /// <summary>Protection-key rights; null while they are unknown, which allows everything. All pages have key 0.</summary>
+    public uint? Pkru;
+
     /// <summary>RFLAGS as a whole.</summary>
     public readonly ulong Rflags => System | Status;
 
@@ -165,6 +168,10 @@ internal ref struct CpuState
     /// <summary>Linear address of the memory operand.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public readonly ulong LinearAddress(in MicroOp op) => (EffectiveAddress(in op) + SegmentBase[op.Segment]) & LinearMask;
+
+    /// <summary>Linear address some bytes into the memory operand: a second item wraps at the address size as the first does, before the base is added.</summary>
+    [Spec("SDM", "vol.1 3.3.7 Address Calculations in 64-Bit Mode; 3.7.5 Specifying an Offset")]
+    public readonly ulong LinearAddress(in MicroOp op, uint ahead) => (((EffectiveAddress(in op) + ahead) & op.AddressMask) + SegmentBase[op.Segment]) & LinearMask;
 
     /// <summary>Loads the memory operand.</summary>
     /// <returns>False after raising a fault.</returns>
@@ -239,7 +246,7 @@ internal ref struct CpuState
     /// <returns>True when the store will succeed.</returns>
     public bool CheckStore(ulong address, int bytes, byte segment)
     {
-        if (CheckSegment(address, bytes, segment, write: true) && CheckAlignment(address, bytes) && !Memory.CanWrite(address, bytes, out ulong cr2, out uint error))
+        if (CheckSegment(address, bytes, segment, write: true) && CheckAlignment(address, bytes) && CheckKey(address, write: true) && !Memory.CanWrite(address, bytes, out ulong cr2, out uint error))
         {
             Raise(14, error, cr2);
         }
@@ -251,7 +258,7 @@ internal ref struct CpuState
     /// <returns>True when the load will succeed.</returns>
     public bool CheckLoad(ulong address, int bytes, byte segment)
     {
-        if (CheckSegment(address, bytes, segment, write: false) && CheckAlignment(address, bytes) && !Memory.CanRead(address, bytes, out ulong cr2, out uint error))
+        if (CheckSegment(address, bytes, segment, write: false) && CheckAlignment(address, bytes) && CheckKey(address, write: false) && !Memory.CanRead(address, bytes, out ulong cr2, out uint error))
         {
             Raise(14, error, cr2);
         }
@@ -417,6 +424,23 @@ internal ref struct CpuState
         }
 
         Raise(17);
+        return false;
+    }
+
+    /// <summary>AD of a key refuses every data access to user pages, WD stores. Where the page itself refuses too, the error code says both.</summary>
+    /// <remarks>All pages have one key, so that it is the first byte's page that faults.</remarks>
+    [Spec("SDM", "vol.3A 4.6.2 Protection Keys; 4.7 Page-Fault Exceptions (PK flag)")]
+    [Spec("APM", "vol.2 5.6.7 Memory Protection Keys; 8.4.2 Page-Fault Error Code (PK)")]
+    private bool CheckKey(ulong address, bool write)
+    {
+        const uint accessDisable = 1;
+        const uint writeDisable = 2;
+        if (((Pkru ?? 0) & (write ? accessDisable | writeDisable : accessDisable)) == 0 || !Memory.CanRead(address, 1, out _, out _))
+        {
+            return true;
+        }
+
+        Raise(14, PageFault.Present | PageFault.User | PageFault.Key | (write ? PageFault.Write : 0), address);
         return false;
     }
 }

@@ -23,6 +23,7 @@ internal static class Delivery
         cpu.Selector[Seg.Gs] = registers.Gs;
         cpu.SegmentBase[Seg.Fs] = registers.FsBase;
         cpu.SegmentBase[Seg.Gs] = registers.GsBase;
+        cpu.Pkru = registers.Pkru;
         cpu.Pending = PendingKind.None;
         cpu.Attention = Attention.None;
         cpu.Shadow = false;
@@ -63,7 +64,10 @@ internal static class Delivery
     /// <remarks>With data breakpoints armed all of them do.</remarks>
     public static void UpdateSegment(ref CpuState cpu, byte segment)
     {
-        bool check = cpu.SegmentBase[segment] != 0 || cpu.Breakpoints is { OnAccess: true } || (cpu.Compatibility && !Descriptors.IsFlat(cpu.Profile, cpu.Selector[segment]));
+        bool check = cpu.SegmentBase[segment] != 0
+            || cpu.Breakpoints is { OnAccess: true }
+            || (cpu.Pkru & 3) is not (null or 0)
+            || (cpu.Compatibility && !Descriptors.IsFlat(cpu.Profile, cpu.Selector[segment]));
         cpu.CheckedSegments = (byte)((cpu.CheckedSegments & ~(1 << segment)) | (check ? 1 << segment : 0));
     }
 
@@ -161,6 +165,7 @@ internal static class Delivery
             Gs = cpu.Selector[Seg.Gs],
             FsBase = cpu.SegmentBase[Seg.Fs],
             GsBase = cpu.SegmentBase[Seg.Gs],
+            Pkru = cpu.Pkru,
         };
     }
 }

@@ -12,6 +12,7 @@ internal static class PageFault
     public const uint Write = 2;
     public const uint User = 4;
     public const uint Fetch = 16;
+    public const uint Key = 32;
 }
 
 /// <summary>The pages of a case in native memory, found by a direct-mapped table, so that a hit costs a compare and an offset test.</summary>

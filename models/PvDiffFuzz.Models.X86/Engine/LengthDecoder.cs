@@ -14,15 +14,17 @@ internal ref struct LengthDecoder
     private readonly bool _long64;
     private readonly bool _amd;
     private readonly bool _evex;
+    private readonly bool _xop;
     private int _at;
     private bool _operand16;
     private bool _wide;
     private bool _addressOverride;
     private bool _rex;
 
-    private LengthDecoder(ReadOnlySpan<byte> bytes, bool long64, bool amd, bool evex)
+    private LengthDecoder(ReadOnlySpan<byte> bytes, bool long64, bool amd, bool evex, bool xop)
     {
         _evex = evex;
+        _xop = xop;
         _bytes = bytes;
         _long64 = long64;
         _amd = amd;
@@ -33,10 +35,11 @@ internal ref struct LengthDecoder
     /// <param name="long64">True for 64-bit mode.</param>
     /// <param name="amd">True for AMD, whose opcode map differs in a few places.</param>
     /// <param name="evex">True when 62 is the EVEX prefix, which needs AVX-512; else it is BOUND, undefined in 64-bit mode.</param>
+    /// <param name="xop">True when the processor has XOP. Without it AMD's processors still know the prefix, but map 8 has no immediates.</param>
     /// <returns>The length; more than the number of bytes when some are missing, then at least one more than could be seen.</returns>
-    public static int Measure(ReadOnlySpan<byte> bytes, bool long64, bool amd, bool evex)
+    public static int Measure(ReadOnlySpan<byte> bytes, bool long64, bool amd, bool evex, bool xop)
     {
-        LengthDecoder decoder = new(bytes, long64, amd, evex);
+        LengthDecoder decoder = new(bytes, long64, amd, evex, xop);
         return decoder.Measure();
     }
 
@@ -151,7 +154,7 @@ internal ref struct LengthDecoder
 
         if (opcode is >= 0x80 and <= 0x8f)
         {
-            return _at + (_operand16 && (_amd || !_long64) ? 2 : 4);
+            return _at + Displacement();
         }
 
         SkipModRm();
@@ -187,13 +190,13 @@ internal ref struct LengthDecoder
         return _at + (map == 3 ? 1 : 0);
     }
 
-    /// <summary>An XOP encoding: map 8 has an immediate byte from opcode 80 up, map 10 a doubleword.</summary>
+    /// <summary>An XOP encoding: map 8 has an immediate byte from opcode 80 up where XOP exists, map 10 a doubleword always.</summary>
     private int Extended(int map)
     {
         byte opcode = Peek(2);
         _at += 3;
         SkipModRm();
-        return _at + (map == 8 && opcode >= 0x80 ? 1 : map == 10 ? 4 : 0);
+        return _at + (map == 8 && opcode >= 0x80 && _xop ? 1 : map == 10 ? 4 : 0);
     }
 
     private void SkipModRm()
@@ -240,12 +243,15 @@ internal ref struct LengthDecoder
         >= 0xb8 and <= 0xbf => _wide ? 8 : Word(),
         0xc2 or 0xca => 2,
         0xc8 => 3,
-        0xe8 or 0xe9 => _operand16 && (_amd || !_long64) ? 2 : 4,
+        0xe8 or 0xe9 => Displacement(),
         _ => 0,
     };
 
     /// <summary>Bytes of an immediate that follows the operand size, 64-bit ones being four bytes long.</summary>
     private readonly int Word() => _operand16 && !_wide ? 2 : 4;
+
+    /// <summary>Bytes of a near branch's displacement: Intel ignores the operand-size prefix in 64-bit mode, AMD only beside REX.W.</summary>
+    private readonly int Displacement() => _operand16 && !_wide && (_amd || !_long64) ? 2 : 4;
 
     /// <summary>The next byte, 0 past the end; the position moves on either way.</summary>
     private byte Next() => _at < _bytes.Length ? _bytes[_at++] : Missing();

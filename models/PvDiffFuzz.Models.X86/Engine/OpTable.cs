@@ -30,8 +30,9 @@ internal sealed unsafe class OpTable
         }
     }
 
-    /// <summary>The forms that some family serves, whatever the profile.</summary>
-    public static IReadOnlyList<Code> Modelled { get; } = [.. Enum.GetValues<Code>().Where(Create(CpuProfile.DefaultAmd).IsKnown)];
+    /// <summary>The forms that some family serves, on a processor that has every feature.</summary>
+    public static IReadOnlyList<Code> Modelled { get; } = [.. Enum.GetValues<Code>().Where(
+        Create(CpuProfile.DefaultAmd with { Features = CpuProfile.DefaultAmd.Features.Union(Enum.GetNames<CpuidFeature>()) }).IsKnown)];
 
     /// <summary>Builds the table for a profile.</summary>
     /// <exception cref="InvalidOperationException">Two families serve one form.</exception>

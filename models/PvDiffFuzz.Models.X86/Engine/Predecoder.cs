@@ -91,7 +91,7 @@ internal sealed unsafe class Predecoder
     [Spec("SDM", "vol.3A 6.15 Interrupt 6 (#UD), Interrupt 13 (instruction longer than 15 bytes), Interrupt 14 (fetch)")]
     private void RaiseInvalid(ref CpuState cpu, ReadOnlySpan<byte> bytes, uint error)
     {
-        int length = LengthDecoder.Measure(bytes, !cpu.Compatibility, cpu.Profile.Vendor == CpuVendor.Amd, _evex);
+        int length = LengthDecoder.Measure(bytes, !cpu.Compatibility, cpu.Profile.Vendor == CpuVendor.Amd, _evex, cpu.Profile.Has("XOP"));
         if (length <= bytes.Length)
         {
             cpu.Raise(6);

@@ -84,7 +84,7 @@ internal static unsafe class Entry
     private static void Bound<T>(ref CpuState cpu, in MicroOp op)
         where T : unmanaged, IBinaryInteger<T>, ISignedNumber<T>
     {
-        ulong second = (cpu.LinearAddress(in op) + (uint)sizeof(T)) & cpu.LinearMask;
+        ulong second = cpu.LinearAddress(in op, (uint)sizeof(T));
         if (cpu.Load(in op, out T lower) && cpu.LoadAt(second, op.Segment, out T upper))
         {
             T index = cpu.Read<T>(op.Destination);

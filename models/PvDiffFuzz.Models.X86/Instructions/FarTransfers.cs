@@ -196,7 +196,7 @@ internal static unsafe class FarTransfers
         where T : unmanaged
     {
         selector = 0;
-        return cpu.Load(in op, out offset) && cpu.LoadAt((cpu.LinearAddress(in op) + (uint)sizeof(T)) & cpu.LinearMask, op.Segment, out selector);
+        return cpu.Load(in op, out offset) && cpu.LoadAt(cpu.LinearAddress(in op, (uint)sizeof(T)), op.Segment, out selector);
     }
 
     /// <summary>AMD reads the stack of an outer level before it finds that a return to an inner one is none.</summary>

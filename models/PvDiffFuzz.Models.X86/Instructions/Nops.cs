@@ -21,7 +21,7 @@ internal static unsafe class Nops
         // SAFETY: only addresses of managed static methods are taken.
         foreach (Mnemonic mnemonic in (ReadOnlySpan<Mnemonic>)[
             Mnemonic.Nop, Mnemonic.Pause, Mnemonic.Lfence, Mnemonic.Sfence, Mnemonic.Mfence, Mnemonic.Prefetchnta, Mnemonic.Prefetcht0, Mnemonic.Prefetcht1,
-            Mnemonic.Prefetcht2, .. Hints])
+            Mnemonic.Prefetcht2, Mnemonic.Serialize, .. Hints])
         {
             table.AddAll(mnemonic, &Nothing);
         }
@@ -39,6 +39,8 @@ internal static unsafe class Nops
             }
         }
 
+        table.Add(Code.Ptwrite_rm32, &Nothing, &TraceOperand<uint>);
+        table.Add(Code.Ptwrite_rm64, &Nothing, &TraceOperand<ulong>);
         table.AddAll(Mnemonic.Clflush, &FlushLine);
         table.AddAll(Mnemonic.Clflushopt, &FlushLine);
         table.AddAll(Mnemonic.Clwb, &FlushLine);
@@ -55,7 +57,7 @@ internal static unsafe class Nops
     /// <summary>True for the hints.</summary>
     public static bool IsHint(Mnemonic mnemonic) => Array.IndexOf(Hints, mnemonic) >= 0;
 
-    [Spec("SDM", "vol.2B NOP; vol.2B PREFETCHh; vol.2A LFENCE; vol.2A ENDBR64; vol.2B RDSSPD/RDSSPQ (CET disabled)")]
+    [Spec("SDM", "vol.2B NOP; vol.2B PREFETCHh; vol.2B SERIALIZE; vol.2A LFENCE; vol.2A ENDBR64; vol.2B RDSSPD/RDSSPQ (CET disabled)")]
     private static void Nothing(ref CpuState cpu, in MicroOp op)
     {
     }
@@ -63,6 +65,12 @@ internal static unsafe class Nops
     /// <summary>PREFETCH and PREFETCHW exist for memory only; Intel leaves the register encoding a no-operation.</summary>
     [Spec("APM", "vol.3 PREFETCHx")]
     private static void RegisterPrefetch(ref CpuState cpu, in MicroOp op) => cpu.Raise(6);
+
+    /// <summary>No trace is being taken, but the operand is read.</summary>
+    [Spec("SDM", "vol.2B PTWRITE")]
+    private static void TraceOperand<T>(ref CpuState cpu, in MicroOp op)
+        where T : unmanaged =>
+        cpu.Load(in op, out T _);
 
     [Spec("SDM", "vol.2A CLFLUSH; CLFLUSHOPT; CLWB")]
     private static void FlushLine(ref CpuState cpu, in MicroOp op) => cpu.Load(in op, out byte _);

@@ -5,8 +5,8 @@ namespace PvDiffFuzz.Models.X86.Instructions;
 
 /// <summary>What CPL3 may not do: #GP(0), or #UD where the manuals put it before the privilege check. No operand is touched.</summary>
 /// <remarks>
-/// Assumes what every supported system has: IOPL 0 and no I/O bitmap, CR4.PCE, CR4.VMXE, CR4.SMXE and CR4.DE clear, EFER.SVME clear, CET off. Forms whose CPUID
-/// feature the profile lacks raise #UD through the table.
+/// Assumes what every supported system has: IOPL 0 and no I/O bitmap, CR4.PCE, CR4.VMXE, CR4.SMXE, CR4.DE, CR4.UINTR and CR4.FRED clear, EFER.SVME and EFER.MCOMMIT
+/// clear, CET off, no SEV-SNP, no trust domain, no PASID (ENQCMD is #GP(0) without one). Forms whose CPUID feature the profile lacks raise #UD through the table.
 /// </remarks>
 internal static unsafe class Privileged
 {
@@ -23,7 +23,8 @@ internal static unsafe class Privileged
         foreach (Mnemonic mnemonic in (ReadOnlySpan<Mnemonic>)[
             Mnemonic.Hlt, Mnemonic.Clts, Mnemonic.Invd, Mnemonic.Wbinvd, Mnemonic.Wbnoinvd, Mnemonic.Invlpg, Mnemonic.Rdmsr, Mnemonic.Wrmsr, Mnemonic.Swapgs,
             Mnemonic.Lgdt, Mnemonic.Lidt, Mnemonic.Lldt, Mnemonic.Ltr, Mnemonic.Lmsw, Mnemonic.Invpcid, Mnemonic.Xsaves, Mnemonic.Xsaves64, Mnemonic.Xrstors,
-            Mnemonic.Xrstors64, Mnemonic.Rdpmc, Mnemonic.Pconfig, Mnemonic.Lkgs, Mnemonic.Wrmsrns, Mnemonic.Invlpgb, Mnemonic.Tlbsync])
+            Mnemonic.Xrstors64, Mnemonic.Rdpmc, Mnemonic.Pconfig, Mnemonic.Lkgs, Mnemonic.Wrmsrns, Mnemonic.Invlpgb, Mnemonic.Tlbsync,
+            Mnemonic.Enqcmd, Mnemonic.Enqcmds, Mnemonic.Hreset, Mnemonic.Pbndkb, Mnemonic.Rdmsrlist, Mnemonic.Wrmsrlist])
         {
             table.AddAll(mnemonic, &Refused);
         }
@@ -41,22 +42,27 @@ internal static unsafe class Privileged
             Mnemonic.Vmptrst, Mnemonic.Vmclear, Mnemonic.Vmfunc, Mnemonic.Invept, Mnemonic.Invvpid,
             Mnemonic.Vmmcall, Mnemonic.Vmrun, Mnemonic.Vmload, Mnemonic.Vmsave, Mnemonic.Stgi, Mnemonic.Clgi, Mnemonic.Skinit, Mnemonic.Invlpga, Mnemonic.Vmgexit,
             Mnemonic.Rstorssp, Mnemonic.Saveprevssp, Mnemonic.Setssbsy, Mnemonic.Clrssbsy, Mnemonic.Incsspd, Mnemonic.Incsspq, Mnemonic.Wrssd, Mnemonic.Wrssq,
-            Mnemonic.Wrussd, Mnemonic.Wrussq])
+            Mnemonic.Wrussd, Mnemonic.Wrussq,
+            Mnemonic.Clui, Mnemonic.Stui, Mnemonic.Testui, Mnemonic.Uiret, Mnemonic.Senduipi, Mnemonic.Erets, Mnemonic.Eretu, Mnemonic.Seamcall, Mnemonic.Seamops,
+            Mnemonic.Seamret, Mnemonic.Tdcall, Mnemonic.Rmpadjust, Mnemonic.Rmpupdate, Mnemonic.Rmpquery, Mnemonic.Psmash, Mnemonic.Pvalidate, Mnemonic.Mcommit])
         {
             table.AddAll(mnemonic, &NotEnabled);
         }
 
-        table.Add(Code.Rdpkru, &OpTable.NotModelled);
-        table.Add(Code.Wrpkru, &OpTable.NotModelled);
+        foreach (Mnemonic mnemonic in (ReadOnlySpan<Mnemonic>)[
+            Mnemonic.Xstore, Mnemonic.Xstore_alt, Mnemonic.Xcryptecb, Mnemonic.Xcryptcbc, Mnemonic.Xcryptctr, Mnemonic.Xcryptcfb, Mnemonic.Xcryptofb, Mnemonic.Montmul,
+            Mnemonic.Xsha1, Mnemonic.Xsha256, Mnemonic.Xsha512, Mnemonic.Xsha512_alt, Mnemonic.Ccs_hash, Mnemonic.Ccs_encrypt, Mnemonic.Undoc])
+        {
+            table.AddAll(mnemonic, &Reserved);
+        }
+
         if (profile.Has("OSXSAVE"))
         {
             table.Add(Code.Xsetbv, &Refused);
-            table.Add(Code.Xgetbv, &GetExtendedControl);
         }
         else
         {
             table.Add(Code.Xsetbv, &NotEnabled);
-            table.Add(Code.Xgetbv, &NotEnabled);
         }
     }
 
@@ -72,17 +78,8 @@ internal static unsafe class Privileged
     [Spec("APM", "vol.3 VMRUN (EFER.SVME clear)")]
     private static void NotEnabled(ref CpuState cpu, in MicroOp op) => cpu.Raise(6);
 
-    /// <summary>The values of XCR0 and XINUSE are the host's; a register number that does not exist is #GP(0).</summary>
-    [Spec("SDM", "vol.2D XGETBV")]
-    private static void GetExtendedControl(ref CpuState cpu, in MicroOp op)
-    {
-        if (cpu.Read<uint>(Gpr.Rcx) > 1)
-        {
-            cpu.Raise(13);
-        }
-        else
-        {
-            OpTable.NotModelled(ref cpu, in op);
-        }
-    }
+    /// <summary>Engines of a third maker's processors; neither Intel's nor AMD's opcode map has them.</summary>
+    [Spec("SDM", "vol.2D A.3 Opcode Map (reserved opcodes 0F A6 and 0F A7)")]
+    [Spec("APM", "vol.3 A.1 Opcode Maps (reserved opcodes 0F A6 and 0F A7)")]
+    private static void Reserved(ref CpuState cpu, in MicroOp op) => cpu.Raise(6);
 }

@@ -78,17 +78,6 @@ internal static unsafe class Segment
         table.AddAll(Mnemonic.Verw, &VerifyWrite);
         table.Add(Code.Arpl_rm16_r16, &AdjustReg, &AdjustMem);
         table.Add(Code.Arpl_r32m16_r32, &AdjustReg, &AdjustMem);
-        foreach (Mnemonic mnemonic in (ReadOnlySpan<Mnemonic>)[Mnemonic.Sgdt, Mnemonic.Sidt, Mnemonic.Sldt, Mnemonic.Str, Mnemonic.Smsw])
-        {
-            if (profile.Has("UMIP"))
-            {
-                table.AddAll(mnemonic, &OpTable.Privileged);
-            }
-            else
-            {
-                table.AddAll(mnemonic, &OpTable.NotModelled);
-            }
-        }
     }
 
     /// <summary>A register gets the selector zero-extended to the operand size.</summary>
@@ -159,7 +148,7 @@ internal static unsafe class Segment
     private static void LoadPointer<T>(ref CpuState cpu, in MicroOp op)
         where T : unmanaged
     {
-        ulong at = (cpu.LinearAddress(in op) + (uint)sizeof(T)) & cpu.LinearMask;
+        ulong at = cpu.LinearAddress(in op, (uint)sizeof(T));
         byte segment = op.Form.Mnemonic() switch
         {
             Mnemonic.Les => Seg.Es,
@@ -266,8 +255,18 @@ internal static unsafe class Segment
         }
 
         SegmentDescriptor? found = Descriptors.Find(cpu.Profile, selector);
-        bool visible = found is not null && Reaches(found, selector) && (!found.System || ((systemTypes >> found.Type) & 1) != 0);
+        bool visible = found is not null && Reaches(found, selector) && (!found.System || (((systemTypes >> found.Type) & 1) != 0 && IsWhole(in cpu, found, selector)));
         return visible ? found : null;
+    }
+
+    /// <summary>Descriptors of LDTs and TSSs have 16 bytes: for Intel in 64-bit mode only, for AMD in compatibility mode too. All of them lie within the limit.</summary>
+    [Spec("SDM", "vol.3A 3.5.2 Segment Descriptor Tables in IA-32e Mode; 7.2.3 TSS Descriptor in 64-bit mode")]
+    [Spec("APM", "vol.2 4.8.3 System Descriptors (long mode)")]
+    private static bool IsWhole(in CpuState cpu, SegmentDescriptor descriptor, ushort selector)
+    {
+        const int gate = 4;
+        bool wide = (descriptor.Type & gate) == 0 && (!cpu.Compatibility || cpu.Profile.Vendor == CpuVendor.Amd);
+        return (selector | 7) + (wide ? 8 : 0) <= cpu.Profile.GdtLimit;
     }
 
     private static bool OneOperand(this in MicroOp op) => op.Form.Mnemonic() is Mnemonic.Verr or Mnemonic.Verw;

@@ -124,19 +124,20 @@ internal static unsafe class Stack
         cpu.StackPointer = top - (uint)(8 * sizeof(T));
     }
 
-    /// <summary>The reverse of PUSHA, except that ESP does not change: Intel skips its slot, AMD pops and discards it.</summary>
-    [Spec("SDM", "vol.2B POPA/POPAD")]
+    /// <summary>The reverse of PUSHA, except that ESP is not loaded: AMD reads its slot and discards the value, Intel skips the slot.</summary>
+    /// <remarks>Nothing is loaded unless all of it can be. The SDM allows otherwise: a POPA that faults may have loaded general registers.</remarks>
+    [Spec("SDM", "vol.2B POPA/POPAD; vol.3A 6.5 Exception Classifications (note on POPAD)")]
     [Spec("APM", "vol.3 POPA, POPAD")]
     private static void PopAll<T>(ref CpuState cpu, in MicroOp op)
         where T : unmanaged
     {
         ulong top = cpu.StackPointer;
+        bool skips = cpu.Profile.Vendor == CpuVendor.Intel;
         T* values = stackalloc T[8];
-        int skipped = cpu.Profile.Vendor == CpuVendor.Intel ? 3 : -1;
         for (int i = 0; i < 8; i++)
         {
             // SAFETY: i is below the eight elements just reserved.
-            if (i != skipped && !cpu.LoadAt((top + (uint)(i * sizeof(T))) & cpu.StackMask, Seg.Ss, out values[i]))
+            if ((i != 3 || !skips) && !cpu.LoadAt((top + (uint)(i * sizeof(T))) & cpu.StackMask, Seg.Ss, out values[i]))
             {
                 return;
             }

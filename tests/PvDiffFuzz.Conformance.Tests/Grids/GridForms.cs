@@ -13,12 +13,12 @@ internal static class GridForms
         Mnemonic.Movsx, Mnemonic.Movsxd, Mnemonic.Movzx, Mnemonic.Bswap, Mnemonic.Cbw, Mnemonic.Cwde, Mnemonic.Cdqe, Mnemonic.Cwd, Mnemonic.Cdq, Mnemonic.Cqo,
     ];
 
-    /// <summary>Forms that can be encoded with registers only.</summary>
-    public static ImmutableArray<FormTemplate> Registers { get; } = [.. InstructionForms.Templates(CpuMode.Long64).Where(t => IsMeant(t) && t.RmField != RmField.Memory)];
+    /// <summary>Forms of a mode that can be encoded with registers only.</summary>
+    public static ImmutableArray<FormTemplate> Registers(CpuMode mode) => [.. InstructionForms.Templates(mode).Where(t => IsMeant(t) && t.RmField != RmField.Memory)];
 
-    /// <summary>Forms that can have a memory operand.</summary>
-    public static ImmutableArray<FormTemplate> Memory { get; } =
-        [.. InstructionForms.Templates(CpuMode.Long64).Where(t => IsMeant(t) && t.RmField is RmField.Either or RmField.Memory)];
+    /// <summary>Forms of a mode that can have a memory operand.</summary>
+    public static ImmutableArray<FormTemplate> Memory(CpuMode mode) =>
+        [.. InstructionForms.Templates(mode).Where(t => IsMeant(t) && t.RmField is RmField.Either or RmField.Memory)];
 
     private static bool IsMeant(FormTemplate template)
     {

@@ -22,29 +22,48 @@ public sealed class GridTests(GridRunner runner, ITestOutputHelper output) : ICl
 
     private static readonly ImmutableArray<ulong> FewEdges = [0, 1, 0x21, 0x80, 0x7fff, 0x8000_0000, 0x7fff_ffff_ffff_ffff, 0xffff_ffff_ffff_ffff];
 
-    public static TheoryData<Code> RegisterForms => [.. GridForms.Registers.Select(t => t.Code)];
+    public static TheoryData<Code> RegisterForms => [.. GridForms.Registers(CpuMode.Long64).Select(t => t.Code)];
 
-    public static TheoryData<Code> MemoryForms => [.. GridForms.Memory.Select(t => t.Code)];
+    public static TheoryData<Code> MemoryForms => [.. GridForms.Memory(CpuMode.Long64).Select(t => t.Code)];
+
+    public static TheoryData<Code> CompatibilityRegisterForms => [.. GridForms.Registers(CpuMode.Compatibility32).Select(t => t.Code)];
+
+    public static TheoryData<Code> CompatibilityMemoryForms => [.. GridForms.Memory(CpuMode.Compatibility32).Select(t => t.Code)];
 
     /// <summary>The tables offer the forms that the rows are meant to cover.</summary>
     [Fact]
     public void TheGridsCoverTheIntegerForms()
     {
-        Assert.True(GridForms.Registers.Length >= 300, $"{GridForms.Registers.Length} register forms");
-        Assert.True(GridForms.Memory.Length >= 250, $"{GridForms.Memory.Length} memory forms");
+        (CpuMode Mode, int Registers, int Memory)[] fewest = [(CpuMode.Long64, 300, 250), (CpuMode.Compatibility32, 250, 180)];
+        foreach ((CpuMode mode, int registers, int memory) in fewest)
+        {
+            Assert.True(GridForms.Registers(mode).Length >= registers, $"{GridForms.Registers(mode).Length} register forms in {mode}");
+            Assert.True(GridForms.Memory(mode).Length >= memory, $"{GridForms.Memory(mode).Length} memory forms in {mode}");
+        }
     }
 
     [NativeTheory]
     [MemberData(nameof(RegisterForms))]
-    public void RegisterFormsAgree(Code form) => Agree(form, memory: false, Edges);
+    public void RegisterFormsAgree(Code form) => Agree(form, CpuMode.Long64, memory: false, Edges);
 
     [NativeTheory]
     [MemberData(nameof(MemoryForms))]
-    public void MemoryFormsAgree(Code form) => Agree(form, memory: true, FewEdges);
+    public void MemoryFormsAgree(Code form) => Agree(form, CpuMode.Long64, memory: true, FewEdges);
 
-    private void Agree(Code form, bool memory, ImmutableArray<ulong> edges)
+    [NativeTheory]
+    [MemberData(nameof(CompatibilityRegisterForms))]
+    public void RegisterFormsAgreeInCompatibilityMode(Code form) => Agree(form, CpuMode.Compatibility32, memory: false, Narrow(Edges));
+
+    [NativeTheory]
+    [MemberData(nameof(CompatibilityMemoryForms))]
+    public void MemoryFormsAgreeInCompatibilityMode(Code form) => Agree(form, CpuMode.Compatibility32, memory: true, Narrow(FewEdges));
+
+    /// <summary>The edges that fit 32 bits.</summary>
+    private static ImmutableArray<ulong> Narrow(ImmutableArray<ulong> edges) => [.. edges.Where(e => e <= uint.MaxValue)];
+
+    private void Agree(Code form, CpuMode mode, bool memory, ImmutableArray<ulong> edges)
     {
-        FormTemplate template = InstructionForms.Template(form, CpuMode.Long64)!;
+        FormTemplate template = InstructionForms.Template(form, mode)!;
         List<TestCase> cases = [];
         for (int i = 0; i < edges.Length; i++)
         {
@@ -94,21 +113,31 @@ public sealed class GridTests(GridRunner runner, ITestOutputHelper output) : ICl
         };
         Span<byte> bytes = stackalloc byte[TemplateEncoder.MaximumLength];
         int length = TemplateEncoder.Encode(template, in choice, bytes, out _);
-        ulong start = Payload.End - (uint)length;
+        bool compatibility = template.Mode == CpuMode.Compatibility32;
+        ulong block = compatibility ? AddressMap.LowBlock : AddressMap.HighBlock;
+        ulong start = block + AddressMap.CodeEnd - (uint)length;
         GprFile gpr = default;
         gpr[(int)Register.Rax] = template.Family == Family.Multiply ? b : a;
         gpr[(int)Register.Rcx] = b;
-        gpr[(int)Register.Rdx] = template.Family == Family.Multiply ? ((flags & RflagsBits.CF) == 0 ? 0 : (ulong)((long)b >> 63)) : a ^ b;
+        gpr[(int)Register.Rdx] = template.Family == Family.Multiply ? ((flags & RflagsBits.CF) == 0 ? 0 : compatibility ? (uint)((int)b >> 31) : (ulong)((long)b >> 63)) : a ^ b;
         gpr[(int)Register.Rbx] = a;
-        gpr[(int)Register.Rsp] = Payload.Stack;
+        gpr[(int)Register.Rsp] = block + AddressMap.Stack + 0x1000;
         gpr[(int)Register.Rsi] = b;
-        gpr[(int)Register.Rdi] = Payload.Data;
+        gpr[(int)Register.Rdi] = block + AddressMap.Data;
         return new TestCase
         {
             Code = new CodeBlock(start, ImmutableArray.Create<byte>(bytes[..length]), [(byte)length]),
-            Registers = new RegisterState { Gpr = gpr, Rip = start, Rflags = Payload.Flags | flags },
+            Registers = new RegisterState
+            {
+                Gpr = gpr,
+                Rip = start,
+                Rflags = Payload.Flags | flags,
+                Cs = compatibility ? Selectors.UserCode32 : Selectors.UserCode64,
+                Ds = compatibility ? Selectors.UserData : (ushort)0,
+                Es = compatibility ? Selectors.UserData : (ushort)0,
+            },
             Layout = AddressMap.Standard,
-            Contents = memory ? [new MemoryContents(Payload.Data, [.. BitConverter.GetBytes(a)])] : [],
+            Contents = memory ? [new MemoryContents(block + AddressMap.Data, [.. BitConverter.GetBytes(a)])] : [],
         };
     }
 
