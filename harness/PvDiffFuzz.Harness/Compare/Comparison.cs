@@ -49,6 +49,9 @@ public sealed record Comparison
     /// <summary>Mask rows that hid a difference.</summary>
     public ImmutableArray<string> HidingRows { get; init; } = [];
 
+    /// <summary>The bits behind which a difference was hidden, as far as the mask knows which row hid it.</summary>
+    public ImmutableArray<MaskedBit> HiddenBits { get; init; } = [];
+
     /// <summary>For a divergence: rows of undefined bits that an instruction consumed, which explains anything; empty when none was.</summary>
     public ImmutableArray<string> ConsumedRows { get; init; } = [];
 
