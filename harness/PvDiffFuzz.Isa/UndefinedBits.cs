@@ -65,7 +65,7 @@ public static class UndefinedBits
     {
         private readonly InstructionInfoFactory _factory = new();
         private readonly SortedSet<string> _rows = new(StringComparer.Ordinal);
-        private readonly UndefinedParts _parts = new();
+        private readonly UndefinedParts _parts = new(resumes);
         private GprFile _gpr;
         private ulong _flags;
         private bool _memory;

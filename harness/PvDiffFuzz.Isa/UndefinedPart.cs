@@ -17,15 +17,24 @@ public sealed record UndefinedPart(
     string Row, Code Form, UndefinedTarget Target, Register? Register, ulong Bits, int Bytes = 0, bool BelowStack = false, int Times = 1);
 
 /// <summary>Follows who left what undefined. Of several instructions that leave the same bit undefined the last one counts.</summary>
-internal sealed class UndefinedParts
+/// <param name="resumes">True when an instruction in the middle may have faulted: then none takes the place of an earlier one.</param>
+internal sealed class UndefinedParts(bool resumes)
 {
     private readonly List<UndefinedPart> _parts = [];
 
     /// <summary>A row left bits of a register undefined.</summary>
     public void Undefine(UndefinedRow row, Code form, Register register, ulong bits)
     {
-        Define(register, bits);
-        _parts.Add(new UndefinedPart(row.Id, form, row.Target, register, bits));
+        UndefinedPart part = new(row.Id, form, row.Target, register, bits);
+        if (!resumes)
+        {
+            Define(register, bits);
+            _parts.Add(part);
+        }
+        else if (!_parts.Contains(part))
+        {
+            _parts.Add(part);
+        }
     }
 
     /// <summary>A row left bytes of memory undefined.</summary>
@@ -67,7 +76,11 @@ internal sealed class UndefinedParts
     /// <summary>RFLAGS was copied into a register.</summary>
     public void CopyFlagsTo(Register register)
     {
-        Define(register, ulong.MaxValue);
+        if (!resumes)
+        {
+            Define(register, ulong.MaxValue);
+        }
+
         _parts.AddRange([.. _parts.Where(p => p.Register == Register.Rflags).Select(p => p with { Register = register })]);
     }
 

@@ -44,26 +44,12 @@ internal static class FuzzCommand
             Allowed = testCase => Session.MayRunLive(testCase, composition.Host),
         };
         Campaign campaign = new(options, parts);
-        using CancellationTokenSource cancel = new();
-        ConsoleCancelEventHandler stop = (_, pressed) =>
-        {
-            // The first Ctrl-C ends the campaign with everything saved; a second one is left to the system.
-            pressed.Cancel = !cancel.IsCancellationRequested;
-            cancel.Cancel();
-        };
-        Console.CancelKeyPress += stop;
         CampaignSummary summary;
-        try
+        log.LogInformation("seed {Seed:x}, shard {Shard}, {Jobs} jobs, targets {Targets}", options.Seed, options.Shard, options.Jobs, string.Join(", ", settings.Targets));
+        using (CtrlC interruption = new())
+        using (StatusView status = new(campaign, composition, settings))
         {
-            log.LogInformation("seed {Seed:x}, shard {Shard}, {Jobs} jobs, targets {Targets}", options.Seed, options.Shard, options.Jobs, string.Join(", ", settings.Targets));
-            using (StatusView status = new(campaign, composition, settings))
-            {
-                summary = campaign.Run(cancel.Token);
-            }
-        }
-        finally
-        {
-            Console.CancelKeyPress -= stop;
+            summary = campaign.Run(interruption.Token);
         }
 
         foreach (string trouble in summary.Troubles)

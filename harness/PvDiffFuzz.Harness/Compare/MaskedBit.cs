@@ -11,15 +11,11 @@ namespace PvDiffFuzz.Harness;
 /// <param name="Bit">A flag as in <c>AF</c>; <c>destination</c>, <c>memory</c> or <c>everything</c>; the field for a row of a target.</param>
 public readonly record struct MaskedBit(string Row, string Form, string Bit)
 {
-    /// <summary>Each bit of a part of a mask.</summary>
+    /// <summary>Each bit of a part of a mask; none when the part has a register and no bits.</summary>
     public static IEnumerable<MaskedBit> AllOf(UndefinedPart part)
     {
-        if (part.Target == UndefinedTarget.Flags || part.Register == Register.Rflags)
-        {
-            return Flags(part, part.Bits);
-        }
-
-        return [Of(part)];
+        bool flags = part.Target == UndefinedTarget.Flags || part.Register == Register.Rflags;
+        return flags ? Flags(part) : part.Register is not null && part.Bits == 0 ? [] : [Of(part)];
     }
 
     /// <summary>A part without flags as one bit.</summary>
@@ -28,10 +24,9 @@ public readonly record struct MaskedBit(string Row, string Form, string Bit)
         part.Form.ToString(),
         part.Target == UndefinedTarget.Everything ? "everything" : part.Register is null ? "memory" : "destination");
 
-    /// <summary>The flags among some bits of a part.</summary>
-    internal static IEnumerable<MaskedBit> Flags(UndefinedPart part, ulong bits)
+    private static IEnumerable<MaskedBit> Flags(UndefinedPart part)
     {
-        for (; bits != 0; bits &= bits - 1)
+        for (ulong bits = part.Bits; bits != 0; bits &= bits - 1)
         {
             yield return new MaskedBit(part.Row, part.Form.ToString(), Field.Flags[BitOperations.TrailingZeroCount(bits)]);
         }
@@ -63,22 +58,29 @@ internal sealed class Hidden
     /// <summary>Rows hid something, and nobody knows which.</summary>
     public void Add(ImmutableArray<string> rows) => _rows.UnionWith(rows);
 
-    /// <summary>A mask hid differing bits of a register.</summary>
+    /// <summary>A mask hid differing bits of a register. A bit counts for a row only when no other could have hidden it.</summary>
     public void Add(CaseMask mask, Register register, ulong differing)
     {
-        ulong blamed = 0;
+        ulong once = 0;
+        ulong more = 0;
+        foreach (UndefinedPart part in mask.Parts)
+        {
+            ulong bits = part.Register == register ? part.Bits : 0;
+            more |= once & bits;
+            once |= bits;
+        }
+
         foreach (UndefinedPart part in mask.Parts)
         {
             ulong bits = part.Register == register ? part.Bits & differing : 0;
             if (bits != 0)
             {
-                blamed |= bits;
                 _rows.Add(part.Row);
-                _bits.UnionWith(part.Target == UndefinedTarget.Flags || register == Register.Rflags ? MaskedBit.Flags(part, bits) : [MaskedBit.Of(part)]);
+                _bits.UnionWith(MaskedBit.AllOf(part with { Bits = bits & ~more }));
             }
         }
 
-        if (blamed == 0)
+        if ((differing & once) == 0)
         {
             // What follows a consumed bit has no row of its own.
             _rows.UnionWith(mask.Rows);
