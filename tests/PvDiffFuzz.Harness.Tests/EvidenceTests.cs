@@ -1,6 +1,5 @@
 using System.Collections.Immutable;
 using PvDiffFuzz.Core;
-using PvDiffFuzz.Isa;
 using Code = Iced.Intel.Code;
 using Mnemonic = Iced.Intel.Mnemonic;
 
@@ -60,8 +59,8 @@ public sealed class EvidenceTests : IDisposable
 
         Assert.InRange(Rule(evidence, Mnemonic.Adc).Contradicted["hardware"], 100, 3200);
         Assert.Equal([nameof(Mnemonic.Adc)], evidence.Rules.Where(r => !r.Contradicted.IsEmpty).Select(r => r.Rule.Implementation));
-        Assert.Empty(Rule(evidence, Mnemonic.Adc).Confirmed);
-        Assert.NotEmpty(Rule(evidence, Mnemonic.Add).Confirmed);
+        Assert.InRange(Rule(evidence, Mnemonic.Adc).Confirmed["hardware"], 1, Rule(evidence, Mnemonic.Adc).Executed - 1); // CLC and STC repair it.
+        Assert.InRange(Rule(evidence, Mnemonic.Add).Confirmed["hardware"], 1, Rule(evidence, Mnemonic.Add).Executed - 1);
     }
 
     [Fact]

@@ -94,7 +94,7 @@ public sealed class Comparer(ImmutableArray<TargetInfo> targets, CaseAnalyst ana
             Camps = camps,
             Differences = [.. fields.Select(f => new FieldDifference(f, [.. camps.Select(c => f.ValueIn(outcomes[c.Members[0]]))]))],
             HidingRows = hidden.Rows,
-            HiddenBits = atEnd.Consumed ? [.. hidden.Bits, .. atEnd.Parts.Where(p => p.Target == UndefinedTarget.Everything).Select(MaskedBit.Of)] : hidden.Bits,
+            HiddenBits = [.. atEnd.Parts.Where(p => atEnd.Consumed && p.Target == UndefinedTarget.Everything).Select(MaskedBit.Of)],
             Consumed = atEnd.Consumed,
             ConsumedRows = atEnd.Consumed ? atEnd.Rows : [],
             Dissenter = FindDissenter(camps),
