@@ -26,7 +26,7 @@ public static class CommandLine
             ReplayCommand.Create(composition),
             MinimiseCommand.Create(composition),
             ShowCommand.Create(composition),
-            CoverageCommand.Create(composition),
+            CoverageCommand.Create(),
         };
         ParseResult parsed = root.Parse(args);
         if (parsed.Errors.Count > 0)
@@ -60,6 +60,10 @@ public static class CommandLine
             return Complain(trouble.Message, ExitCode.Usage);
         }
         catch (KnownFileException trouble)
+        {
+            return Complain(trouble.Message, ExitCode.Usage);
+        }
+        catch (EvidenceFileException trouble)
         {
             return Complain(trouble.Message, ExitCode.Usage);
         }

@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using PvDiffFuzz.Backends.Native;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Models.X86;
@@ -23,6 +24,9 @@ public sealed class Composition
 
     /// <summary>Forms that models have executed in this process.</summary>
     public FormUsage Usage { get; } = new();
+
+    /// <summary>Iced's names of these forms.</summary>
+    public ImmutableSortedSet<string> FormsUsed => [.. X86Model.ModelledForms.Where(Usage.Contains)];
 
     /// <summary>Every name, in alphabetical order.</summary>
     public IReadOnlyCollection<string> Names => _targets.Keys;

@@ -1,6 +1,7 @@
 using System.Collections.Immutable;
 using Iced.Intel;
 using PvDiffFuzz.Core;
+using CoreRegister = PvDiffFuzz.Core.Register;
 using Flags = PvDiffFuzz.Core.RflagsBits;
 using Register = Iced.Intel.Register;
 
@@ -18,7 +19,7 @@ public sealed record UndefinedMask
     /// <summary>Bits of the general registers that may have any value.</summary>
     public GprFile Gpr { get; init; }
 
-    /// <summary>Some memory that the case wrote may have any value.</summary>
+    /// <summary>Some memory that the case wrote may have any value; <see cref="Parts"/> says how much.</summary>
     public bool Memory { get; init; }
 
     /// <summary>Something undefined was read, so that nothing after it can be compared.</summary>
@@ -26,6 +27,9 @@ public sealed record UndefinedMask
 
     /// <summary>Rows of <see cref="UndefinedTable"/> involved, and when <see cref="Consumed"/> the instruction that read.</summary>
     public ImmutableArray<string> Rows { get; init; } = [];
+
+    /// <summary>Which instruction and row left what undefined. When <see cref="Consumed"/>, only a row that leaves everything undefined.</summary>
+    public ImmutableArray<UndefinedPart> Parts { get; init; } = [];
 
     /// <inheritdoc/>
     public bool Equals(UndefinedMask? other) =>
@@ -61,6 +65,7 @@ public static class UndefinedBits
     {
         private readonly InstructionInfoFactory _factory = new();
         private readonly SortedSet<string> _rows = new(StringComparer.Ordinal);
+        private readonly UndefinedParts _parts = new(resumes);
         private GprFile _gpr;
         private ulong _flags;
         private bool _memory;
@@ -69,7 +74,7 @@ public static class UndefinedBits
 
         public UndefinedMask Result() => _rows.Count == 0
             ? UndefinedMask.None
-            : new UndefinedMask { Rflags = _flags, Gpr = _gpr, Memory = _memory, Consumed = Consumed, Rows = [.. _rows] };
+            : new UndefinedMask { Rflags = _flags, Gpr = _gpr, Memory = _memory, Consumed = Consumed, Rows = [.. _rows], Parts = _parts.ToImmutable() };
 
         public void Step(TracedInstruction traced, bool completed)
         {
@@ -84,6 +89,7 @@ public static class UndefinedBits
             if (Reads(in instruction, in info, effect.Read))
             {
                 Consumed = true;
+                _parts.Clear();
                 _rows.Add($"read by {Disassembler.Text(traced.Bytes.AsSpan(), traced.Address, traced.Mode)}");
                 return;
             }
@@ -95,7 +101,7 @@ public static class UndefinedBits
 
             if (!completed || resumes)
             {
-                Faulted(instruction.Code);
+                Faulted(in instruction);
             }
 
             if (!completed)
@@ -108,6 +114,8 @@ public static class UndefinedBits
                 // RFLAGS goes to R11, undefined bits and all (SDM vol.2 SYSCALL; APM vol.3 SYSCALL).
                 _gpr[11] = _flags;
                 _gpr[1] = 0;
+                _parts.CopyFlagsTo(CoreRegister.R11);
+                _parts.Define(CoreRegister.Rcx, ulong.MaxValue);
                 return;
             }
 
@@ -183,6 +191,7 @@ public static class UndefinedBits
                 if (row.Condition == UndefinedCondition.RepeatPrefix)
                 {
                     Consumed = true;
+                    _parts.UndefineEverything(row, instruction.Code);
                     _rows.Add(row.Id);
                     return true;
                 }
@@ -191,18 +200,29 @@ public static class UndefinedBits
             return false;
         }
 
-        private void Faulted(Code code)
+        private void Faulted(in Instruction instruction)
         {
+            Code code = instruction.Code;
             foreach (UndefinedRow row in FlagEffects.RowsOf(code))
             {
                 // A near CALL writes one item only.
                 if (row.Condition == UndefinedCondition.Faulted && !code.IsCallNear() && !code.IsCallNearIndirect())
                 {
                     _memory = true;
+                    _parts.UndefineMemory(row, code, StackBytes(in instruction), belowStack: true);
                     _rows.Add(row.Id);
                 }
             }
         }
+
+        /// <summary>Bytes that an instruction of several pushes stores below the stack pointer; what ENTER reserves is not stored to.</summary>
+        private static int StackBytes(in Instruction instruction) => instruction.Code switch
+        {
+            Code.Enterw_imm16_imm8 => 2 * (1 + (instruction.Immediate8_2nd & 31)),
+            Code.Enterd_imm16_imm8 => 4 * (1 + (instruction.Immediate8_2nd & 31)),
+            Code.Enterq_imm16_imm8 => 8 * (1 + (instruction.Immediate8_2nd & 31)),
+            _ => -instruction.StackPointerIncrement,
+        };
 
         private void Define(in Instruction instruction, in InstructionInfo info, FlagEffect effect, ulong rcx)
         {
@@ -213,13 +233,16 @@ public static class UndefinedBits
             }
 
             _flags &= ~effect.Defined;
+            _parts.Define(CoreRegister.Rflags, effect.Defined);
             foreach (UsedRegister used in info.GetUsedRegisters())
             {
                 (int index, ulong mask) = Place(used.Register);
                 if (index >= 0 && used.Access is OpAccess.Write or OpAccess.ReadWrite)
                 {
                     // 32-bit results clear the upper half, so they define all of the register.
-                    _gpr[index] &= used.Register.GetSize() >= 4 ? 0 : ~mask;
+                    ulong defined = used.Register.GetSize() >= 4 ? ulong.MaxValue : mask;
+                    _gpr[index] &= ~defined;
+                    _parts.Define((CoreRegister)index, defined);
                 }
             }
         }
@@ -237,18 +260,24 @@ public static class UndefinedBits
                 }
 
                 _rows.Add(row.Id);
+                if (row.Flags != 0)
+                {
+                    _parts.Undefine(row, instruction.Code, CoreRegister.Rflags, row.Flags);
+                }
+
                 if (row.Target == UndefinedTarget.Destination)
                 {
-                    UndefineDestination(in instruction);
+                    UndefineDestination(row, in instruction);
                 }
             }
         }
 
-        private void UndefineDestination(in Instruction instruction)
+        private void UndefineDestination(UndefinedRow row, in Instruction instruction)
         {
             if (instruction.Op0Kind != OpKind.Register)
             {
                 _memory = true;
+                _parts.UndefineMemory(row, instruction.Code, instruction.MemorySize.GetSize(), belowStack: false);
                 return;
             }
 
@@ -256,7 +285,9 @@ public static class UndefinedBits
             if (index >= 0)
             {
                 // Whether a 32-bit result that is not written still clears the upper half differs, too.
-                _gpr[index] |= mask > ushort.MaxValue ? ulong.MaxValue : mask;
+                ulong undefined = mask > ushort.MaxValue ? ulong.MaxValue : mask;
+                _gpr[index] |= undefined;
+                _parts.Undefine(row, instruction.Code, (CoreRegister)index, undefined);
             }
         }
 

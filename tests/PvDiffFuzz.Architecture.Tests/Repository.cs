@@ -1,4 +1,5 @@
 using System.Xml.Linq;
+using PvDiffFuzz.Tests;
 
 namespace PvDiffFuzz.Architecture.Tests;
 
@@ -8,7 +9,7 @@ internal static class Repository
     private static readonly string[] NotOurs = ["bin", "obj", ".git", "findings", "TestResults", "BenchmarkDotNet.Artifacts"];
 
     /// <summary>The folder of <c>PvDiffFuzz.sln</c>.</summary>
-    public static string Root { get; } = FindRoot();
+    public static string Root => Checkout.Root;
 
     /// <summary>All project files, sorted.</summary>
     public static IReadOnlyList<Project> Projects { get; } = [.. Files("*.csproj").Select(path => new Project(path))];
@@ -39,19 +40,6 @@ internal static class Repository
 
     private static IEnumerable<string> Walk(string folder) =>
         Directory.EnumerateDirectories(folder).Where(d => !NotOurs.Contains(Path.GetFileName(d), StringComparer.Ordinal)).SelectMany(Walk).Prepend(folder);
-
-    private static string FindRoot()
-    {
-        for (DirectoryInfo? folder = new(AppContext.BaseDirectory); folder is not null; folder = folder.Parent)
-        {
-            if (File.Exists(Path.Combine(folder.FullName, "PvDiffFuzz.sln")))
-            {
-                return folder.FullName;
-            }
-        }
-
-        throw new InvalidOperationException($"PvDiffFuzz.sln is in no folder above {AppContext.BaseDirectory}; run the tests from a clone");
-    }
 }
 
 /// <summary>A project file as far as its references go.</summary>

@@ -5,6 +5,7 @@ using PvDiffFuzz.Core;
 using PvDiffFuzz.Harness;
 using PvDiffFuzz.Harness.Generate;
 using PvDiffFuzz.Models.X86;
+using PvDiffFuzz.Tests;
 
 namespace PvDiffFuzz.Benchmarks;
 
@@ -49,16 +50,7 @@ internal static class LoopBenchmark
     }
 
     /// <summary>Known divergences cost no triage, so they are read from the checkout that this was built in.</summary>
-    private static KnownSet Known()
-    {
-        DirectoryInfo? at = new(AppContext.BaseDirectory);
-        while (at is not null && !File.Exists(Path.Combine(at.FullName, "PvDiffFuzz.sln")))
-        {
-            at = at.Parent;
-        }
-
-        return at is null ? KnownSet.Empty : KnownReader.ReadFolder(Path.Combine(at.FullName, "corpus", "known"));
-    }
+    private static KnownSet Known() => KnownReader.ReadFolder(Checkout.PathOf("corpus", "known"));
 
     private sealed class Source : ICaseSource
     {

@@ -8,6 +8,19 @@ namespace PvDiffFuzz.Cli.Tests;
 [Collection(TerminalCollection.Name)]
 public sealed class CommandTests : IDisposable
 {
+    private const string Quiet = """
+        # Describes something that no test shows.
+        id       quiet
+        kind     host
+        clause   SDM vol.2A NOP
+        reason   none
+        targets  native
+        forms    Nop
+        vectors  1
+        fields   event.rip
+
+        """;
+
     private readonly Terminal _terminal = new();
 
     /// <inheritdoc/>
@@ -90,6 +103,67 @@ public sealed class CommandTests : IDisposable
         Assert.Equal(["compatibility32", "long64"], rows.Select(r => r.GetProperty("mode").GetString()).Distinct().Order(StringComparer.Ordinal));
         Assert.Equal(valid - modelled, forms.GetProperty("missing").GetArrayLength());
         Assert.InRange(rules.GetProperty("total").GetInt32(), 20, int.MaxValue);
+    }
+
+    /// <summary>A campaign's folder tells which rules it executed. Targets of the model's own lineage confirm none.</summary>
+    [Fact]
+    public void CoverageShowsWhatACampaignExecuted()
+    {
+        string folder = _terminal.Path("out");
+        _terminal.Run("fuzz", "--count", "8192", "--seed", "5eed", "--jobs", "2", "--targets", $"model.x86,{Terminal.Twin}", "--out", folder);
+        JsonElement json = _terminal.Run("coverage", folder, "--json").Json;
+        JsonElement rules = json.GetProperty("rules");
+        JsonElement[] list = [.. rules.GetProperty("list").EnumerateArray()];
+        string text = _terminal.Run("coverage", folder).Out;
+
+        Assert.Equal((1, 8192, 256), (json.GetProperty("campaigns").GetInt32(), json.GetProperty("cases").GetInt32(), json.GetProperty("sampled").GetInt32()));
+        Assert.Equal(Models.X86.X86Rules.All.Length, list.Length);
+        Assert.Equal(list.Length, rules.GetProperty("total").GetInt32());
+        Assert.InRange(rules.GetProperty("executed").GetInt32(), 50, list.Length - 1);
+        Assert.Equal(list.Count(r => r.GetProperty("executed").GetInt64() > 0), rules.GetProperty("executed").GetInt32());
+        Assert.Equal(0, rules.GetProperty("confirmed").GetInt32());
+        Assert.Equal(list.Length - rules.GetProperty("executed").GetInt32(), text.Split('\n').Count(l => l.StartsWith("not executed: ", StringComparison.Ordinal)));
+        Assert.Contains("mask logic-af", text, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void CoverageWithoutACampaignClaimsNothing()
+    {
+        JsonElement rules = _terminal.Run("coverage", "--json").Json.GetProperty("rules");
+
+        Assert.Equal((0, 0, 0), (rules.GetProperty("executed").GetInt32(), rules.GetProperty("confirmed").GetInt32(), rules.GetProperty("contradicted").GetInt32()));
+        Assert.DoesNotContain("not executed", _terminal.Run("coverage").Out, StringComparison.Ordinal);
+        Assert.Equal((int)ExitCode.Usage, _terminal.Run("coverage", _terminal.Path("nowhere")).Exit);
+    }
+
+    /// <summary>The instrumented copy has exactly the rules of the model, and answers like it.</summary>
+    [Fact]
+    public void TheInstrumentedModelIsTheModel()
+    {
+        using InstrumentedRules counter = new(_terminal.Composition.Host);
+        int[] counts = new int[counter.Rules.Length];
+        counter.Count(CaseFile.Read(_terminal.WriteCase(), lenient: true).Case, counts);
+        string[] used = [.. counter.Rules.Where((_, i) => counts[i] > 0).Select(r => r.Implementation)];
+
+        Assert.Equal(
+            Models.X86.X86Rules.All.Select(r => $"{r.Document} {r.Section} ({r.Implementation})").Order(StringComparer.Ordinal),
+            counter.Rules.Select(r => r.ToString()).Order(StringComparer.Ordinal));
+        Assert.Contains("Arithmetic.Increment", used, StringComparer.Ordinal);
+        Assert.Contains("Delivery.Deliver", used, StringComparer.Ordinal);
+        Assert.DoesNotContain("Arithmetic.Decrement", used, StringComparer.Ordinal);
+    }
+
+    /// <summary>A known entry that matched nothing shows in the text, too.</summary>
+    [Fact]
+    public void AKnownEntryThatMatchesNothingIsSaid()
+    {
+        string known = Path.GetDirectoryName(_terminal.Write("quiet.known", Quiet))!;
+        string[] targets = ["--targets", $"model.x86,{Terminal.Twin}", "--known", known];
+        const string said = "known  quiet: 0, matched nothing here";
+
+        Assert.Contains(said, _terminal.Run(["fuzz", "--count", "64", "--seed", "1", "--jobs", "1", "--out", _terminal.Path("out"), .. targets]).Out, StringComparison.Ordinal);
+        Assert.Contains(said, _terminal.Run(["replay", _terminal.WriteCase(), .. targets]).Out, StringComparison.Ordinal);
+        Assert.Equal(0, _terminal.Run(["replay", _terminal.WriteCase(), "--json", .. targets]).Json.GetProperty("knownMatches").GetProperty("quiet").GetInt32());
     }
 
     [Fact]

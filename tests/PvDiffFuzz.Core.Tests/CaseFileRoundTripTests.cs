@@ -1,6 +1,7 @@
 using System.Text;
 using FsCheck;
 using FsCheck.Fluent;
+using PvDiffFuzz.Tests;
 
 namespace PvDiffFuzz.Core.Tests;
 
@@ -104,13 +105,6 @@ public sealed class CaseFileRoundTripTests
     [Fact]
     public void TheExampleOfTheReferenceIsTheSample()
     {
-        DirectoryInfo? root = new(AppContext.BaseDirectory);
-        while (root is not null && !File.Exists(Path.Combine(root.FullName, "PvDiffFuzz.sln")))
-        {
-            root = root.Parent;
-        }
-
-        Assert.NotNull(root);
-        Assert.Contains($"```\n{Samples.Adc.Write()}```\n", File.ReadAllText(Path.Combine(root.FullName, "docs", "case-format.md")), StringComparison.Ordinal);
+        Assert.Contains($"```\n{Samples.Adc.Write()}```\n", File.ReadAllText(Checkout.PathOf("docs", "case-format.md")), StringComparison.Ordinal);
     }
 }

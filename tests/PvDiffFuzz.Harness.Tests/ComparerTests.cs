@@ -2,6 +2,7 @@ using System.Collections.Immutable;
 using FsCheck;
 using FsCheck.Fluent;
 using PvDiffFuzz.Core;
+using PvDiffFuzz.Isa;
 using Outcome = PvDiffFuzz.Core.Outcome;
 
 namespace PvDiffFuzz.Harness.Tests;
@@ -142,6 +143,71 @@ public sealed class ComparerTests
         Assert.Equal(ComparisonResult.Agreement, hidden.Result);
         Assert.Equal(["Shld"], hidden.HidingRows.ToArray());
         Assert.Equal(["gpr.rax"], beyond.Differences.Select(d => d.Field.ToString()));
+    }
+
+    /// <summary>A store of two undefined bytes explains two adjacent ones, once for each time that it was executed.</summary>
+    [Theory]
+    [InlineData(1, 0x0000_0000_0000_1234, true)]
+    [InlineData(1, 0x0012_3400_0000_0000, true)]
+    [InlineData(1, 0x0000_0000_0012_3456, false)]
+    [InlineData(1, 0x1200_0000_0000_0034, false)]
+    [InlineData(2, 0x1200_0000_0000_0034, true)]
+    public void UndefinedBytesExplainNoMoreThanWasStored(int times, ulong written, bool hidden)
+    {
+        UndefinedPart part = new("double-shift-past-size", Iced.Intel.Code.Shld_rm16_r16_CL, UndefinedTarget.Destination, null, 0, Bytes: 2, Times: times);
+        Comparer comparer = new([Cases.Info("a"), Cases.Info("b")], CaseAnalyst.Blind);
+
+        Comparison comparison = comparer.CompareUnder(Any, [Cases.Fault(), Cases.Fault() with { Memory = [new MemoryWord(0x410000, written)] }], new CaseMask { Parts = [part] });
+
+        Assert.Equal(hidden ? ComparisonResult.Agreement : ComparisonResult.Divergence, comparison.Result);
+        Assert.Equal(hidden ? ["double-shift-past-size"] : [], comparison.HidingRows.ToArray());
+        Assert.Equal(hidden ? [new MaskedBit("double-shift-past-size", "Shld_rm16_r16_CL", "memory")] : [], comparison.HiddenBits.ToArray());
+    }
+
+    /// <summary>Pushes that a fault cut short lie right below the stack pointer.</summary>
+    [Theory]
+    [InlineData(-16, true)]
+    [InlineData(-24, false)]
+    [InlineData(0, false)]
+    public void PushesCutShortExplainOnlyWhatLiesBelowTheStackPointer(int offset, bool hidden)
+    {
+        const ulong stack = 0x420000;
+        UndefinedPart part = new("partial-writes", Iced.Intel.Code.Enterq_imm16_imm8, UndefinedTarget.Memory, null, 0, Bytes: 16, BelowStack: true);
+        Comparer comparer = new([Cases.Info("a"), Cases.Info("b")], CaseAnalyst.Blind);
+        Outcome faulted = Cases.Fault();
+        RegisterState registers = faulted.Registers!.With(Register.Rsp, stack);
+        Outcome one = faulted with { Registers = registers, Events = [faulted.Events[0] with { Registers = registers }] };
+
+        Comparison comparison = comparer.CompareUnder(Any, [one, one with { Memory = [new MemoryWord(stack + (ulong)(long)offset, 5)] }], new CaseMask { Parts = [part] });
+
+        Assert.Equal(hidden ? ComparisonResult.Agreement : ComparisonResult.Divergence, comparison.Result);
+    }
+
+    /// <summary>What only one side wrote is compared with what was there before.</summary>
+    [Fact]
+    public void MemoryThatOneSideLeftAloneHoldsItsInitialContents()
+    {
+        UndefinedPart part = new("double-shift-past-size", Iced.Intel.Code.Shld_rm16_r16_CL, UndefinedTarget.Destination, null, 0, Bytes: 2);
+        TestCase filled = Any with { Contents = [new MemoryContents(0x410000, [1, 2, 3, 4, 5, 6, 7, 8])] };
+        Comparer comparer = new([Cases.Info("a"), Cases.Info("b")], CaseAnalyst.Blind);
+        Outcome wrote = Cases.Fault() with { Memory = [new MemoryWord(0x410000, 0x0807_0605_0403_ffff)] };
+
+        Assert.Equal(ComparisonResult.Agreement, comparer.CompareUnder(filled, [Cases.Fault(), wrote], new CaseMask { Parts = [part] }).Result);
+        Assert.Equal(ComparisonResult.Divergence, comparer.CompareUnder(Any, [Cases.Fault(), wrote], new CaseMask { Parts = [part] }).Result);
+    }
+
+    /// <summary>A bit that either of two rows could have hidden is evidence for neither.</summary>
+    [Fact]
+    public void ADifferenceWithTwoExplanationsIsEvidenceForNeither()
+    {
+        UndefinedPart shift = new("shift-af", Iced.Intel.Code.Shl_rm64_imm8, UndefinedTarget.Flags, Register.Rflags, RflagsBits.AF);
+        UndefinedPart divide = new("divide-flags", Iced.Intel.Code.Div_rm64, UndefinedTarget.Flags, Register.Rflags, RflagsBits.AF | RflagsBits.CF);
+        Comparer comparer = new([Cases.Info("a"), Cases.Info("b")], CaseAnalyst.Blind);
+
+        Comparison comparison = comparer.CompareUnder(Any, [Cases.Fault(), Cases.Fault(rflags: 0x213)], new CaseMask { Rflags = RflagsBits.AF | RflagsBits.CF, Parts = [shift, divide] });
+
+        Assert.Equal(ComparisonResult.Agreement, comparison.Result);
+        Assert.Equal([new MaskedBit("divide-flags", "Div_rm64", "CF")], comparison.HiddenBits.ToArray());
     }
 
     /// <summary>AND leaves AF undefined; ADD defines it again, unless the case was resumed, since the ADD may have faulted then.</summary>

@@ -1,5 +1,6 @@
 using System.Text;
 using PvDiffFuzz.Core;
+using PvDiffFuzz.Tests;
 
 namespace PvDiffFuzz.Harness.Tests;
 
@@ -176,13 +177,7 @@ public sealed class KnownTests
     [Fact]
     public void TheStoredEntriesCanBeRead()
     {
-        DirectoryInfo? root = new(AppContext.BaseDirectory);
-        while (root is not null && !File.Exists(Path.Combine(root.FullName, "PvDiffFuzz.sln")))
-        {
-            root = root.Parent;
-        }
-
-        KnownSet stored = KnownReader.ReadFolder(Path.Combine(root!.FullName, "corpus", "known"));
+        KnownSet stored = KnownReader.ReadFolder(Checkout.PathOf("corpus", "known"));
 
         Assert.True(stored.Entries.Single(e => e.Id == "icebp-rip-native").Matches(Seen()));
     }

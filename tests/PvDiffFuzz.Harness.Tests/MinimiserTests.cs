@@ -125,6 +125,21 @@ public sealed class MinimiserTests
         Assert.All(ran, c => Assert.True(c.Code.Lengths.Length >= 2));
     }
 
+    /// <summary>As under single-stepping: the divergence shows only while each instruction but the last has its answer.</summary>
+    [Fact]
+    public void InstructionsThatEachNeedAnAnswerGoTogetherWithIt()
+    {
+        using CaseRunner runner = Fakes.Runner(
+            new FakeTarget("a", _ => Cases.Fault()),
+            new FakeTarget("b", c => Cases.Fault(rax: c.Responses.Length == c.Code.Lengths.Length - 1 && c.Code.Bytes.AsSpan().IndexOf<byte>([0x48, 0x11, 0xd8]) >= 0 ? 1u : 0)));
+        TestCase stepped = Cases.Of("48ffc0", "4811d8", "48ffc3", "f8", "49ffc4") with { Responses = [.. Enumerable.Repeat(new Response([]), 4)] };
+
+        Minimised result = Standard.Minimise(Fakes.Divergence(runner, stepped), runner, CancellationToken.None);
+
+        Assert.Single(result.Divergence.Case.Code.Lengths);
+        Assert.Empty(result.Divergence.Case.Responses);
+    }
+
     [Fact]
     public void NoReductionProposesAnEndlessChainOrSomethingEqual()
     {

@@ -108,7 +108,7 @@ public sealed class ReplayTests
     {
         ReplayResult[] results = [.. Enum.GetValues<ReplayStatus>().Select(s => new ReplayResult($"dir/{s}.case", s, $"<{s}> \u0001", ["gpr.rax"], 0.25))];
 
-        ReplayReport report = ReplayReport.Of(results);
+        ReplayReport report = ReplayReport.Of(results, KnownSet.Empty);
 
         Assert.Equal((6, 1, 1, 1, 1, 1, 1), (report.Cases, report.Agree, report.Known, report.Open, report.Changed, report.Unsupported, report.Failed));
         Assert.Equal(["dir/Changed.case", "dir/Failed.case"], report.Failures.Select(f => f.Case));

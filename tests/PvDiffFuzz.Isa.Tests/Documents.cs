@@ -1,20 +1,12 @@
+using PvDiffFuzz.Tests;
+
 namespace PvDiffFuzz.Isa.Tests;
 
 /// <summary>The pages under <c>docs/</c> that repeat a table of the code, and how a row of it looks there.</summary>
 internal static class Documents
 {
     /// <summary>Reads a page.</summary>
-    public static string Read(string name)
-    {
-        DirectoryInfo? at = new(AppContext.BaseDirectory);
-        while (at is not null && !File.Exists(Path.Combine(at.FullName, "PvDiffFuzz.sln")))
-        {
-            at = at.Parent;
-        }
-
-        Assert.NotNull(at);
-        return File.ReadAllText(Path.Combine(at.FullName, "docs", name));
-    }
+    public static string Read(string name) => File.ReadAllText(Checkout.PathOf("docs", name));
 
     /// <summary>A row of the exclusion table.</summary>
     public static string Row(Exclusion row)

@@ -29,6 +29,8 @@ internal static class FuzzCommand
         KnownSet known = Session.Known(settings.Known);
         CheckTargets(composition, settings.Targets);
         Directory.CreateDirectory(settings.Output);
+        string name = Path.Combine(settings.Output, $"{options.Seed:x}-{options.Shard.Number}");
+        CampaignEvidence before = Before(name + EvidenceFile.Extension, settings);
         CampaignParts parts = new()
         {
             Targets = [.. settings.Targets.Select<string, Func<ITarget>>(name => () => composition.Create(name))],
@@ -36,30 +38,18 @@ internal static class FuzzCommand
             Analyst = () => Session.Analyst(composition),
             Known = known,
             Store = new FolderStore(settings.Output, finding => FindingText.Of(finding, composition.Host)),
-            JournalPath = settings.Resume ?? Path.Combine(settings.Output, $"{options.Seed:x}-{options.Shard.Number}.journal"),
+            JournalPath = settings.Resume ?? name + ".journal",
+            Rules = () => new InstrumentedRules(composition.Host),
+            SaveEvidence = evidence => EvidenceFile.Write(name + EvidenceFile.Extension, before.Add(evidence with { Forms = composition.FormsUsed })),
             Allowed = testCase => Session.MayRunLive(testCase, composition.Host),
         };
         Campaign campaign = new(options, parts);
-        using CancellationTokenSource cancel = new();
-        ConsoleCancelEventHandler stop = (_, pressed) =>
-        {
-            // The first Ctrl-C ends the campaign with everything saved; a second one is left to the system.
-            pressed.Cancel = !cancel.IsCancellationRequested;
-            cancel.Cancel();
-        };
-        Console.CancelKeyPress += stop;
         CampaignSummary summary;
-        try
+        log.LogInformation("seed {Seed:x}, shard {Shard}, {Jobs} jobs, targets {Targets}", options.Seed, options.Shard, options.Jobs, string.Join(", ", settings.Targets));
+        using (CtrlC interruption = new())
+        using (StatusView status = new(campaign, composition, settings))
         {
-            log.LogInformation("seed {Seed:x}, shard {Shard}, {Jobs} jobs, targets {Targets}", options.Seed, options.Shard, options.Jobs, string.Join(", ", settings.Targets));
-            using (StatusView status = new(campaign, composition, settings))
-            {
-                summary = campaign.Run(cancel.Token);
-            }
-        }
-        finally
-        {
-            Console.CancelKeyPress -= stop;
+            summary = campaign.Run(interruption.Token);
         }
 
         foreach (string trouble in summary.Troubles)
@@ -87,6 +77,10 @@ internal static class FuzzCommand
             : summary.Findings.Any() ? ExitCode.Diverged
             : ExitCode.Ok;
     }
+
+    /// <summary>What a campaign showed before it was cut short; a new campaign starts from nothing.</summary>
+    private static CampaignEvidence Before(string path, FuzzSettings settings) =>
+        settings.Resume is not null && File.Exists(path) ? EvidenceFile.Read(path) : CampaignEvidence.None;
 
     /// <summary>Trouble with a target is better said before a campaign than in the middle of it.</summary>
     private static void CheckTargets(Composition composition, IReadOnlyList<string> names)

@@ -31,14 +31,9 @@ internal static class MinimiseCommand
             return ExitCode.Ok;
         }
 
-        using CancellationTokenSource cancel = new();
-        Console.CancelKeyPress += (_, pressed) =>
-        {
-            pressed.Cancel = true;
-            cancel.Cancel();
-        };
+        using CtrlC interruption = new();
         Minimiser minimiser = new(Reductions.All, new MinimiserLimits(), candidate => Session.MayRunLive(candidate, composition.Host));
-        Minimised minimised = minimiser.Minimise(Divergence.Of(examined, runner), runner, cancel.Token);
+        Minimised minimised = minimiser.Minimise(Divergence.Of(examined, runner), runner, interruption.Token);
         Finding finding = new()
         {
             Signature = minimised.Divergence.Signature,

@@ -36,7 +36,7 @@ internal static class ReplayCommand
         // What Linux hides is hidden in the stored outcomes of native too, wherever they are replayed.
         Replay replay = new(runner, known, name => name == "native" ? NativeTarget.Masks : []);
         List<ReplayResult> results = [.. replay.Run(files)];
-        ReplayReport report = ReplayReport.Of(results);
+        ReplayReport report = ReplayReport.Of(results, known);
         if (junit is not null)
         {
             // The writer's encoding is what the document declares, and files are UTF-8.
@@ -58,6 +58,7 @@ internal static class ReplayCommand
                 Console.WriteLine($"{result.Status.ToString().ToLowerInvariant(),-12} {result.Path}: {result.Message}");
             }
 
+            SummaryView.PrintKnown(report.KnownMatches.Select(match => KeyValuePair.Create(match.Key, (long)match.Value)));
             Console.WriteLine($"{report.Cases} cases on {string.Join(", ", names)}: {report.Agree} agree, {report.Known} known, {report.Open} open, {report.Changed} changed, {report.Unsupported} unsupported, {report.Failed} failed");
         }
 

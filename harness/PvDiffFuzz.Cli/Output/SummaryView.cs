@@ -59,8 +59,12 @@ internal static class SummaryView
         }
 
         Console.WriteLine($"divergences: new {summary.New}, known {summary.Known}, explained {summary.Explained}; masked bits alone: {summary.Masked}");
-        PrintCounts("known", summary.KnownMatches);
-        PrintCounts("mask", summary.MaskRows.Where(row => !row.Key.StartsWith(Consumer, StringComparison.Ordinal)));
+        PrintKnown(summary.KnownMatches);
+        foreach ((string row, long count) in summary.MaskRows.Where(row => !row.Key.StartsWith(Consumer, StringComparison.Ordinal)).OrderByDescending(row => row.Value))
+        {
+            Console.WriteLine($"mask   {row}: {count}");
+        }
+
         Console.WriteLine($"undefined bits were read by {summary.MaskRows.Where(row => row.Key.StartsWith(Consumer, StringComparison.Ordinal)).Sum(row => row.Value)} instructions, which explains what came after");
         foreach (TriagedSignature found in summary.Findings)
         {
@@ -68,11 +72,12 @@ internal static class SummaryView
         }
     }
 
-    private static void PrintCounts(string what, IEnumerable<KeyValuePair<string, long>> counts)
+    /// <summary>Prints how often each known entry matched; one that matched nothing may be out of date, so it shows, too.</summary>
+    public static void PrintKnown(IEnumerable<KeyValuePair<string, long>> matches)
     {
-        foreach ((string id, long count) in counts.Where(pair => pair.Value > 0).OrderByDescending(pair => pair.Value))
+        foreach ((string id, long count) in matches.OrderByDescending(pair => pair.Value).ThenBy(pair => pair.Key, StringComparer.Ordinal))
         {
-            Console.WriteLine($"{what,-6} {id}: {count}");
+            Console.WriteLine($"known  {id}: {(count > 0 ? count : "0, matched nothing here")}");
         }
     }
 

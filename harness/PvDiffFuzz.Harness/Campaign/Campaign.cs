@@ -11,6 +11,8 @@ namespace PvDiffFuzz.Harness;
 /// </remarks>
 public sealed class Campaign
 {
+    private static readonly TimeSpan EvidenceInterval = TimeSpan.FromMinutes(1);
+
     private readonly CampaignOptions _options;
     private readonly CampaignParts _parts;
     private readonly RangeLedger _ledger;
@@ -19,6 +21,8 @@ public sealed class Campaign
     private readonly long _started;
     private Exception? _failure;
     private volatile TargetBox? _infos;
+    private string? _evidenceTrouble;
+    private long _evidenceSaved;
     private volatile Seen _seen = new(0, 0, 0, 0, 0, 0, 0);
 
     /// <summary>Prepares a campaign.</summary>
@@ -37,6 +41,7 @@ public sealed class Campaign
         _counters = [.. Enumerable.Range(0, options.Jobs).Select(_ => new JobCounters(parts.Targets.Length))];
         _totals = new RangeResult(default, parts.Targets.Length);
         _started = parts.Clock.GetTimestamp();
+        _evidenceSaved = _started;
     }
 
     /// <summary>How the campaign stands. May be asked from any thread at any time.</summary>
@@ -97,7 +102,9 @@ public sealed class Campaign
             journal.End();
         }
 
-        return Summarise(desk, journal.Troubles, cancel.IsCancellationRequested);
+        CampaignEvidence evidence = Evidence();
+        SaveEvidence(evidence);
+        return Summarise(desk, evidence, journal.Troubles, cancel.IsCancellationRequested);
     }
 
     private void TakeResults(TriageDesk desk, JournalKeeper journal)
@@ -116,6 +123,28 @@ public sealed class Campaign
             {
                 journal.Done(_ledger.StartAfter(result.Range));
             }
+
+            if (_parts.Clock.GetElapsedTime(_evidenceSaved) >= EvidenceInterval)
+            {
+                SaveEvidence(Evidence());
+            }
+        }
+    }
+
+    private CampaignEvidence Evidence() =>
+        _totals.Evidence.ToEvidence(_infos?.Infos ?? [], _infos?.Rules ?? []) with { Cases = _totals.Cases, Comparable = _totals.Comparable };
+
+    private void SaveEvidence(CampaignEvidence evidence)
+    {
+        try
+        {
+            _evidenceSaved = _parts.Clock.GetTimestamp();
+            _parts.SaveEvidence?.Invoke(evidence);
+            _evidenceTrouble = null;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            _evidenceTrouble = $"evidence about rules and masks was not saved: {e.Message}";
         }
     }
 
@@ -132,9 +161,10 @@ public sealed class Campaign
         try
         {
             using CaseRunner runner = CaseRunner.Create(_parts.Targets, _parts.Analyst());
-            _infos ??= new TargetBox(runner.Infos);
+            using IRuleCounter? rules = _parts.Rules?.Invoke();
+            _infos ??= new TargetBox(runner.Infos, rules?.Rules ?? []);
             journal.Open(runner.Infos.Select(i => i.Name));
-            RangeWorker worker = new(_options, _parts, runner, _parts.Source(), _counters[job]);
+            RangeWorker worker = new(_options, _parts, runner, rules, _counters[job]);
             while (_ledger.TryHand(out long number, out CaseRange range))
             {
                 RangeResult? result = null;
@@ -185,7 +215,7 @@ public sealed class Campaign
         _totals.Undefined + desk.Explained,
         desk.NewSignatures);
 
-    private CampaignSummary Summarise(TriageDesk desk, IEnumerable<string> troubles, bool cancelled)
+    private CampaignSummary Summarise(TriageDesk desk, CampaignEvidence evidence, IEnumerable<string> troubles, bool cancelled)
     {
         BoundedCounts known = new();
         foreach (KnownEntry entry in _parts.Known.Entries)
@@ -213,11 +243,12 @@ public sealed class Campaign
             Unexamined = _totals.Unexamined,
             KnownMatches = known.ToImmutable(),
             MaskRows = _totals.MaskRows.ToImmutable(),
+            Evidence = evidence,
             Signatures = desk.Signatures,
             Targets = [.. infos.Select((info, i) => Summarise(info, _totals.Targets[i]))],
             CaseDigest = _totals.CaseDigest,
             Elapsed = Elapsed,
-            Troubles = [.. troubles, .. desk.Troubles],
+            Troubles = [.. troubles, .. desk.Troubles, .. _evidenceTrouble is null ? (string[])[] : [_evidenceTrouble]],
             Failure = _failure,
             Cancelled = cancelled,
         };
@@ -232,5 +263,5 @@ public sealed class Campaign
 
     private sealed record Seen(long Comparable, long Unsupported, long HarnessErrors, long New, long Known, long Explained, int Findings);
 
-    private sealed record TargetBox(ImmutableArray<TargetInfo> Infos);
+    private sealed record TargetBox(ImmutableArray<TargetInfo> Infos, ImmutableArray<RuleName> Rules);
 }

@@ -84,6 +84,12 @@ public sealed record CampaignParts
     /// <summary>Makes what tells which bits are undefined.</summary>
     public Func<CaseAnalyst> Analyst { get; init; } = () => new CaseAnalyst(null, null, CpuVendor.Intel);
 
+    /// <summary>Makes what counts the rules that cases execute; null when nobody can.</summary>
+    public Func<IRuleCounter>? Rules { get; init; }
+
+    /// <summary>Keeps what is known of rules and masks so far: called now and then and at the end, on the campaign's thread. Trouble is an <see cref="IOException"/>. Null to keep it in memory only.</summary>
+    public Action<CampaignEvidence>? SaveEvidence { get; init; }
+
     /// <summary>Described divergences.</summary>
     public KnownSet Known { get; init; } = KnownSet.Empty;
 

@@ -67,6 +67,9 @@ public sealed record CampaignSummary
     /// <summary>How often each mask row hid a difference or explained one.</summary>
     public required ImmutableSortedDictionary<string, long> MaskRows { get; init; }
 
+    /// <summary>What the campaign showed about rules and masks.</summary>
+    public required CampaignEvidence Evidence { get; init; }
+
     /// <summary>Signatures in the order of their first cases, explained ones included.</summary>
     public required ImmutableArray<TriagedSignature> Signatures { get; init; }
 

@@ -127,6 +127,9 @@ internal sealed class RangeResult(CaseRange range, int targets)
     /// <summary>How often each mask row hid a difference.</summary>
     public BoundedCounts MaskRows { get; } = new();
 
+    /// <summary>What the range showed about rules and masks.</summary>
+    public EvidenceTally Evidence { get; } = new(targets);
+
     /// <summary>For triage, in index order, one a signature.</summary>
     public List<Suspicion> Suspicions { get; } = [];
 
@@ -145,6 +148,7 @@ internal sealed class RangeResult(CaseRange range, int targets)
         CaseDigest += other.CaseDigest;
         Known.Add(other.Known);
         MaskRows.Add(other.MaskRows);
+        Evidence.Add(other.Evidence);
         for (int i = 0; i < Targets.Length; i++)
         {
             Targets[i].Add(other.Targets[i]);

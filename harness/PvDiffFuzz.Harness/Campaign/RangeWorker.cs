@@ -11,6 +11,8 @@ internal sealed class RangeWorker
     private readonly CaseRunner _runner;
     private readonly ICaseSource _source;
     private readonly JobCounters _counters;
+    private readonly EvidenceCollector _evidence;
+    private readonly Outcome[] _answers;
     private readonly TestCase[] _cases;
     private readonly ulong[] _indices;
     private readonly Outcome[][] _outcomes;
@@ -18,9 +20,11 @@ internal sealed class RangeWorker
     private int _located;
 
     /// <summary>Makes a worker.</summary>
-    public RangeWorker(CampaignOptions options, CampaignParts parts, CaseRunner runner, ICaseSource source, JobCounters counters)
+    public RangeWorker(CampaignOptions options, CampaignParts parts, CaseRunner runner, IRuleCounter? rules, JobCounters counters)
     {
-        (_options, _parts, _runner, _source, _counters) = (options, parts, runner, source, counters);
+        (_options, _parts, _runner, _source, _counters) = (options, parts, runner, parts.Source(), counters);
+        _evidence = new EvidenceCollector(runner, rules);
+        _answers = new Outcome[runner.Infos.Length];
         _cases = new TestCase[options.BatchSize];
         _indices = new ulong[options.BatchSize];
         _outcomes = new Outcome[runner.Infos.Length][];
@@ -124,9 +128,16 @@ internal sealed class RangeWorker
                 CountMissing(i, result);
             }
 
+            Comparison? comparison = null;
             if (!same)
             {
                 Examination examination = _runner.Compare(_cases[i], _outcomes, i);
+                comparison = examination.Comparison;
+                foreach (MaskedBit bit in comparison.HiddenBits)
+                {
+                    result.Evidence.Hide(bit);
+                }
+
                 foreach (string row in examination.Comparison.HidingRows)
                 {
                     result.MaskRows.Add(row);
@@ -141,7 +152,22 @@ internal sealed class RangeWorker
                     result.Masked++;
                 }
             }
+
+            if (EvidenceCollector.Samples(_indices[i]))
+            {
+                Sample(i, comparison, result);
+            }
         }
+    }
+
+    private void Sample(int index, Comparison? comparison, RangeResult result)
+    {
+        for (int target = 0; target < _answers.Length; target++)
+        {
+            _answers[target] = _outcomes[target][index];
+        }
+
+        _evidence.Sample(_cases[index], _answers, comparison, result.Evidence);
     }
 
     // The instruction that read undefined bits is named with its operands; reports count mnemonics.
@@ -194,6 +220,7 @@ internal sealed class RangeWorker
             }
         }
 
+        _evidence.Contradict(divergence, result.Evidence);
         Suspicion suspicion = new(index, divergence, CameBack: first is not null);
         if (seen.TryGetValue((divergence.Signature, suspicion.CameBack), out Suspicion? earlier))
         {
@@ -223,6 +250,7 @@ internal sealed class RangeWorker
         if (known >= 0)
         {
             result.Known.Add(_parts.Known.Entries[known].Id);
+            _evidence.Contradict(divergence, result.Evidence);
         }
 
         return known >= 0;

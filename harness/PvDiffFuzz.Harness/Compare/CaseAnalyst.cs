@@ -93,7 +93,7 @@ public sealed class CaseAnalyst
     private static CaseMask AfterTable(ImmutableArray<TracedInstruction> trace, CpuVendor vendor, bool lastCompleted, bool resumes)
     {
         UndefinedMask mask = UndefinedBits.After(trace, vendor, lastCompleted, resumes);
-        return new CaseMask { Rflags = mask.Rflags, Gpr = mask.Gpr, Memory = mask.Memory, Consumed = mask.Consumed, Rows = mask.Rows };
+        return new CaseMask { Rflags = mask.Rflags, Gpr = mask.Gpr, Consumed = mask.Consumed, Rows = mask.Rows, Parts = mask.Parts };
     }
 
     // After a response, an instruction in the middle of the trace may have faulted and so defined nothing.

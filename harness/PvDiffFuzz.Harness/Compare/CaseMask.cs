@@ -1,5 +1,6 @@
 using System.Collections.Immutable;
 using PvDiffFuzz.Core;
+using PvDiffFuzz.Isa;
 
 namespace PvDiffFuzz.Harness;
 
@@ -15,7 +16,7 @@ public sealed record CaseMask
     /// <summary>Undefined bits of each general register.</summary>
     public GprFile Gpr { get; init; }
 
-    /// <summary>True when memory that the case wrote may hold anything.</summary>
+    /// <summary>True when all memory that the case wrote may hold anything. <see cref="Parts"/> can leave some of it undefined.</summary>
     public bool Memory { get; init; }
 
     /// <summary>True when an instruction used an undefined bit, so that anything after it may differ.</summary>
@@ -23,6 +24,9 @@ public sealed record CaseMask
 
     /// <summary>Names of the rows of the undefined-bits table that took part.</summary>
     public ImmutableArray<string> Rows { get; init; } = [];
+
+    /// <summary>Which instruction and row left what undefined, memory included; empty for masks that do not know.</summary>
+    public ImmutableArray<UndefinedPart> Parts { get; init; } = [];
 
     /// <summary>What either mask leaves undefined.</summary>
     public CaseMask Or(CaseMask other)
@@ -40,6 +44,7 @@ public sealed record CaseMask
             Memory = Memory || other.Memory,
             Consumed = Consumed || other.Consumed,
             Rows = [.. Rows.Union(other.Rows, StringComparer.Ordinal)],
+            Parts = [.. Parts.Union(other.Parts)],
         };
     }
 }

@@ -1,5 +1,6 @@
 using System.Collections.Immutable;
 using PvDiffFuzz.Core;
+using PvDiffFuzz.Isa;
 
 namespace PvDiffFuzz.Harness;
 
@@ -50,15 +51,16 @@ public sealed class Comparer(ImmutableArray<TargetInfo> targets, CaseAnalyst ana
     {
         Outcome[] answers = outcomes.ToArray();
         CaseMask?[] cache = new CaseMask?[testCase.Responses.Length + 1];
-        return Compare(answers, at => cache[Math.Min(at, cache.Length - 1)] ??= analyst.MaskAt(testCase, at, answers));
+        return Compare(testCase, answers, at => cache[Math.Min(at, cache.Length - 1)] ??= analyst.MaskAt(testCase, at, answers));
     }
 
     /// <summary>Compares under a given mask instead of the computed one.</summary>
+    /// <param name="testCase">The case that was run.</param>
     /// <param name="outcomes">One outcome a target.</param>
     /// <param name="mask">What counts as undefined at every event.</param>
-    public Comparison CompareUnder(ReadOnlySpan<Outcome> outcomes, CaseMask mask) => Compare(outcomes.ToArray(), _ => mask);
+    public Comparison CompareUnder(TestCase testCase, ReadOnlySpan<Outcome> outcomes, CaseMask mask) => Compare(testCase, outcomes.ToArray(), _ => mask);
 
-    private Comparison Compare(Outcome[] outcomes, Func<int, CaseMask> undefined)
+    private Comparison Compare(TestCase testCase, Outcome[] outcomes, Func<int, CaseMask> undefined)
     {
         int[] members = [.. Enumerable.Range(0, outcomes.Length).Where(i => outcomes[i].Comparable)];
         if (members.Length < 2)
@@ -67,21 +69,21 @@ public sealed class Comparer(ImmutableArray<TargetInfo> targets, CaseAnalyst ana
         }
 
         SortedSet<Field> fields = new(Field.Order);
-        SortedSet<string> hiding = new(StringComparer.Ordinal);
+        Hidden hidden = new();
         bool[,] same = new bool[members.Length, members.Length];
         for (int i = 0; i < members.Length; i++)
         {
             same[i, i] = true;
             for (int j = i + 1; j < members.Length; j++)
             {
-                same[i, j] = same[j, i] = Same(outcomes, members[i], members[j], undefined, fields, hiding);
+                same[i, j] = same[j, i] = Same(testCase, outcomes, members[i], members[j], undefined, fields, hidden);
             }
         }
 
         ImmutableArray<Camp> camps = Group(members, same);
         if (camps.Length == 1)
         {
-            return new Comparison { Result = ComparisonResult.Agreement, Comparable = members.Length, Camps = camps, HidingRows = [.. hiding] };
+            return new Comparison { Result = ComparisonResult.Agreement, Comparable = members.Length, Camps = camps, HidingRows = hidden.Rows, HiddenBits = hidden.Bits };
         }
 
         CaseMask atEnd = undefined(int.MaxValue);
@@ -91,24 +93,24 @@ public sealed class Comparer(ImmutableArray<TargetInfo> targets, CaseAnalyst ana
             Comparable = members.Length,
             Camps = camps,
             Differences = [.. fields.Select(f => new FieldDifference(f, [.. camps.Select(c => f.ValueIn(outcomes[c.Members[0]]))]))],
-            HidingRows = [.. hiding],
+            HidingRows = hidden.Rows,
+            HiddenBits = [.. atEnd.Parts.Where(p => atEnd.Consumed && p.Target == UndefinedTarget.Everything).Select(MaskedBit.Of)],
             Consumed = atEnd.Consumed,
             ConsumedRows = atEnd.Consumed ? atEnd.Rows : [],
             Dissenter = FindDissenter(camps),
         };
     }
 
-    private bool Same(Outcome[] outcomes, int a, int b, Func<int, CaseMask> undefined, SortedSet<Field> fields, SortedSet<string> hiding)
+    private bool Same(TestCase testCase, Outcome[] outcomes, int a, int b, Func<int, CaseMask> undefined, SortedSet<Field> fields, Hidden hidden)
     {
         if (OutcomeDiff.SameExactly(outcomes[a], outcomes[b]))
         {
             return true;
         }
 
-        OutcomeDiff diff = new(RowsOf(targets[a], targets[b]), undefined);
+        OutcomeDiff diff = new(testCase, RowsOf(targets[a], targets[b]), undefined, hidden);
         diff.Collect(outcomes[a], outcomes[b]);
         fields.UnionWith(diff.Fields);
-        hiding.UnionWith(diff.UsedRows);
         return diff.Fields.Count == 0;
     }
 

@@ -49,6 +49,12 @@ public sealed record Comparison
     /// <summary>Mask rows that hid a difference.</summary>
     public ImmutableArray<string> HidingRows { get; init; } = [];
 
+    /// <summary>
+    /// The bits behind which a difference was hidden, as far as the mask knows which row hid it. For a divergence only what leaves everything undefined: after the first
+    /// difference the targets are no longer at the same instruction, so that other bits that differ say nothing about their rows.
+    /// </summary>
+    public ImmutableArray<MaskedBit> HiddenBits { get; init; } = [];
+
     /// <summary>For a divergence: rows of undefined bits that an instruction consumed, which explains anything; empty when none was.</summary>
     public ImmutableArray<string> ConsumedRows { get; init; } = [];
 

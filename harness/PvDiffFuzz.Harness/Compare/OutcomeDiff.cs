@@ -4,18 +4,16 @@ using PvDiffFuzz.Core;
 namespace PvDiffFuzz.Harness;
 
 /// <summary>Compares two outcomes field by field. Only called for outcomes that are not equal outright.</summary>
+/// <param name="testCase">The case; its contents tell what unchanged memory holds.</param>
 /// <param name="rows">Mask rows of both targets.</param>
 /// <param name="undefined">What is undefined at an event, by index; asked only when a register differs there.</param>
-internal sealed class OutcomeDiff(ImmutableArray<TargetMask> rows, Func<int, CaseMask> undefined)
+/// <param name="hidden">Receives what masks hid.</param>
+internal sealed class OutcomeDiff(TestCase testCase, ImmutableArray<TargetMask> rows, Func<int, CaseMask> undefined, Hidden hidden)
 {
     private readonly SortedSet<Field> _fields = new(Field.Order);
-    private readonly SortedSet<string> _usedRows = new(StringComparer.Ordinal);
 
     /// <summary>Every field that differs, masked bits aside.</summary>
     public IReadOnlyCollection<Field> Fields => _fields;
-
-    /// <summary>Mask rows that hid a differing bit.</summary>
-    public IReadOnlyCollection<string> UsedRows => _usedRows;
 
     /// <summary>True when two comparable outcomes are the same to the last bit. Allocates nothing.</summary>
     /// <remarks><see cref="Outcome.Detail"/> is a remark for people and not compared.</remarks>
@@ -52,7 +50,7 @@ internal sealed class OutcomeDiff(ImmutableArray<TargetMask> rows, Func<int, Cas
 
         if (!a.Memory.AsSpan().SequenceEqual(b.Memory.AsSpan()))
         {
-            CompareMemory();
+            CompareMemory(a, b);
         }
     }
 
@@ -92,14 +90,14 @@ internal sealed class OutcomeDiff(ImmutableArray<TargetMask> rows, Func<int, Cas
         }
     }
 
-    private void CompareMemory()
+    private void CompareMemory(Outcome a, Outcome b)
     {
         CaseMask mask = undefined(int.MaxValue);
         if (mask.Memory)
         {
-            _usedRows.UnionWith(mask.Rows);
+            hidden.Add(mask.Rows);
         }
-        else
+        else if (!UndefinedMemory.Covers(mask.Parts, testCase, a, b, hidden))
         {
             _fields.Add(new Field(FieldKind.Memory));
         }
@@ -136,7 +134,7 @@ internal sealed class OutcomeDiff(ImmutableArray<TargetMask> rows, Func<int, Cas
                 ulong bits = register == Register.Rflags ? mask.Rflags : mask.Gpr[(int)register];
                 if ((differing & bits) != 0)
                 {
-                    _usedRows.UnionWith(mask.Rows);
+                    hidden.Add(mask, register, differing & bits);
                     differing &= ~bits;
                 }
             }
@@ -165,17 +163,17 @@ internal sealed class OutcomeDiff(ImmutableArray<TargetMask> rows, Func<int, Cas
 
     private ulong Remaining(ulong differing, Register? field, Event? a, Event? b)
     {
-        ulong hidden = 0;
+        ulong masked = 0;
         foreach (TargetMask row in rows)
         {
             if (row.Field == field && (differing & row.Bits) != 0 && ((a is not null && row.Applies(a)) || (b is not null && row.Applies(b))))
             {
-                hidden |= row.Bits;
-                _usedRows.Add(row.Id);
+                masked |= row.Bits;
+                hidden.Add(row);
             }
         }
 
-        return differing & ~hidden;
+        return differing & ~masked;
     }
 
     private void AddIf(bool differs, FieldKind kind, int index)

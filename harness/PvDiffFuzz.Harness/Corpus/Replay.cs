@@ -32,7 +32,11 @@ public enum ReplayStatus
 /// <param name="Message">One line that explains the status.</param>
 /// <param name="Fields">Fields that differ between camps or from a target's stored answer.</param>
 /// <param name="Seconds">Time taken.</param>
-public sealed record ReplayResult(string Path, ReplayStatus Status, string Message, ImmutableArray<string> Fields, double Seconds);
+public sealed record ReplayResult(string Path, ReplayStatus Status, string Message, ImmutableArray<string> Fields, double Seconds)
+{
+    /// <summary>Id of the known entry that describes what the case shows now, or null.</summary>
+    public string? Known { get; init; }
+}
 
 /// <summary>Runs stored cases again. Stored outcomes of targets that are not here take part in the comparison; those of targets that are here must come out again.</summary>
 /// <param name="live">Targets at hand; owned by the caller.</param>
@@ -67,39 +71,40 @@ public sealed class Replay(CaseRunner live, KnownSet known, Func<string, Immutab
     {
         ArgumentNullException.ThrowIfNull(file);
         long start = Stopwatch.GetTimestamp();
-        (ReplayStatus status, string message, ImmutableArray<string> fields) = Judge(file);
-        return new ReplayResult(path, status, message, fields, Stopwatch.GetElapsedTime(start).TotalSeconds);
+        (ReplayStatus status, string message, ImmutableArray<string> fields, string? id) = Judge(file);
+        return new ReplayResult(path, status, message, fields, Stopwatch.GetElapsedTime(start).TotalSeconds) { Known = id };
     }
 
-    private (ReplayStatus Status, string Message, ImmutableArray<string> Fields) Judge(CaseFile file)
+    private (ReplayStatus Status, string Message, ImmutableArray<string> Fields, string? Known) Judge(CaseFile file)
     {
         ImmutableArray<Outcome> answers = live.Examine(file.Case).Outcomes;
         for (int i = 0; i < answers.Length; i++)
         {
             if (answers[i].End == EndKind.HarnessError)
             {
-                return (ReplayStatus.Failed, $"{live.Infos[i].Name}: {answers[i].Detail}", []);
+                return (ReplayStatus.Failed, $"{live.Infos[i].Name}: {answers[i].Detail}", [], null);
             }
         }
 
         if (FromStored(file, answers) is (string target, ImmutableArray<string> differing))
         {
-            return (ReplayStatus.Changed, $"{target} no longer answers as stored: {string.Join(", ", differing)}", differing);
+            return (ReplayStatus.Changed, $"{target} no longer answers as stored: {string.Join(", ", differing)}", differing, null);
         }
 
         Divergence? divergence = Compare(file, answers, out int comparable);
         if (comparable < 2)
         {
-            return (ReplayStatus.Unsupported, $"{comparable} comparable outcomes of {answers.Length} targets here and {file.Outcomes.Length} stored answers; two are needed", []);
+            return (ReplayStatus.Unsupported, $"{comparable} comparable outcomes of {answers.Length} targets here and {file.Outcomes.Length} stored answers; two are needed", [], null);
         }
 
         Verdict? verdict = divergence is null ? null : known.Find(divergence) is int entry && entry >= 0 ? known.Entries[entry].Verdict : Verdict.New;
         ImmutableArray<string> fields = divergence is null ? [] : [.. divergence.Comparison.Differences.Select(d => d.Field.ToString())];
         string stored = file.Verdict ?? "agree";
         string now = verdict?.ToString() ?? "agree";
-        return stored != now ? (ReplayStatus.Changed, $"stored as '{stored}', now '{now}'", fields)
-            : verdict is null ? (ReplayStatus.Agree, $"{comparable} outcomes agree", fields)
-            : (verdict.IsKnown ? ReplayStatus.Known : ReplayStatus.Open, now, fields);
+        string? id = verdict is { IsKnown: true } ? verdict.Why : null;
+        return stored != now ? (ReplayStatus.Changed, $"stored as '{stored}', now '{now}'", fields, id)
+            : verdict is null ? (ReplayStatus.Agree, $"{comparable} outcomes agree", fields, id)
+            : (id is null ? ReplayStatus.Open : ReplayStatus.Known, now, fields, id);
     }
 
     // The same target here and in the file: one more comparison of two, under its own mask.

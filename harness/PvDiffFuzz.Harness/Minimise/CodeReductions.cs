@@ -29,6 +29,43 @@ public sealed class DropInstructions : IReduction
     }
 }
 
+/// <summary>Takes an instruction out together with the answer to an event: under single-stepping each instruction uses one up, so neither can go alone.</summary>
+public sealed class DropSteps : IReduction
+{
+    /// <inheritdoc/>
+    public string Name => "drop-steps";
+
+    /// <inheritdoc/>
+    public int Budget => 300;
+
+    /// <inheritdoc/>
+    public IEnumerable<TestCase> Propose(TestCase testCase, ReductionContext context)
+    {
+        int count = testCase.Code.Lengths.Length;
+        ImmutableArray<Response> responses = testCase.Responses;
+        if (responses.IsEmpty || count < 2)
+        {
+            yield break;
+        }
+
+        for (int i = count - 1; i >= 0; i--)
+        {
+            ImmutableArray<byte>[] pieces = new ImmutableArray<byte>[count];
+            pieces[i] = [];
+            if (CodeEdit.Replace(testCase, pieces, context.Vendor) is not TestCase smaller)
+            {
+                continue;
+            }
+
+            // In straight code event i is that of instruction i; after a fault or a branch it is another one's.
+            foreach (int response in new[] { Math.Min(i, responses.Length - 1), responses.Length - 1, 0 }.Distinct())
+            {
+                yield return smaller with { Responses = smaller.Responses.RemoveAt(response) };
+            }
+        }
+    }
+}
+
 /// <summary>Overwrites instructions with NOPs where they cannot be taken out, for example because the place of what follows matters.</summary>
 public sealed class NopInstructions : IReduction
 {

@@ -29,6 +29,7 @@ public static class Reductions
     [
         new DropResponses(),
         new DropInstructions(),
+        new DropSteps(),
         new NopInstructions(),
         new DropContents(),
         new DefaultSurroundings(),

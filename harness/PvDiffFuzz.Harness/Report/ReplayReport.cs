@@ -17,8 +17,13 @@ namespace PvDiffFuzz.Harness;
 public sealed record ReplayReport(
     int Cases, int Agree, int Known, int Open, int Changed, int Unsupported, int Failed, ImmutableArray<ReplayFailure> Failures)
 {
+    /// <summary>Matches by id of the known entry; entries that matched nothing are in it with 0.</summary>
+    public required ImmutableSortedDictionary<string, int> KnownMatches { get; init; }
+
     /// <summary>Sums results up.</summary>
-    public static ReplayReport Of(IReadOnlyCollection<ReplayResult> results)
+    /// <param name="results">One a file.</param>
+    /// <param name="known">The known entries that were at hand.</param>
+    public static ReplayReport Of(IReadOnlyCollection<ReplayResult> results, KnownSet known)
     {
         ArgumentNullException.ThrowIfNull(results);
         return new ReplayReport(
@@ -29,7 +34,10 @@ public sealed record ReplayReport(
             Count(ReplayStatus.Changed),
             Count(ReplayStatus.Unsupported),
             Count(ReplayStatus.Failed),
-            [.. results.Where(r => r.Status is ReplayStatus.Changed or ReplayStatus.Failed).Select(r => new ReplayFailure(r.Path, r.Fields, r.Message))]);
+            [.. results.Where(r => r.Status is ReplayStatus.Changed or ReplayStatus.Failed).Select(r => new ReplayFailure(r.Path, r.Fields, r.Message))])
+        {
+            KnownMatches = known.Entries.ToImmutableSortedDictionary(e => e.Id, e => results.Count(r => r.Known == e.Id), StringComparer.Ordinal),
+        };
 
         int Count(ReplayStatus status) => results.Count(r => r.Status == status);
     }

@@ -73,7 +73,7 @@ public static class Doubts
         }
 
         CaseMask mask = suspect.Runner.Analyst.MaskAt(suspect.Case, int.MaxValue, suspect.Divergence.Outcomes.AsSpan());
-        OutcomeDiff diff = new(suspect.Runner.Infos[target].Masks, _ => mask);
+        OutcomeDiff diff = new(suspect.Case, suspect.Runner.Infos[target].Masks, _ => mask, new Hidden());
         diff.Collect(before, after);
         return diff.Fields.Count == 0 ? null : DoubtResult.Explained(kind, $"{name} changed {string.Join(", ", diff.Fields.Take(4))} {when}");
     }

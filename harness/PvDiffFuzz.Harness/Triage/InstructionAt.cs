@@ -27,12 +27,9 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
     {
         ImmutableArray<TracedInstruction> trace = analyst.TraceTo(testCase, eventIndex == Field.Final ? int.MaxValue : eventIndex);
         CpuVendor vendor = analyst.VendorOf(testCase);
-        for (int i = trace.Length - 1; i >= 0; i--)
+        if (LastIndex(trace) is int last and >= 0)
         {
-            if (i == 0 || !IsNop(trace[i].Bytes.AsSpan()))
-            {
-                return Decode(trace[i].Bytes.AsSpan(), trace[i].Address, trace[i].Mode, vendor);
-            }
+            return Decode(trace[last].Bytes.AsSpan(), trace[last].Address, trace[last].Mode, vendor);
         }
 
         foreach (Outcome outcome in outcomes)
@@ -45,6 +42,18 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
         }
 
         return None;
+    }
+
+    /// <summary>Index of the last instruction of a trace that is no NOP, or of the first; -1 when there is none.</summary>
+    internal static int LastIndex(ImmutableArray<TracedInstruction> trace)
+    {
+        int last = trace.Length - 1;
+        while (last > 0 && IsNop(trace[last].Bytes.AsSpan()))
+        {
+            last--;
+        }
+
+        return last;
     }
 
     /// <summary>Decodes one instruction.</summary>

@@ -16,7 +16,7 @@ public sealed class MaskAuditDoubt : IDoubt
         }
 
         CaseMask widest = suspect.Runner.Analyst.WidestMask(suspect.Case);
-        return suspect.Runner.Comparer.CompareUnder(suspect.Divergence.Outcomes.AsSpan(), widest).Result == ComparisonResult.Agreement
+        return suspect.Runner.Comparer.CompareUnder(suspect.Case, suspect.Divergence.Outcomes.AsSpan(), widest).Result == ComparisonResult.Agreement
             ? DoubtResult.Explained(VerdictKind.UndefinedBehaviour, string.Join(", ", widest.Rows))
             : DoubtResult.Survived;
     }

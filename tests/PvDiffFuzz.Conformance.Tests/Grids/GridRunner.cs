@@ -3,6 +3,7 @@ using PvDiffFuzz.Backends.Native;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Harness;
 using PvDiffFuzz.Models.X86;
+using PvDiffFuzz.Tests;
 
 namespace PvDiffFuzz.Conformance.Tests.Grids;
 
@@ -12,7 +13,7 @@ public sealed class GridRunner : IDisposable
     private readonly Lazy<CaseRunner> _runner = new(() => CaseRunner.Create(
         [() => new X86Model(Host.Profile), () => new NativeTarget()], CaseAnalyst.For(new X86Model(Host.Profile), Host.Profile.Vendor)));
 
-    private readonly Lazy<KnownSet> _known = new(() => KnownReader.ReadFolder(Corpus.Folder("known")));
+    private readonly Lazy<KnownSet> _known = new(() => KnownReader.ReadFolder(Checkout.PathOf("corpus", "known")));
 
     public void Dispose()
     {

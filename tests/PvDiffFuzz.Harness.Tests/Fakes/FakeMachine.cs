@@ -73,6 +73,9 @@ internal sealed class FakeMachine(Action<Mnemonic, FakeMachine.State>? bug = nul
                 ulong source = instruction.Op1Kind == OpKind.Register ? r[Gpr(instruction.Op1Register)] : instruction.GetImmediate(1);
                 state.Registers = r.With(Gpr(instruction.Op0Register), source);
                 break;
+            case Mnemonic.And when instruction.Op0Kind == OpKind.Register && instruction.Op1Kind == OpKind.Register:
+                state.Registers = r.With(Gpr(instruction.Op0Register), r[Gpr(instruction.Op0Register)] & r[Gpr(instruction.Op1Register)]);
+                break;
             case Mnemonic.Lea:
                 state.Registers = r.With(Gpr(instruction.Op0Register), instruction.IsIPRelativeMemoryOperand ? instruction.IPRelativeMemoryAddress : 0);
                 break;

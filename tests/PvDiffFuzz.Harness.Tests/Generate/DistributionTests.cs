@@ -3,6 +3,7 @@ using Iced.Intel;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Harness.Generate;
 using PvDiffFuzz.Isa;
+using PvDiffFuzz.Tests;
 using Decoder = Iced.Intel.Decoder;
 using Flags = PvDiffFuzz.Core.RflagsBits;
 
@@ -165,25 +166,13 @@ public sealed class DistributionTests
     [Fact]
     public void TheDocumentListsEveryWeight()
     {
-        string document = File.ReadAllText(Path.Combine(Checkout(), "docs", "generator.md"));
+        string document = File.ReadAllText(Checkout.PathOf("docs", "generator.md"));
         foreach (Family family in Enum.GetValues<Family>())
         {
             int forms64 = InstructionForms.Countable(CpuMode.Long64).Count(f => f.Family == family);
             int forms32 = InstructionForms.Countable(CpuMode.Compatibility32).Count(f => f.Family == family);
             Assert.Contains($"| {family} | {GeneratorOptions.DefaultWeights[family]} | {forms64} | {forms32} |", document, StringComparison.Ordinal);
         }
-    }
-
-    private static string Checkout()
-    {
-        DirectoryInfo? at = new(AppContext.BaseDirectory);
-        while (at is not null && !File.Exists(Path.Combine(at.FullName, "PvDiffFuzz.sln")))
-        {
-            at = at.Parent;
-        }
-
-        Assert.NotNull(at);
-        return at.FullName;
     }
 
     private static IEnumerable<TestCase> Cases(GeneratorOptions options, int count)

@@ -1,0 +1,152 @@
+using System.Collections.Immutable;
+using PvDiffFuzz.Core;
+
+namespace PvDiffFuzz.Harness;
+
+/// <summary>Looks at a sample of a job's cases for which rules they execute and which bits they mask, and at every divergence for which rules it contradicts.</summary>
+/// <remarks>The sample depends on the indices of the cases alone, so that evidence does not depend on the number of jobs.</remarks>
+internal sealed class EvidenceCollector
+{
+    private readonly CaseRunner _runner;
+    private readonly IRuleCounter? _counter;
+    private readonly int _model;
+    private readonly bool[] _confirms;
+    private readonly int[] _counts;
+    private readonly int[] _before;
+
+    /// <summary>Makes a collector.</summary>
+    /// <param name="runner">The job's targets.</param>
+    /// <param name="counter">Counts rules of the model among them; null when nobody can.</param>
+    public EvidenceCollector(CaseRunner runner, IRuleCounter? counter)
+    {
+        _runner = runner;
+        _model = IndexOfModel(runner.Infos);
+        _counter = _model < 0 ? null : counter;
+        _confirms = new bool[runner.Infos.Length];
+        _counts = new int[counter?.Rules.Length ?? 0];
+        _before = new int[_counts.Length];
+    }
+
+    /// <summary>True when a case belongs to the sample.</summary>
+    public static bool Samples(ulong index) => index % CampaignEvidence.SampleEvery == 0;
+
+    /// <summary>Looks at a sampled case.</summary>
+    /// <param name="testCase">The case.</param>
+    /// <param name="outcomes">One outcome a target.</param>
+    /// <param name="comparison">How they compare; null when all comparable ones are the same to the last bit.</param>
+    /// <param name="tally">Receives the counts.</param>
+    public void Sample(TestCase testCase, ReadOnlySpan<Outcome> outcomes, Comparison? comparison, EvidenceTally tally)
+    {
+        tally.Sampled++;
+        foreach (MaskedBit bit in _runner.Analyst.MaskAt(testCase, int.MaxValue, outcomes).Parts.SelectMany(MaskedBit.AllOf))
+        {
+            tally.Mask(bit);
+        }
+
+        if (_counter is not null)
+        {
+            for (int target = 0; target < _confirms.Length; target++)
+            {
+                _confirms[target] = IsRival(target) && outcomes[target].Comparable && outcomes[_model].Comparable && (comparison is null || Together(comparison, target));
+            }
+
+            Count(testCase, _counts);
+            tally.Execute(_counts, _confirms);
+        }
+    }
+
+    /// <summary>Notes what a divergence, known or new, contradicts: the rules that the instruction at which it shows executed.</summary>
+    public void Contradict(Divergence divergence, EvidenceTally tally)
+    {
+        if (_counter is null)
+        {
+            return;
+        }
+
+        bool counted = false;
+        for (int target = 0; target < _confirms.Length; target++)
+        {
+            if (IsRival(target) && divergence.Outcomes[target].Comparable && divergence.Outcomes[_model].Comparable && !Together(divergence.Comparison, target))
+            {
+                counted = counted || CountAt(divergence);
+                tally.Contradict(_counts, target);
+            }
+        }
+    }
+
+    // A run that stops right after the instruction less one that stops right before it is what the instruction executed.
+    private bool CountAt(Divergence divergence)
+    {
+        TestCase testCase = divergence.Case;
+        int first = divergence.Comparison.FirstEvent;
+        ImmutableArray<TracedInstruction> trace = _runner.Analyst.TraceTo(testCase, first < 0 ? int.MaxValue : first);
+        int limit = LimitAfter(testCase, InstructionAt.LastIndex(trace) + 1);
+        Count(testCase with { Limits = new CaseLimits(limit) }, _counts);
+        if (limit > 1)
+        {
+            Count(testCase with { Limits = new CaseLimits(limit - 1) }, _before);
+            for (int rule = 0; rule < _counts.Length; rule++)
+            {
+                _counts[rule] -= _before[rule];
+            }
+        }
+
+        return true;
+    }
+
+    // The smallest limit under which so many instructions are traced; iterations of REP count one each, so it may be more than their number.
+    private int LimitAfter(TestCase testCase, int instructions)
+    {
+        int low = Math.Max(1, instructions);
+        int high = Math.Max(low, testCase.Limits.Instructions);
+        while (low < high)
+        {
+            int middle = low == instructions ? low : low + (high - low) / 2;
+            if (_runner.Analyst.TraceTo(testCase with { Limits = new CaseLimits(middle) }, int.MaxValue).Length >= instructions)
+            {
+                high = middle;
+            }
+            else
+            {
+                low = middle + 1;
+            }
+        }
+
+        return low;
+    }
+
+    private void Count(TestCase testCase, int[] counts)
+    {
+        counts.AsSpan().Clear();
+        _counter!.Count(testCase, counts);
+    }
+
+    // Targets of the model's lineage repeat its mistakes, so their agreement confirms nothing.
+    private bool IsRival(int target) => _runner.Infos[target].Lineage != _runner.Infos[_model].Lineage;
+
+    private bool Together(Comparison comparison, int target)
+    {
+        foreach (Camp camp in comparison.Camps)
+        {
+            if (camp.Members.Contains(_model))
+            {
+                return camp.Members.Contains(target);
+            }
+        }
+
+        return false;
+    }
+
+    private static int IndexOfModel(ImmutableArray<TargetInfo> infos)
+    {
+        for (int i = 0; i < infos.Length; i++)
+        {
+            if (infos[i].Kind == TargetKind.Model)
+            {
+                return i;
+            }
+        }
+
+        return -1;
+    }
+}
