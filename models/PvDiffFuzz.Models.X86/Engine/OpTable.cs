@@ -24,10 +24,6 @@ internal sealed unsafe class OpTable
 
     private OpTable()
     {
-        foreach (Code code in Enum.GetValues<Code>())
-        {
-            _forms[(int)code].Operands = (byte)code.ToOpCode().OpCount;
-        }
     }
 
     /// <summary>The forms that some family serves, on a processor that has every feature.</summary>
@@ -124,8 +120,5 @@ internal sealed unsafe class OpTable
 
         /// <summary>The operation with a memory operand; null when no family serves the form.</summary>
         public delegate*<ref CpuState, in MicroOp, void> Memory;
-
-        /// <summary>Number of operands, 0 to 5.</summary>
-        public byte Operands;
     }
 }

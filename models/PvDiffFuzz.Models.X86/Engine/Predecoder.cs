@@ -1,4 +1,4 @@
-using System.Runtime.CompilerServices;
+using System.Numerics;
 using Iced.Intel;
 using PvDiffFuzz.Core;
 using Register = Iced.Intel.Register;
@@ -12,7 +12,7 @@ internal sealed unsafe class Predecoder
     /// <summary>Longest instruction; one byte more is #GP(0).</summary>
     private const int MaximumLength = 15;
 
-    private static readonly byte[] RegisterOffsets = MakeRegisterOffsets();
+    private static readonly RegisterFacts[] Registers = MakeRegisters();
 
     private readonly FetchReader _reader = new();
     private readonly Decoder _long64;
@@ -45,10 +45,21 @@ internal sealed unsafe class Predecoder
 
         int reach = Reach(in cpu);
         int fetched = reach == MaximumLength ? Math.Min(cpu.Memory.TryFetch(rip, _reader.Buffer), reach) : 0;
-        Decoder decoder = cpu.Compatibility ? _compatibility32 : _long64;
         uint error = 0;
+        bool whole = fetched == 0;
+        if (whole)
+        {
+            fetched = cpu.Memory.Fetch(rip, _reader.Buffer.AsSpan(0, reach), out error);
+            if (fetched == 0)
+            {
+                cpu.Raise(14, error, rip);
+                return false;
+            }
+        }
+
+        Decoder decoder = cpu.Compatibility ? _compatibility32 : _long64;
         Code code = Decode(decoder, rip, fetched, out Instruction instruction);
-        if (code == Code.INVALID && fetched < reach)
+        if (code == Code.INVALID && !whole && fetched < reach)
         {
             // It may run into the next page.
             fetched = cpu.Memory.Fetch(rip, _reader.Buffer.AsSpan(0, reach), out error);
@@ -62,7 +73,7 @@ internal sealed unsafe class Predecoder
         }
 
         ref readonly OpTable.Form form = ref _table.Find(code);
-        Fill(ref op, in instruction, form.Operands, cpu.Compatibility);
+        Fill(ref op, in instruction, cpu.Compatibility);
         op.Execute = (op.Flags & OpFlags.Memory) != 0 ? form.Memory : form.Register;
         if (op.Execute == null)
         {
@@ -146,7 +157,7 @@ internal sealed unsafe class Predecoder
         op.Source = Gpr.Rax;
     }
 
-    private static void Fill(ref MicroOp op, in Instruction instruction, int operands, bool compatibility)
+    private static void Fill(ref MicroOp op, in Instruction instruction, bool compatibility)
     {
         op = default;
         op.Code = (ushort)instruction.Code;
@@ -154,47 +165,27 @@ internal sealed unsafe class Predecoder
         op.Base = RegisterFile.ZeroOffset;
         op.Index = RegisterFile.ZeroOffset;
         op.AddressMask = compatibility ? uint.MaxValue : ulong.MaxValue;
-        op.Segment = EffectiveSegment(instruction.SegmentPrefix, Register.None, compatibility);
+        op.Segment = EffectiveSegment(instruction.SegmentPrefix, Seg.Ds, compatibility);
         op.Flags = (instruction.HasRepPrefix ? OpFlags.Rep : OpFlags.None)
             | (instruction.HasRepnePrefix ? OpFlags.Repne : OpFlags.None)
             | (instruction.HasLockPrefix ? OpFlags.Lock : OpFlags.None);
 
-        // Operands are taken one by one because Iced looks a form's operand count up whenever it is asked for an operand by number.
-        if (operands > 0)
+        // A random stream defeats branch prediction, so registers are taken without asking which operands there are: Iced gives None for the others.
+        op.Destination = Registers[(int)instruction.Op0Register].Offset;
+        op.Source = Registers[(int)instruction.Op1Register].Offset;
+        op.Third = Registers[(int)instruction.Op2Register].Offset;
+        uint kinds = (uint)instruction.Op0Kind | ((uint)instruction.Op1Kind << 8) | ((uint)instruction.Op2Kind << 16) | ((uint)instruction.Op3Kind << 24);
+        for (; kinds != 0; kinds >>= 8)
         {
-            SetOperand(ref op, ref op.Destination, in instruction, instruction.Op0Kind, instruction.Op0Register, compatibility);
-        }
-
-        if (operands > 1)
-        {
-            SetOperand(ref op, ref op.Source, in instruction, instruction.Op1Kind, instruction.Op1Register, compatibility);
-        }
-
-        if (operands > 2)
-        {
-            SetOperand(ref op, ref op.Third, in instruction, instruction.Op2Kind, instruction.Op2Register, compatibility);
-        }
-
-        if (operands > 3)
-        {
-            SetOperand(ref op, ref op.Third, in instruction, instruction.Op3Kind, instruction.Op3Register, compatibility);
-        }
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void SetOperand(ref MicroOp op, ref byte offset, in Instruction instruction, OpKind kind, Register register, bool compatibility)
-    {
-        if (kind == OpKind.Register)
-        {
-            offset = RegisterOffsets[(int)register];
-        }
-        else if (kind == OpKind.Memory)
-        {
-            SetMemory(ref op, in instruction, compatibility);
-        }
-        else
-        {
-            SetOther(ref op, kind, in instruction, compatibility);
+            OpKind kind = (OpKind)(kinds & 0xff);
+            if (kind == OpKind.Memory)
+            {
+                SetMemory(ref op, in instruction, compatibility);
+            }
+            else if (kind != OpKind.Register)
+            {
+                SetOther(ref op, kind, in instruction, compatibility);
+            }
         }
     }
 
@@ -238,59 +229,34 @@ internal sealed unsafe class Predecoder
 
     private static void SetMemory(ref MicroOp op, in Instruction instruction, bool compatibility)
     {
-        Register baseRegister = instruction.MemoryBase;
+        // Iced has added the next instruction's address to a displacement from RIP already; RIP has the offset of the register that is zero.
+        RegisterFacts from = Registers[(int)instruction.MemoryBase];
+        RegisterFacts index = Registers[(int)instruction.MemoryIndex];
         op.Flags |= OpFlags.Memory;
         op.Displacement = instruction.MemoryDisplacement64;
-        op.Segment = EffectiveSegment(instruction.SegmentPrefix, baseRegister, compatibility);
-        op.AddressMask = AddressMask(in instruction, compatibility);
-        if (baseRegister is Register.RIP or Register.EIP)
+        op.Segment = EffectiveSegment(instruction.SegmentPrefix, from.Segment, compatibility);
+        op.Base = from.InAddress;
+        op.Index = index.InAddress;
+        op.Scale = (byte)BitOperations.Log2((uint)instruction.MemoryIndexScale);
+        op.AddressMask = from.AddressMask | index.AddressMask;
+        if (op.AddressMask == 0)
         {
-            // Iced has added the next instruction's address already.
-            return;
-        }
-
-        if (baseRegister != Register.None)
-        {
-            op.Base = RegisterOffsets[(int)baseRegister];
-        }
-
-        if (instruction.MemoryIndex != Register.None)
-        {
-            op.Index = RegisterOffsets[(int)instruction.MemoryIndex];
-            op.Scale = (byte)System.Numerics.BitOperations.Log2((uint)instruction.MemoryIndexScale);
+            op.AddressMask = DisplacementMask(instruction.MemoryDisplSize, compatibility);
         }
     }
 
     /// <summary>RSP and RBP bases use SS. In 64-bit mode ES, CS, SS and DS overrides are null prefixes.</summary>
     [Spec("SDM", "vol.1 3.4.2.1 Segment Registers in 64-Bit Mode; 3.7.4.1 Segmentation in 64-Bit Mode")]
-    private static byte EffectiveSegment(Register prefix, Register baseRegister, bool compatibility)
+    private static byte EffectiveSegment(Register prefix, byte byDefault, bool compatibility) =>
+        prefix is Register.FS or Register.GS || (compatibility && prefix != Register.None) ? (byte)(prefix - Register.ES) : byDefault;
+
+    /// <summary>Without a register the displacement's size is the address size, except that a 32-bit one is sign-extended in 64-bit addressing.</summary>
+    private static ulong DisplacementMask(int displacementSize, bool compatibility) => displacementSize switch
     {
-        if (prefix is Register.FS or Register.GS || (compatibility && prefix != Register.None))
-        {
-            return (byte)(prefix - Register.ES);
-        }
-
-        return baseRegister is Register.RSP or Register.RBP or Register.ESP or Register.EBP or Register.BP ? Seg.Ss : Seg.Ds;
-    }
-
-    private static ulong AddressMask(in Instruction instruction, bool compatibility)
-    {
-        Register register = instruction.MemoryBase != Register.None ? instruction.MemoryBase : instruction.MemoryIndex;
-        return register switch
-        {
-            (>= Register.RAX and <= Register.R15) or Register.RIP => ulong.MaxValue,
-            (>= Register.EAX and <= Register.R15D) or Register.EIP => uint.MaxValue,
-            >= Register.AX and <= Register.R15W => ushort.MaxValue,
-
-            // No register: the displacement's size is the address size, except that a 32-bit one is sign-extended in 64-bit addressing.
-            _ => instruction.MemoryDisplSize switch
-            {
-                8 => ulong.MaxValue,
-                2 => ushort.MaxValue,
-                _ => compatibility || instruction.MemoryDisplSize == 4 ? uint.MaxValue : ulong.MaxValue,
-            },
-        };
-    }
+        8 => ulong.MaxValue,
+        2 => ushort.MaxValue,
+        _ => compatibility || displacementSize == 4 ? uint.MaxValue : ulong.MaxValue,
+    };
 
     private static void SetStringOperand(ref MicroOp op, OpKind kind, in Instruction instruction, bool compatibility)
     {
@@ -302,27 +268,55 @@ internal sealed unsafe class Predecoder
         };
         if (kind is not (OpKind.MemoryESDI or OpKind.MemoryESEDI or OpKind.MemoryESRDI))
         {
-            op.Segment = EffectiveSegment(instruction.SegmentPrefix, Register.None, compatibility);
+            op.Segment = EffectiveSegment(instruction.SegmentPrefix, Seg.Ds, compatibility);
         }
     }
 
-    private static byte[] MakeRegisterOffsets()
+    private static RegisterFacts[] MakeRegisters()
     {
-        byte[] offsets = new byte[Enum.GetValues<Register>().Length];
+        RegisterFacts[] facts = new RegisterFacts[Enum.GetValues<Register>().Length];
         foreach (Register register in Enum.GetValues<Register>())
         {
-            int index = register.IsGPR() ? register.GetFullRegister() - Register.RAX : 0;
-            offsets[(int)register] = register switch
+            byte offset = (byte)(register.IsGPR() ? (register.GetFullRegister() - Register.RAX) * 8 : 0);
+            facts[(int)register] = new RegisterFacts
             {
-                >= Register.AH and <= Register.BH => (byte)(((register - Register.AH) * 8) + 1),
-                >= Register.ES and <= Register.GS => (byte)(register - Register.ES),
-                >= Register.CR0 and <= Register.CR15 => (byte)(register - Register.CR0),
-                >= Register.DR0 and <= Register.DR15 => (byte)(register - Register.DR0),
-                _ => (byte)(index * 8),
+                Offset = register switch
+                {
+                    >= Register.AH and <= Register.BH => (byte)(((register - Register.AH) * 8) + 1),
+                    >= Register.ES and <= Register.GS => (byte)(register - Register.ES),
+                    >= Register.CR0 and <= Register.CR15 => (byte)(register - Register.CR0),
+                    >= Register.DR0 and <= Register.DR15 => (byte)(register - Register.DR0),
+                    _ => offset,
+                },
+                InAddress = register.IsGPR() ? offset : RegisterFile.ZeroOffset,
+                Segment = register is Register.RSP or Register.RBP or Register.ESP or Register.EBP or Register.BP ? Seg.Ss : Seg.Ds,
+                AddressMask = register switch
+                {
+                    (>= Register.RAX and <= Register.R15) or Register.RIP => ulong.MaxValue,
+                    (>= Register.EAX and <= Register.R15D) or Register.EIP => uint.MaxValue,
+                    >= Register.AX and <= Register.R15W => ushort.MaxValue,
+                    _ => 0,
+                },
             };
         }
 
-        return offsets;
+        return facts;
+    }
+
+    /// <summary>What a register is as an operand and in an address.</summary>
+    private struct RegisterFacts
+    {
+        /// <summary>Mask of an effective address made with it; 0 when it makes none.</summary>
+        public ulong AddressMask;
+
+        /// <summary>As an operand: byte offset in <see cref="RegisterFile"/>, or the number of a segment, control or debug register.</summary>
+        public byte Offset;
+
+        /// <summary>As a base or index: byte offset in <see cref="RegisterFile"/>.</summary>
+        public byte InAddress;
+
+        /// <summary>As a base: the segment that it uses by default.</summary>
+        public byte Segment;
     }
 
     /// <summary>Feeds Iced from the fetched bytes.</summary>
