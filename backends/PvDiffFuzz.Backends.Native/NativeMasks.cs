@@ -20,7 +20,7 @@ internal static class NativeMasks
             "native.int80-rax",
             "the INT 0x80 entry of Linux keeps the low half of RAX as the system call number, and a refused call shows that "
             + "(int80_emulation in arch/x86/entry/syscall_32.c)",
-            e => e is { Vector: 0x80, Entry: EntryPoint.Idt, Registers.Cs: Selectors.UserCode64 },
+            e => e is { Vector: 0x80, Entry: EntryPoint.Idt },
             Register.Rax,
             0xffff_ffff_0000_0000),
         Restart("rax", Register.Rax),

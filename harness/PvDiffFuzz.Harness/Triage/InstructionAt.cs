@@ -14,6 +14,9 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
     /// <summary>Stands before the names of an instruction that is undefined only because of its LOCK prefix.</summary>
     public const string Lock = "LOCK.";
 
+    /// <summary>What the name of an encoding without a form begins with; the first opcode bytes in hexadecimal follow.</summary>
+    public const string Invalid = "INVALID.";
+
     /// <summary>No instruction.</summary>
     public static InstructionAt None { get; } = new("none", "none", 0, 0);
 
@@ -65,7 +68,7 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
     {
         Instruction instruction = CodeEdit.DecodeOne(bytes, address, mode, vendor);
         return instruction.IsInvalid
-            ? WithoutLock(bytes, address, mode, vendor) ?? new InstructionAt($"INVALID.{Opcode(bytes)}", "INVALID", address, bytes.Length)
+            ? WithoutLock(bytes, address, mode, vendor) ?? new InstructionAt($"{Invalid}{Opcode(bytes)}", "INVALID", address, bytes.Length)
             : new InstructionAt(instruction.Code.ToString(), instruction.Mnemonic.ToString(), address, instruction.Length);
     }
 

@@ -37,7 +37,7 @@ public sealed record KnownEntry
     /// <summary>Who stands on the described side: a camp all of whose members match one of these. Other camps must have no such member.</summary>
     public required ImmutableArray<TargetPattern> Targets { get; init; }
 
-    /// <summary>Iced code names or mnemonics of the diverging instruction; empty for any.</summary>
+    /// <summary>Iced code names, mnemonics or encodings without a form of the diverging instruction; empty for any.</summary>
     public required ImmutableArray<string> Forms { get; init; }
 
     /// <summary>Vectors that the event may have in any camp; empty for any.</summary>
@@ -64,7 +64,11 @@ public sealed record KnownEntry
         && these.TrueForAll(t => ConditionsHold(divergence, t, others));
 
     private bool MatchesForm(InstructionAt instruction) =>
-        Forms.IsEmpty || Forms.Contains(instruction.Form, StringComparer.Ordinal) || Forms.Contains(instruction.Mnemonic, StringComparer.Ordinal);
+        Forms.IsEmpty || Forms.Any(form => Fits(form, instruction.Form) || string.Equals(form, instruction.Mnemonic, StringComparison.Ordinal));
+
+    /// <summary>A question mark stands for any one digit of an encoding without a form.</summary>
+    private static bool Fits(string pattern, string form) =>
+        pattern.Length == form.Length && pattern.Zip(form).All(pair => pair.First == pair.Second || pair.First == '?');
 
     private bool Covers(Field field)
     {

@@ -174,13 +174,17 @@ public static class KnownReader
                 Clause = _once["clause"].Value,
                 Reason = _once["reason"].Value,
                 Targets = _targets.Count > 0 ? _targets.ToImmutable() : throw Wrong(lines.Length, "no 'targets'"),
-                Forms = List("forms", form => FormNames.Contains(form.StartsWith(InstructionAt.Lock, StringComparison.Ordinal) ? form[InstructionAt.Lock.Length..] : form), "is neither a code name nor a mnemonic of Iced, such as Int1 or Adc_rm64_r64"),
+                Forms = List("forms", IsForm, "is neither a code name nor a mnemonic of Iced, such as Int1 or Adc_rm64_r64, nor an encoding without a form, such as INVALID.0fff or INVALID.c4?37d"),
                 Vectors = [.. List("vectors", v => byte.TryParse(v, out _), "is no vector; vectors are decimal, 0 to 255").Select(v => byte.Parse(v))],
                 Fields = List("fields", KnownFields.Names.Contains, "is no field; fields are such as event.rip, event.rflags.CF, gpr.rax, gpr, fsbase, memory"),
                 Conditions = _conditions.ToImmutable(),
                 File = file,
             };
         }
+
+        private static bool IsForm(string form) => form.StartsWith(InstructionAt.Invalid, StringComparison.Ordinal)
+            ? form[InstructionAt.Invalid.Length..].All(c => char.IsAsciiHexDigitLower(c) || c == '?')
+            : FormNames.Contains(form.StartsWith(InstructionAt.Lock, StringComparison.Ordinal) ? form[InstructionAt.Lock.Length..] : form);
 
         private string Valid(string key, Func<string, bool> good, string rule)
         {
