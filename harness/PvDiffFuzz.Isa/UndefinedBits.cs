@@ -224,10 +224,31 @@ public static class UndefinedBits
             _ => -instruction.StackPointerIncrement,
         };
 
+        /// <summary>True for a repeated string instruction whose count is 0: RCX, ECX or CX by the address size.</summary>
+        private static bool RepeatsNothing(in Instruction instruction, ulong rcx)
+        {
+            if (!instruction.IsStringInstruction || !(instruction.HasRepPrefix || instruction.HasRepnePrefix))
+            {
+                return false;
+            }
+
+            ulong count = rcx;
+            for (int i = 0; i < instruction.OpCount; i++)
+            {
+                count &= instruction.GetOpKind(i) switch
+                {
+                    OpKind.MemorySegSI or OpKind.MemoryESDI => ushort.MaxValue,
+                    OpKind.MemorySegESI or OpKind.MemoryESEDI => uint.MaxValue,
+                    _ => ulong.MaxValue,
+                };
+            }
+
+            return count == 0;
+        }
+
         private void Define(in Instruction instruction, in InstructionInfo info, FlagEffect effect, ulong rcx)
         {
-            bool nothingRepeated = (instruction.HasRepPrefix || instruction.HasRepnePrefix) && instruction.IsStringInstruction && rcx == 0;
-            if (nothingRepeated)
+            if (RepeatsNothing(in instruction, rcx))
             {
                 return;
             }

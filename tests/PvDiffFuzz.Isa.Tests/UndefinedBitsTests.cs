@@ -165,6 +165,8 @@ public sealed class UndefinedBitsTests
     {
         Assert.Equal(Flags.Status, UndefinedBits.After([Traced("48F7F3"), Traced("F3A6", rcx: 0)], CpuVendor.Amd, lastCompleted: true).Rflags);
         Assert.Equal(0UL, UndefinedBits.After([Traced("48F7F3"), Traced("F3A6", rcx: 1)], CpuVendor.Amd, lastCompleted: true).Rflags);
+        Assert.Equal(0UL, UndefinedBits.After([Traced("48F7F3"), Traced("F3A6", rcx: 0x1_0000_0000)], CpuVendor.Amd, lastCompleted: true).Rflags);
+        Assert.Equal(Flags.Status, UndefinedBits.After([Traced("48F7F3"), Traced("67F3A6", rcx: 0x1_0000_0000)], CpuVendor.Amd, lastCompleted: true).Rflags);
     }
 
     /// <summary>With responses, instructions in the middle may not have completed: nothing becomes defined again.</summary>
