@@ -12,6 +12,9 @@ public sealed unsafe class X86Model : ITarget, ITracer
 {
     private const ushort NotDecoded = ushort.MaxValue;
 
+    /// <summary>By form, made when first needed. Models on several threads may each make one; they are equal.</summary>
+    private static readonly Outcome?[] NoForm = new Outcome?[Enum.GetValues<Code>().Length];
+
     private readonly GuestMemory _memory = new();
     private readonly CpuProfile _default;
     private readonly ushort[] _opAt = new ushort[CodeBlock.MaximumLength];
@@ -137,7 +140,7 @@ public sealed unsafe class X86Model : ITarget, ITracer
     private static Outcome? NotAnEvent(ref CpuState cpu) => cpu.Pending switch
     {
         PendingKind.None => Outcome.BudgetSpent("instruction limit"),
-        PendingKind.Unsupported => Outcome.Unsupported($"model.x86 has no {(Code)cpu.PendingError}"),
+        PendingKind.Unsupported => NoForm[cpu.PendingError] ??= Outcome.Unsupported($"model.x86 has no {(Code)cpu.PendingError}"),
         _ => null,
     };
 

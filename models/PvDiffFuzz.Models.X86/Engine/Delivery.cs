@@ -47,29 +47,33 @@ internal static class Delivery
         cpu.Compatibility = compatibility;
         cpu.LinearMask = compatibility ? uint.MaxValue : ulong.MaxValue;
         cpu.Memory.Mask = cpu.LinearMask;
-        cpu.CheckedSegments = 0;
-        for (byte segment = 0; segment < 6; segment++)
+        cpu.CheckedSegments = ChecksAll(in cpu) ? (byte)0x3f : (byte)0;
+        for (byte segment = 0; segment < Seg.Fs; segment++)
         {
-            if (segment < Seg.Fs)
+            cpu.SegmentBase[segment] = 0;
+            if (compatibility)
             {
                 // Descriptors do not change while a case runs, so what was loaded in either mode can be looked up again.
-                cpu.SegmentBase[segment] = compatibility ? Descriptors.Find(cpu.Profile, cpu.Selector[segment])?.Base ?? 0 : 0;
+                cpu.SegmentBase[segment] = Descriptors.Find(cpu.Profile, cpu.Selector[segment])?.Base ?? 0;
+                UpdateSegment(ref cpu, segment);
             }
-
-            UpdateSegment(ref cpu, segment);
         }
+
+        UpdateSegment(ref cpu, Seg.Fs);
+        UpdateSegment(ref cpu, Seg.Gs);
     }
 
     /// <summary>Decides anew whether accesses through a segment need more than a look at the linear address, after its selector or base changed.</summary>
-    /// <remarks>With data breakpoints armed all of them do.</remarks>
     public static void UpdateSegment(ref CpuState cpu, byte segment)
     {
         bool check = cpu.SegmentBase[segment] != 0
-            || cpu.Breakpoints is { OnAccess: true }
-            || (cpu.Pkru & 3) is not (null or 0)
+            || ChecksAll(in cpu)
             || (cpu.Compatibility && !Descriptors.IsFlat(cpu.Profile, cpu.Selector[segment]));
         cpu.CheckedSegments = (byte)((cpu.CheckedSegments & ~(1 << segment)) | (check ? 1 << segment : 0));
     }
+
+    /// <summary>True when every access has to be looked at: data breakpoints are armed, or key 0 is restricted.</summary>
+    private static bool ChecksAll(in CpuState cpu) => cpu.Breakpoints is { OnAccess: true } || (cpu.Pkru & 3) is not (null or 0);
 
     /// <summary>Applies a response and returns to the interrupted context.</summary>
     public static void Return(ref CpuState cpu, RegisterState interrupted, Response response)

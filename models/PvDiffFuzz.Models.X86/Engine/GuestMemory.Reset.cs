@@ -71,10 +71,23 @@ internal sealed unsafe partial class GuestMemory
         new ReadOnlySpan<ulong>(saved.Host, LineWords.Length).CopyTo(saved.Words);
     }
 
+    private static bool IsSorted(ReadOnlySpan<Line> lines)
+    {
+        for (int i = 1; i < lines.Length; i++)
+        {
+            if (lines[i].Address < lines[i - 1].Address)
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
+
     private ImmutableArray<MemoryWord> CollectChanges()
     {
         Span<Line> lines = _lines.AsSpan(0, _lineCount);
-        if (lines.Length > 1)
+        if (!IsSorted(lines))
         {
             lines.Sort(static (left, right) => left.Address.CompareTo(right.Address));
         }
