@@ -137,6 +137,11 @@ internal sealed class HostFacts
                 return Outcome.Unsupported("Linux loses the upper half of RAX at INT 0x80, and the case goes on with it");
             }
 
+            if (MayBeRestarted(e) && i + 1 < outcome.Events.Length && !(Patches(testCase.Responses[i], Register.Rax) && Patches(testCase.Responses[i], Register.Rip)))
+            {
+                return Outcome.Unsupported("Linux may have taken the refused system call for one of its own to restart, and the case goes on with the RAX and RIP of that");
+            }
+
             if (e.Vector == 1 && i + 1 < outcome.Events.Length && MeetsInstructionBreakpoint(testCase, e) && !Patches(testCase.Responses[i], Register.Rflags))
             {
                 return Outcome.Unsupported("Linux sets RF at an instruction breakpoint, and the case goes on with it");
@@ -144,6 +149,15 @@ internal sealed class HostFacts
         }
 
         return outcome;
+    }
+
+    /// <summary>A system call whose RAX Linux takes for a request to restart it, or replaced by EINTR, which the number may also have been; see <see cref="NativeMasks"/>.</summary>
+    private static bool MayBeRestarted(Event e)
+    {
+        const int interrupted = -4;
+        long rax = (long)e.Registers.Gpr[0];
+        long error = e.Vector == 0x80 ? (int)rax : rax;
+        return (e.Entry == EntryPoint.Lstar || e.Vector == 0x80) && (error is interrupted or (>= -516 and <= -512));
     }
 
     /// <summary>RF is Linux's when the interrupted RIP is an armed execution address.</summary>

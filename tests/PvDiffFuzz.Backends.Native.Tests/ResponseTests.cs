@@ -94,4 +94,20 @@ public sealed class ResponseTests : NativeTests
         Assert.Equal(EndKind.Unsupported, Target.Run(testCase with { Responses = [Patch()] }).End);
         Assert.Equal(ulong.MaxValue, Run(testCase with { Responses = [Patch((Register.Rax, ulong.MaxValue))] }).Registers!.Gpr[0]);
     }
+
+    /// <summary>Linux replaces some numbers in RAX of a refused system call; a case that goes on with what is left there says nothing of the processor.</summary>
+    [NativeTheory]
+    [InlineData("0f 05", -512)]
+    [InlineData("0f 05", -4)]
+    [InlineData("cd 80", -516)]
+    public void ARestartedSystemCallIsComparableOnlyWhenTheResponseSetsWhatLinuxChanged(string code, long rax)
+    {
+        TestCase testCase = Case(code, (Register.Rax, (ulong)rax));
+
+        Outcome kept = Target.Run(testCase with { Responses = [Patch()] });
+        Outcome replaced = Target.Run(testCase with { Responses = [Patch((Register.Rax, 1), (Register.Rip, End))] });
+
+        Assert.Equal(EndKind.Unsupported, kept.End);
+        Assert.Equal(EndKind.ReachedEnd, replaced.End);
+    }
 }
