@@ -95,7 +95,7 @@ public sealed partial class RuleTests
             FewestReadings);
     }
 
-    [GeneratedRegex("^\\| `(?<id>[a-z0-9-]+)` \\|", RegexOptions.ExplicitCapture, 10_000)]
+    [GeneratedRegex(@"^\| `(?<id>[a-z0-9-]+)` \|", RegexOptions.ExplicitCapture, 10_000)]
     private static partial Regex Row();
 
     private static SpecAttribute[] Citations() =>
