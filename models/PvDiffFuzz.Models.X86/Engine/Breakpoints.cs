@@ -40,7 +40,7 @@ internal sealed class Breakpoints
     /// <summary>Reads DR0 to DR3 and DR7. The low bits of a data address that its length covers are ignored.</summary>
     /// <returns>Null when nothing is enabled.</returns>
     [Spec("SDM", "vol.3B 17.2.1 Debug Address Registers (DR0-DR3); 17.2.4 Debug Control Register (DR7); 17.2.5 Breakpoint Field Recognition")]
-    [Spec("APM", "vol.2 13.1.1.1 Debug-Address Registers (DR0-DR3); 13.1.1.4 Debug-Control Register (DR7)")]
+    [Spec("APM", "vol.2 13.1.1.1 Address-Breakpoint Registers (DR0-DR3); 13.1.1.4 Debug-Control Register (DR7)")]
     public static Breakpoints? Arm(DebugRegisters? registers)
     {
         if (registers is null)
@@ -74,8 +74,8 @@ internal sealed class Breakpoints
     /// <param name="cpu">State; gets the fault when there is one.</param>
     /// <param name="shadow">True right after MOV SS or POP SS.</param>
     /// <returns>True when a #DB is to be delivered.</returns>
-    [Spec("SDM", "vol.3B 17.3.1.1 Instruction-Breakpoint Exception Condition; vol.3A 6.9 Priority Among Simultaneous Exceptions and Interrupts; 6.8.3 (MOV SS)")]
-    [Spec("APM", "vol.2 13.1.2 Setting Breakpoints; 13.1.3.1 Breakpoints; 8.2.2 #DB (fault for instruction execution); 3.1.6 RFLAGS Register (RF)")]
+    [Spec("SDM", "vol.3B 17.3.1.1 Instruction-Breakpoint Exception Condition; vol.3A 6.9 Prioritization of Concurrent Events; 6.8.3 Masking Exceptions and Interrupts When Switching Stacks")]
+    [Spec("APM", "vol.2 13.1.2 Setting Breakpoints; 13.1.3.1 Instruction Breakpoints; 8.2.2 #DB (fault for instruction execution); 3.1.6 RFLAGS Register (RF)")]
     public static bool BeforeInstruction(ref CpuState cpu, bool shadow)
     {
         if (cpu.Breakpoints is not { OnExecution: true } armed)
@@ -105,7 +105,7 @@ internal sealed class Breakpoints
     /// <param name="bytes">Length of the access.</param>
     /// <param name="write">True for a store.</param>
     [Spec("SDM", "vol.3B 17.3.1.2 Data Memory and I/O Breakpoint Exception Conditions; 17.2.5 Breakpoint Field Recognition")]
-    [Spec("APM", "vol.2 13.1.2 Setting Breakpoints; 13.1.3.1 Breakpoints; 8.2.2 #DB (trap for data reads and writes)")]
+    [Spec("APM", "vol.2 13.1.2 Setting Breakpoints; 13.1.3.2 Data Breakpoints; 8.2.2 #DB (trap for data reads and writes)")]
     public static void NoteAccess(ref CpuState cpu, ulong address, int bytes, bool write)
     {
         foreach (Watch watch in cpu.Breakpoints!._data)

@@ -392,7 +392,8 @@ internal ref struct CpuState
     }
 
     /// <summary>Segment checks come first: what the descriptor refuses in compatibility mode, a non-canonical first or last byte in 64-bit mode.</summary>
-    [Spec("SDM", "vol.3A 5.3.1 Limit Checking in 64-bit Mode; vol.2 exceptions #SS(0) and #GP(0)")]
+    [Spec("SDM", "vol.3A 5.3.1 Limit Checking in 64-bit Mode; vol.1 3.3.7.1 Canonical Addressing (#SS and #GP)")]
+    [Spec("APM", "vol.2 5.9 Effects of Segment Protection (segment checks before page checks); 4.12 Limit Checks")]
     private bool CheckSegment(ulong address, int bytes, byte segment, bool write)
     {
         bool usable = Compatibility
@@ -407,7 +408,7 @@ internal ref struct CpuState
     }
 
     /// <summary>AMD asks of the effective address too, before an FS or GS base is added, that it be canonical.</summary>
-    [Spec("APM", "vol.1 2.1.4 Canonical Address Form; vol.2 4.5.3 Segment Registers in 64-Bit Mode (FS and GS)")]
+    [Spec("x86-readings", "canonical-offset")]
     private readonly bool CanonicalOffset(ulong address, int bytes, byte segment)
     {
         ulong offset = address - SegmentBase[segment];
@@ -416,6 +417,7 @@ internal ref struct CpuState
 
     /// <summary>Alignment is checked on the linear address, before it is translated. The manuals leave the order against #PF open.</summary>
     [Spec("SDM", "vol.3A 6.15 Interrupt 17, Alignment Check Exception (#AC)")]
+    [Spec("x86-readings", "ac-before-pf")]
     private bool CheckAlignment(ulong address, int bytes)
     {
         if ((address & AlignmentMask & ((uint)bytes - 1)) == 0)
@@ -430,7 +432,7 @@ internal ref struct CpuState
     /// <summary>AD of a key refuses every data access to user pages, WD stores. Where the page itself refuses too, the error code says both.</summary>
     /// <remarks>All pages have one key, so that it is the first byte's page that faults.</remarks>
     [Spec("SDM", "vol.3A 4.6.2 Protection Keys; 4.7 Page-Fault Exceptions (PK flag)")]
-    [Spec("APM", "vol.2 5.6.7 Memory Protection Keys; 8.4.2 Page-Fault Error Code (PK)")]
+    [Spec("APM", "vol.2 5.6.7 Memory Protection Keys (MPK) Bit; 8.4.2 Page-Fault Error Code (PK)")]
     private bool CheckKey(ulong address, bool write)
     {
         const uint accessDisable = 1;

@@ -89,7 +89,7 @@ internal static class Delivery
 
     /// <summary>Care after an instruction that asked for it.</summary>
     /// <returns>True when an event is to be delivered.</returns>
-    [Spec("SDM", "vol.3B 17.3.1.4 Single-Step Exception Condition; 17.3.1.1 Instruction-Breakpoint Exception Condition (RF); vol.3A 6.8.3 MOV SS and POP SS")]
+    [Spec("SDM", "vol.3B 17.3.1.4 Single-Step Exception Condition; 17.3.1.1 Instruction-Breakpoint Exception Condition (RF); vol.3A 6.8.3 Masking Exceptions and Interrupts When Switching Stacks")]
     public static bool AfterInstruction(ref CpuState cpu)
     {
         if ((cpu.Attention & Attention.Stop) != 0)
@@ -124,7 +124,9 @@ internal static class Delivery
     public static void AfterFailedFetch(ref CpuState cpu) => cpu.InstructionRip = cpu.Rip;
 
     /// <summary>Builds the event that is pending.</summary>
-    [Spec("SDM", "vol.3A 6.14.2 64-Bit Mode Stack Frame; 17.3.1.1 (faults save RF set)")]
+    [Spec("SDM", "vol.3A 6.14.2 64-Bit Mode Stack Frame; vol.3B 17.3.1.1 Instruction-Breakpoint Exception Condition (RF as saved)")]
+    [Spec("APM", "vol.2 3.1.6 RFLAGS Register (RF as saved)")]
+    [Spec("x86-readings", "rep-rf")]
     public static Event Deliver(ref CpuState cpu)
     {
         ulong rflags = (cpu.Attention & Attention.Resume) != 0 ? cpu.Rflags : cpu.Rflags & ~RflagsBits.RF;
@@ -136,7 +138,7 @@ internal static class Delivery
                 rflags |= RflagsBits.RF;
                 break;
             default:
-                // Between iterations of REP the SDM saves RF set; the APM names no such case, so RF stays as it was until the instruction is done.
+                // Between iterations of REP the SDM saves RF set. The APM says that this is so normally; here RF stays as it was until the instruction is done.
                 rflags |= !cpu.Repeating ? 0 : cpu.Profile.Vendor == CpuVendor.Intel ? RflagsBits.RF : cpu.Rflags & RflagsBits.RF;
                 break;
         }

@@ -46,6 +46,7 @@ internal static class Descriptors
     /// <remarks>The SDM leaves it to the processor whether an access may run over the end of a segment of 4 GiB; Intel's wrap, the APM knows no exception.</remarks>
     [Spec("SDM", "vol.3A 5.3 Limit Checking; 5.4 Type Checking; 5.4.1 Null Segment Selector Checking")]
     [Spec("APM", "vol.2 4.12 Limit Checks; 4.13 Type Checks")]
+    [Spec("x86-readings", "segment-end")]
     public static bool Allows(CpuProfile profile, ushort selector, uint offset, int bytes, bool write)
     {
         if (Find(profile, selector) is not SegmentDescriptor found || !(write ? IsWritable(found) : IsReadable(found)))

@@ -7,7 +7,8 @@ namespace PvDiffFuzz.Models.X86;
 /// Fetching comes before decoding: an undefined opcode whose bytes run into a page that cannot be fetched is #PF, and one of more than fifteen bytes #GP(0).
 /// So undefined encodings need a length too, by prefixes, opcode map, ModRM, displacement and immediate. Works on whatever bytes there are.
 /// </remarks>
-[Spec("SDM", "vol.3A 6.9 Table 6-2 Priority Among Concurrent Events (fetch faults before decode faults); vol.2A 2.1 Instruction Format")]
+[Spec("SDM", "vol.3A 6.9 Table 6-2 Priority Among Concurrent Events (fetch faults before decode faults); vol.2A 2.1 Instruction Format for Protected Mode, Real-Address Mode, and Virtual-8086 Mode; 2.2 IA-32e Mode")]
+[Spec("x86-readings", "undefined-length")]
 internal ref struct LengthDecoder
 {
     private readonly ReadOnlySpan<byte> _bytes;
@@ -171,7 +172,8 @@ internal ref struct LengthDecoder
         opcode is (>= 0x04 and <= 0x0c) or 0x0e or (>= 0x30 and <= 0x37) or 0x77 or (>= 0xa0 and <= 0xa2) or (>= 0xa8 and <= 0xaa) or (>= 0xc8 and <= 0xcf);
 
     /// <summary>Opcodes that AMD's map leaves empty or, for UD0 and UD1, without ModRM byte.</summary>
-    [Spec("APM", "vol.3 A.1.2 Secondary Opcode Map; UD0, UD1, UD2")]
+    [Spec("APM", "vol.3 app. A Secondary Opcode Map; UD0, UD1, UD2")]
+    [Spec("x86-readings", "empty-opcode-modrm")]
     private static bool IsReservedByAmd(byte opcode) =>
         opcode is (>= 0x24 and <= 0x27) or 0x39 or (>= 0x3b and <= 0x3f) or 0x7a or 0x7b or 0xa6 or 0xa7 or 0xb9 or 0xff;
 
@@ -191,6 +193,7 @@ internal ref struct LengthDecoder
     }
 
     /// <summary>An XOP encoding: map 8 has an immediate byte from opcode 80 up where XOP exists, map 10 a doubleword always.</summary>
+    [Spec("x86-readings", "xop-length")]
     private int Extended(int map)
     {
         byte opcode = Peek(2);

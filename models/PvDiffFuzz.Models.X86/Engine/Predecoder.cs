@@ -99,7 +99,7 @@ internal sealed unsafe class Predecoder
     }
 
     /// <summary>A byte that cannot be fetched is #PF, more than fifteen bytes #GP(0), everything else #UD.</summary>
-    [Spec("SDM", "vol.3A 6.15 Interrupt 6 (#UD), Interrupt 13 (instruction longer than 15 bytes), Interrupt 14 (fetch)")]
+    [Spec("SDM", "vol.3A 6.15 Exception and Interrupt Reference: Interrupt 6 (#UD), Interrupt 13 (instruction longer than 15 bytes), Interrupt 14 (fetch)")]
     private void RaiseInvalid(ref CpuState cpu, ReadOnlySpan<byte> bytes, uint error)
     {
         int length = LengthDecoder.Measure(bytes, !cpu.Compatibility, cpu.Profile.Vendor == CpuVendor.Amd, _evex, cpu.Profile.Has("XOP"));
@@ -121,7 +121,9 @@ internal sealed unsafe class Predecoder
     }
 
     /// <summary>Most bytes that the instruction at RIP may have: fifteen, and on AMD only those up to the end of a code segment of 4 GiB.</summary>
-    [Spec("SDM", "vol.3A 5.3 Limit Checking (accesses that straddle a limit of FFFFFFFF)")]
+    [Spec("SDM", "vol.3A 5.3 Limit Checking (a limit of FFFFFFFFH: implementation-specific)")]
+    [Spec("APM", "vol.2 4.12.1 Determining Limit Violations (any part of an instruction)")]
+    [Spec("x86-readings", "segment-end")]
     private static int Reach(in CpuState cpu) =>
         cpu.Compatibility && cpu.Profile.Vendor == CpuVendor.Amd ? (int)Math.Min(MaximumLength, uint.MaxValue + 1UL - cpu.Rip) : MaximumLength;
 
@@ -146,7 +148,8 @@ internal sealed unsafe class Predecoder
     }
 
     /// <summary>F3 90 with REX.B is no PAUSE: REX.B makes opcode 90 the exchange of rAX with R8.</summary>
-    [Spec("APM", "vol.3 A.1.1 Primary Opcode Map: XCHG rAX,r8 NOP, PAUSE; PAUSE")]
+    [Spec("APM", "vol.3 XCHG (opcode 90 with REX.B); app. A Table A-1 Primary Opcode Map")]
+    [Spec("x86-readings", "pause-rex-b")]
     private void ExchangeWithR8(ref MicroOp op, ReadOnlySpan<byte> bytes)
     {
         bool wide = (bytes[^2] & 8) != 0;

@@ -198,7 +198,7 @@ internal static unsafe class Arithmetic
         }
     }
 
-    [Spec("SDM", "vol.2D XOR")]
+    [Spec("SDM", "vol.2C XOR")]
     private readonly struct Xor : IBinaryOp
     {
         public static bool WritesDestination => true;

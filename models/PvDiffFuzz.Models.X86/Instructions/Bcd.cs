@@ -98,7 +98,7 @@ internal static unsafe class Bcd
     }
 
     /// <summary>AL becomes all ones or all zeros. No manual describes the result; that the opcode is valid is all they say.</summary>
-    [Spec("SDM", "vol.3B 22.15 Undefined Opcodes (D6 raises no #UD)")]
+    [Spec("SDM", "vol.3B 22.15 Undefined Opcodes (D6, SALC)")]
     private static void SetAlOnCarry(ref CpuState cpu, in MicroOp op) => cpu.Write(Gpr.Rax, (cpu.Status & Flags.Carry) != 0 ? byte.MaxValue : byte.MinValue);
 
     private static bool NeedsLowDigit(byte al, uint status) => (al & 0xf) > 9 || (status & Flags.Adjust) != 0;

@@ -72,7 +72,7 @@ internal static unsafe class DirectStores
     }
 
     /// <summary>No floating-point exception is ever pending: the model has no x87 arithmetic.</summary>
-    [Spec("SDM", "vol.2D WAIT/FWAIT")]
+    [Spec("SDM", "vol.2C WAIT/FWAIT")]
     private static void Wait(ref CpuState cpu, in MicroOp op)
     {
     }

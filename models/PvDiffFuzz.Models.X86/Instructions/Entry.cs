@@ -41,10 +41,9 @@ internal static unsafe class Entry
             table.Add(Code.Sysretd, &SystemReturn);
         }
 
-        // Both #UD (long mode) and #GP (CPL) apply to SYSEXIT on AMD; the privilege check is taken to come first.
         table.Add(Code.Sysretq, &OpTable.Privileged);
-        table.Add(Code.Sysexitd, &OpTable.Privileged);
-        table.Add(Code.Sysexitq, &OpTable.Privileged);
+        table.Add(Code.Sysexitd, &SystemExit);
+        table.Add(Code.Sysexitq, &SystemExit);
     }
 
     /// <summary>A gate with DPL 3 traps; any other raises #GP with the gate's number.</summary>
@@ -119,4 +118,10 @@ internal static unsafe class Entry
     /// <summary>Intel: #UD outside 64-bit mode comes before the privilege check.</summary>
     [Spec("SDM", "vol.2B SYSRET")]
     private static void SystemReturn(ref CpuState cpu, in MicroOp op) => cpu.Raise(cpu.Compatibility ? (byte)6 : (byte)13);
+
+    /// <summary>#GP(0). For AMD #UD applies as well, since SYSEXIT does not exist in long mode; the privilege check is taken to come first.</summary>
+    [Spec("SDM", "vol.2B SYSEXIT")]
+    [Spec("APM", "vol.3 SYSEXIT; vol.2 4.11 Control-Transfer Privilege Checks")]
+    [Spec("x86-readings", "sysexit-order")]
+    private static void SystemExit(ref CpuState cpu, in MicroOp op) => cpu.Raise(13);
 }

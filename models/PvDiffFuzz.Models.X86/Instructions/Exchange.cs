@@ -31,7 +31,7 @@ internal static unsafe class Exchange
         table.Add(Code.Cmpxchg16b_m128, &Compare16Bytes);
     }
 
-    [Spec("SDM", "vol.2D XCHG")]
+    [Spec("SDM", "vol.2C XCHG")]
     private static void SwapReg<T>(ref CpuState cpu, in MicroOp op)
         where T : unmanaged
     {
@@ -40,7 +40,7 @@ internal static unsafe class Exchange
         cpu.Write(op.Source, first);
     }
 
-    [Spec("SDM", "vol.2D XCHG")]
+    [Spec("SDM", "vol.2C XCHG")]
     private static void SwapMem<T>(ref CpuState cpu, in MicroOp op)
         where T : unmanaged
     {
@@ -53,7 +53,7 @@ internal static unsafe class Exchange
     }
 
     /// <summary>The source is written first, so that XADD of a register with itself doubles it.</summary>
-    [Spec("SDM", "vol.2D XADD")]
+    [Spec("SDM", "vol.2C XADD")]
     private static void AddReg<T>(ref CpuState cpu, in MicroOp op)
         where T : unmanaged, IBinaryInteger<T>, IUnsignedNumber<T>
     {
@@ -63,7 +63,7 @@ internal static unsafe class Exchange
         cpu.Write(op.Destination, sum);
     }
 
-    [Spec("SDM", "vol.2D XADD")]
+    [Spec("SDM", "vol.2C XADD")]
     private static void AddMem<T>(ref CpuState cpu, in MicroOp op)
         where T : unmanaged, IBinaryInteger<T>, IUnsignedNumber<T>
     {

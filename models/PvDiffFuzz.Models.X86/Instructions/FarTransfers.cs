@@ -72,6 +72,8 @@ internal static unsafe class FarTransfers
         Call<T>(ref cpu, in op, (ushort)op.Immediate, op.Immediate >> 32);
 
     [Spec("SDM", "vol.2A CALL (far)")]
+    [Spec("APM", "vol.3 CALL (Far) (READ_MEM.z of the pointer, PUSH.v of the slots)")]
+    [Spec("x86-readings", "far-call-rex-w")]
     private static void CallMem<T>(ref CpuState cpu, in MicroOp op)
         where T : unmanaged, IBinaryInteger<T>
     {
@@ -93,6 +95,7 @@ internal static unsafe class FarTransfers
     /// <remarks>Nothing is stored unless both can be. When the mode changes, AMD loads CS first and so pushes by the rules and with the stack pointer of the new mode; Intel pushes in the old mode.</remarks>
     [Spec("SDM", "vol.2A CALL (far)")]
     [Spec("APM", "vol.3 CALL (Far)")]
+    [Spec("x86-readings", "far-call-new-mode")]
     private static void Call<T>(ref CpuState cpu, in MicroOp op, ushort selector, ulong offset)
         where T : unmanaged, IBinaryInteger<T>
     {
@@ -124,7 +127,8 @@ internal static unsafe class FarTransfers
 
     /// <summary>The immediate is 0 in the form without one. Both slots have the operand size.</summary>
     [Spec("SDM", "vol.2B RET (far)")]
-    [Spec("APM", "vol.3 RET (Far)")]
+    [Spec("APM", "vol.3 RET (Far); vol.2 4.11.3 Return Control Transfers")]
+    [Spec("x86-readings", "return-slot-order")]
     private static void Return<T>(ref CpuState cpu, in MicroOp op)
         where T : unmanaged, IBinaryInteger<T>
     {
@@ -149,6 +153,7 @@ internal static unsafe class FarTransfers
     /// <remarks>CS is checked before RIP and RIP before SS. RF as loaded holds for the next instruction, or for the frame of a single step.</remarks>
     [Spec("SDM", "vol.2A IRET/IRETD/IRETQ")]
     [Spec("APM", "vol.3 IRET")]
+    [Spec("x86-readings", "return-slot-order")]
     private static void InterruptReturn<T>(ref CpuState cpu, in MicroOp op)
         where T : unmanaged, IBinaryInteger<T>
     {
@@ -200,7 +205,8 @@ internal static unsafe class FarTransfers
     }
 
     /// <summary>AMD reads the stack of an outer level before it finds that a return to an inner one is none.</summary>
-    [Spec("APM", "vol.3 IRET; RET (Far)")]
+    [Spec("APM", "vol.2 4.11.3 Return Control Transfers (Stack Switching)")]
+    [Spec("x86-readings", "return-outer-stack")]
     private static bool ReadsOuterStack(ref CpuState cpu, ulong selector) => cpu.Profile.Vendor == CpuVendor.Amd && (selector & 3) != Cpl;
 
     /// <summary>Reads stack slots of the operand size, counted upwards from an address.</summary>
@@ -300,6 +306,7 @@ internal static unsafe class FarTransfers
     /// <summary>Commits a transfer. RPL of CS is the CPL.</summary>
     /// <remarks>The manuals leave the upper halves of registers open in compatibility mode: RSP loses it here, the others keep it.</remarks>
     [Spec("SDM", "vol.1 3.4.1.1 General-Purpose Registers in 64-Bit Mode (mode switches)")]
+    [Spec("x86-readings", "upper-halves")]
     private static void Go(ref CpuState cpu, SegmentDescriptor code, ushort selector, ulong offset, ulong stack)
     {
         cpu.Rip = offset;

@@ -133,7 +133,7 @@ internal static unsafe class HostReadings
     }
 
     /// <summary>A register number that does not exist is #GP(0).</summary>
-    [Spec("SDM", "vol.2D XGETBV")]
+    [Spec("SDM", "vol.2C XGETBV")]
     [Spec("APM", "vol.4 XGETBV")]
     private static void GetExtendedControl(ref CpuState cpu, in MicroOp op)
     {

@@ -78,7 +78,7 @@ internal static unsafe class MemoryAtomics
     }
 
     /// <summary>Compares memory with the second operand, adds the third where the condition holds, and gives the second what memory held. The store is always done.</summary>
-    [Spec("SDM", "vol.2A CMPccXADD; vol.2A 2.8 Exceptions Type 14")]
+    [Spec("SDM", "vol.2A CMPccXADD; vol.2A Exceptions Type 14")]
     private static void CompareAndAdd<T>(ref CpuState cpu, in MicroOp op)
         where T : unmanaged, IBinaryInteger<T>
     {

@@ -181,7 +181,7 @@ internal static unsafe class Moves
         cpu.Write(op.Destination, T.CreateTruncating(cpu.EffectiveAddress(in op)));
 
     /// <summary>AL is an index of eight bits, so the usual address computation does not fit.</summary>
-    [Spec("SDM", "vol.2D XLAT/XLATB")]
+    [Spec("SDM", "vol.2C XLAT/XLATB")]
     private static void Translate(ref CpuState cpu, in MicroOp op)
     {
         ulong offset = (cpu.Read<ulong>(Gpr.Rbx) + cpu.Read<byte>(Gpr.Rax)) & op.AddressMask;

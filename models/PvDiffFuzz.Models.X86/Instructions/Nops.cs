@@ -85,12 +85,12 @@ internal static unsafe class Nops
         where T : unmanaged, IBinaryInteger<T> =>
         cpu.Write(op.Destination, T.CreateTruncating(cpu.SegmentBase[Seg.Gs]));
 
-    [Spec("SDM", "vol.2D WRFSBASE/WRGSBASE")]
+    [Spec("SDM", "vol.2C WRFSBASE/WRGSBASE")]
     private static void WriteFs<T>(ref CpuState cpu, in MicroOp op)
         where T : unmanaged, IBinaryInteger<T> =>
         WriteBase(ref cpu, Seg.Fs, ulong.CreateTruncating(cpu.Read<T>(op.Destination)));
 
-    [Spec("SDM", "vol.2D WRFSBASE/WRGSBASE")]
+    [Spec("SDM", "vol.2C WRFSBASE/WRGSBASE")]
     private static void WriteGs<T>(ref CpuState cpu, in MicroOp op)
         where T : unmanaged, IBinaryInteger<T> =>
         WriteBase(ref cpu, Seg.Gs, ulong.CreateTruncating(cpu.Read<T>(op.Destination)));

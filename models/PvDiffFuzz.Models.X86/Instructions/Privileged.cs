@@ -67,19 +67,21 @@ internal static unsafe class Privileged
     }
 
     /// <summary>The permission check comes before the count and the memory operand of INS and OUTS, so that REP with a count of 0 faults too.</summary>
-    [Spec("SDM", "vol.1 18.5 Protected-Mode I/O; vol.2A IN; vol.2A INS; vol.2B OUT; vol.2B OUTS")]
+    [Spec("SDM", "vol.1 19.5 Protected-Mode I/O; vol.2A IN; vol.2A INS/INSB/INSW/INSD; vol.2B OUT; vol.2B OUTS/OUTSB/OUTSW/OUTSD")]
     private static void PortAccess(ref CpuState cpu, in MicroOp op) => cpu.Raise(13);
 
     [Spec("SDM", "vol.3A 5.9 Privileged Instructions")]
+    [Spec("APM", "vol.3 MOV(CRn) (a LOCK prefix names CR8)")]
+    [Spec("x86-readings", "lock-mov-cr8")]
     private static void Refused(ref CpuState cpu, in MicroOp op) => cpu.Raise(13);
 
     /// <summary>#UD: undefined at CPL3 (MONITOR, CLAC, ENCLS), or the extension is not switched on.</summary>
     [Spec("SDM", "vol.2B MONITOR; vol.2A CLAC; vol.3C 30 VMX Instruction Reference; vol.3A 2.5 Control Registers")]
-    [Spec("APM", "vol.3 VMRUN (EFER.SVME clear)")]
+    [Spec("APM", "vol.2 3.1.7 Extended Feature Enable Register (EFER) (SVME); vol.3 VMRUN")]
     private static void NotEnabled(ref CpuState cpu, in MicroOp op) => cpu.Raise(6);
 
     /// <summary>Engines of a third maker's processors; neither Intel's nor AMD's opcode map has them.</summary>
-    [Spec("SDM", "vol.2D A.3 Opcode Map (reserved opcodes 0F A6 and 0F A7)")]
-    [Spec("APM", "vol.3 A.1 Opcode Maps (reserved opcodes 0F A6 and 0F A7)")]
+    [Spec("SDM", "vol.2D A.3 One, Two, and Three-Byte Opcode Maps (0F A6 and 0F A7 are blank)")]
+    [Spec("APM", "vol.3 app. A Secondary Opcode Map (0F A6 and 0F A7 are empty)")]
     private static void Reserved(ref CpuState cpu, in MicroOp op) => cpu.Raise(6);
 }

@@ -36,8 +36,8 @@ internal static unsafe class ProtectionKeys
     }
 
     /// <summary>ECX and EDX must be 0. The new rights hold for the next access.</summary>
-    [Spec("SDM", "vol.2D WRPKRU; vol.3A 4.6.2 Protection Keys")]
-    [Spec("APM", "vol.3 WRPKRU; vol.2 5.6.7 Memory Protection Keys")]
+    [Spec("SDM", "vol.2C WRPKRU; vol.3A 4.6.2 Protection Keys")]
+    [Spec("APM", "vol.3 WRPKRU; vol.2 5.6.7 Memory Protection Keys (MPK) Bit")]
     private static void Write(ref CpuState cpu, in MicroOp op)
     {
         if (cpu.Read<uint>(Gpr.Rcx) != 0 || cpu.Read<uint>(Gpr.Rdx) != 0)

@@ -165,6 +165,7 @@ internal static unsafe class Segment
 
     /// <summary>MOV SS and POP SS hold back the single-step trap until after the next instruction.</summary>
     [Spec("SDM", "vol.3A 6.8.3 Masking Exceptions and Interrupts When Switching Stacks")]
+    [Spec("x86-readings", "mov-ss-debug")]
     private static void Shade(ref CpuState cpu, byte segment)
     {
         if (segment == Seg.Ss)
@@ -216,7 +217,8 @@ internal static unsafe class Segment
 
     /// <summary>SS cannot be null at CPL3. Intel and AMD from Zen on clear the base of FS and GS; older AMD processors keep it.</summary>
     [Spec("SDM", "vol.3A 3.4.4 Segment Loading Instructions in IA-32e Mode")]
-    [Spec("APM", "vol.2 4.5.3 Segment Registers in 64-Bit Mode; vol.3 CPUID Fn8000_0021 NullSelectorClearsBase")]
+    [Spec("APM", "vol.2 4.5.1 Segment Selectors (Null Selector, NullSelectorClearsBase); 4.5.3 Segment Registers in 64-Bit Mode")]
+    [Spec("x86-readings", "null-selector-base")]
     private static bool LoadNull(ref CpuState cpu, byte segment, ushort selector)
     {
         if (segment == Seg.Ss)
@@ -261,7 +263,7 @@ internal static unsafe class Segment
 
     /// <summary>Descriptors of LDTs and TSSs have 16 bytes: for Intel in 64-bit mode only, for AMD in compatibility mode too. All of them lie within the limit.</summary>
     [Spec("SDM", "vol.3A 3.5.2 Segment Descriptor Tables in IA-32e Mode; 7.2.3 TSS Descriptor in 64-bit mode")]
-    [Spec("APM", "vol.2 4.8.3 System Descriptors (long mode)")]
+    [Spec("x86-readings", "system-descriptor-size")]
     private static bool IsWhole(in CpuState cpu, SegmentDescriptor descriptor, ushort selector)
     {
         const int gate = 4;
@@ -311,14 +313,14 @@ internal static unsafe class Segment
         }
     }
 
-    [Spec("SDM", "vol.2B VERR/VERW")]
+    [Spec("SDM", "vol.2C VERR/VERW")]
     private static void VerifyRead(ref CpuState cpu, in MicroOp op)
     {
         SegmentDescriptor? found = Inspect(ref cpu, in op, 0);
         Conclude(ref cpu, found is not null && Descriptors.IsReadable(found));
     }
 
-    [Spec("SDM", "vol.2B VERR/VERW")]
+    [Spec("SDM", "vol.2C VERR/VERW")]
     private static void VerifyWrite(ref CpuState cpu, in MicroOp op)
     {
         SegmentDescriptor? found = Inspect(ref cpu, in op, 0);

@@ -127,7 +127,8 @@ internal static unsafe class Stack
     /// <summary>The reverse of PUSHA, except that ESP is not loaded: AMD reads its slot and discards the value, Intel skips the slot.</summary>
     /// <remarks>Nothing is loaded unless all of it can be. The SDM allows otherwise: a POPA that faults may have loaded general registers.</remarks>
     [Spec("SDM", "vol.2B POPA/POPAD; vol.3A 6.5 Exception Classifications (note on POPAD)")]
-    [Spec("APM", "vol.3 POPA, POPAD")]
+    [Spec("APM", "vol.3 POPA, POPAD (the image of eSP is popped and discarded)")]
+    [Spec("x86-readings", "popa-fault")]
     private static void PopAll<T>(ref CpuState cpu, in MicroOp op)
         where T : unmanaged
     {
@@ -160,7 +161,7 @@ internal static unsafe class Stack
         cpu.Push(T.CreateTruncating(cpu.Rflags & ~(RflagsBits.VM | RflagsBits.RF)));
 
     /// <summary>The 16-bit form leaves RFLAGS above bit 15 alone. A TF that is set here traps after the next instruction.</summary>
-    [Spec("SDM", "vol.2B POPF/POPFD/POPFQ; vol.3A 17.3.1.4")]
+    [Spec("SDM", "vol.2B POPF/POPFD/POPFQ; vol.3B 17.3.1.4 Single-Step Exception Condition")]
     private static void PopFlags<T>(ref CpuState cpu, in MicroOp op)
         where T : unmanaged, IBinaryInteger<T>
     {

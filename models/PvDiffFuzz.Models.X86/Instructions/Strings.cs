@@ -89,7 +89,7 @@ internal static unsafe class Strings
     }
 
     /// <summary>Repeats until the count is 0, a comparison ends it, something is raised, a #DB trap is due or the budget is spent.</summary>
-    [Spec("SDM", "vol.2B REP/REPE/REPZ/REPNE/REPNZ; vol.3A 17.3.1.4 Single-Step Exception Condition; 17.3.1.1 (RF between iterations)")]
+    [Spec("SDM", "vol.2B REP/REPE/REPZ/REPNE/REPNZ; vol.3B 17.3.1.4 Single-Step Exception Condition; 17.3.1.1 Instruction-Breakpoint Exception Condition (RF between iterations)")]
     private static void Repeat<TOp, T, TAddress>(ref CpuState cpu, in MicroOp op)
         where TOp : struct, IStringOp
         where T : unmanaged, IBinaryInteger<T>, IUnsignedNumber<T>
@@ -124,6 +124,7 @@ internal static unsafe class Strings
     /// <summary>A count of 0 does nothing, except that Intel zero-extends what it would have written with 32-bit addresses.</summary>
     [Spec("SDM", "vol.2B REP/REPE/REPZ/REPNE/REPNZ; vol.1 3.4.1.1 General-Purpose Registers in 64-Bit Mode")]
     [Spec("APM", "vol.3 1.2.6 Repeat Prefixes")]
+    [Spec("x86-readings", "rep-zero-count")]
     private static void SkipAll<TOp, TAddress>(ref CpuState cpu)
         where TOp : struct, IStringOp
         where TAddress : unmanaged

@@ -21,7 +21,7 @@ internal static unsafe class Transactions
     }
 
     /// <summary>EAX says why it aborted: 0, no reason. A target that is not canonical, or in compatibility mode past the code segment, is #GP(0) before that.</summary>
-    [Spec("SDM", "vol.2D XBEGIN; vol.1 16.3.5 RTM Abort Status Definition")]
+    [Spec("SDM", "vol.2C XBEGIN; vol.1 16.3.5 RTM Abort Status Definition")]
     private static void Begin(ref CpuState cpu, in MicroOp op)
     {
         ulong fallback = op.Immediate & cpu.LinearMask;
@@ -36,15 +36,15 @@ internal static unsafe class Transactions
     }
 
     /// <summary>#GP(0) outside a transaction.</summary>
-    [Spec("SDM", "vol.2D XEND; vol.2D XSUSLDTRK; vol.2D XRESLDTRK")]
+    [Spec("SDM", "vol.2C XEND; vol.2C XSUSLDTRK; vol.2C XRESLDTRK")]
     private static void Outside(ref CpuState cpu, in MicroOp op) => cpu.Raise(13);
 
     /// <summary>Nothing outside a transaction.</summary>
-    [Spec("SDM", "vol.2D XABORT")]
+    [Spec("SDM", "vol.2C XABORT")]
     private static void Abort(ref CpuState cpu, in MicroOp op)
     {
     }
 
-    [Spec("SDM", "vol.2D XTEST")]
+    [Spec("SDM", "vol.2C XTEST")]
     private static void Test(ref CpuState cpu, in MicroOp op) => cpu.Status = Flags.Zero;
 }
