@@ -39,7 +39,22 @@ public static class LinuxAbi
     public const int SYS_seccomp = 317;
     public const int SYS_close_range = 436;
 
+    public const int SIG_BLOCK = 0;
     public const int SIG_SETMASK = 2;
+
+    public const int O_RDWR = 2;
+    public const int ENOENT = 2;
+    public const int EACCES = 13;
+    public const int EAGAIN = 11;
+    public const int CLOCK_MONOTONIC = 1;
+    public const int CLOCK_THREAD_CPUTIME_ID = 3;
+    public const int SIGEV_THREAD_ID = 4;
+
+    /// <summary><c>sizeof(sigset_t)</c> in glibc; the kernel's has eight bytes.</summary>
+    public const int SizeOfSignalSet = 128;
+
+    /// <summary><c>sizeof(struct sigevent)</c>.</summary>
+    public const int SizeOfSignalEvent = 64;
     public const ulong SA_SIGINFO = 4;
     public const ulong SA_RESTORER = 0x0400_0000;
     public const ulong SA_ONSTACK = 0x0800_0000;

@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using PvDiffFuzz.Backends.Kvm;
 using PvDiffFuzz.Backends.Native;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Models.X86;
@@ -15,6 +16,7 @@ public sealed class Composition
     /// <summary>Names the targets.</summary>
     public Composition() => _targets = new(StringComparer.Ordinal)
     {
+        ["kvm"] = profile => new KvmTarget(profile),
         ["model.x86"] = profile => new X86Model(profile, Usage),
         ["native"] = _ => new NativeTarget(),
     };

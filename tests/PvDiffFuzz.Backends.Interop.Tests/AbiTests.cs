@@ -12,13 +12,15 @@ public sealed class AbiTests
     {
         ["UserDebugRegisters"] = "offsetof(struct user, u_debugreg)",
         ["WALL"] = "__WALL",
+        ["SizeOfSignalSet"] = "sizeof(sigset_t)",
+        ["SizeOfSignalEvent"] = "sizeof(struct sigevent)",
         ["SA_RESTORER"] = "0x04000000",
         ["HWCAP2_FSGSBASE"] = "(1 << 1)",
     };
 
     private static readonly string[] Headers =
     [
-        "stddef", "errno", "fcntl", "poll", "signal", "spawn", "sys/mman", "sys/prctl", "sys/ptrace", "sys/resource", "sys/syscall", "sys/user", "sys/wait",
+        "stddef", "errno", "fcntl", "poll", "signal", "spawn", "time", "sys/mman", "sys/prctl", "sys/ptrace", "sys/resource", "sys/syscall", "sys/user", "sys/wait",
         "sys/auxv", "linux/audit", "linux/seccomp",
     ];
 

@@ -182,6 +182,9 @@ internal ref struct LengthDecoder
     {
         byte opcode = Peek(payload);
         _at += payload + 1;
+
+        // The prefix has an operand size of its own; a legacy 66 before it makes it #UD, but not shorter.
+        _operand16 = false;
         if (map == 1)
         {
             // The escapes to maps 2 and 3 are no opcodes of their own here.

@@ -1,0 +1,75 @@
+using PvDiffFuzz.Backends.Interop;
+using PvDiffFuzz.Core;
+using static PvDiffFuzz.Backends.Kvm.KvmAbi;
+using static Tmds.Linux.LibC;
+
+namespace PvDiffFuzz.Backends.Kvm;
+
+/// <summary><c>/dev/kvm</c>.</summary>
+internal sealed unsafe class KvmSystem : KvmDescriptor
+{
+    /// <summary>Where the device is.</summary>
+    public const string Device = "/dev/kvm";
+
+    private const int MostCpuidEntries = 256;
+    private const int CpuidHeader = 8;
+    private const int CpuidEntry = 40;
+
+    private KvmSystem(int fd)
+        : base(fd)
+    {
+    }
+
+    /// <summary>Opens the device.</summary>
+    /// <exception cref="TargetUnavailableException">It is missing, closed to us, or speaks another version; the cure says which.</exception>
+    public static KvmSystem Open()
+    {
+        int fd = LibCMore.open(Device, LinuxAbi.O_RDWR | O_CLOEXEC);
+        if (fd < 0)
+        {
+            int error = errno;
+            string cure = error switch
+            {
+                LinuxAbi.ENOENT => "switch virtualisation on in the firmware (or nested virtualisation in the hypervisor below) and load the kernel's KVM module; in a container pass the device in",
+                LinuxAbi.EACCES => "join the group that owns the device (often kvm), or have its rights changed",
+                _ => "see the kernel's messages (dmesg): KVM may be there without a processor that supports it",
+            };
+            throw new TargetUnavailableException($"{Device} cannot be opened: {PosixException.Describe(error)} (errno {error})", cure);
+        }
+
+        KvmSystem system = new(fd);
+        int version = system.TryCall(KVM_GET_API_VERSION, null);
+        if (version != KVM_API_VERSION)
+        {
+            system.Dispose();
+            throw new TargetUnavailableException($"{Device} answers KVM_GET_API_VERSION with {version}, not {KVM_API_VERSION}", "use a kernel with the stable KVM interface");
+        }
+
+        return system;
+    }
+
+    /// <summary>Makes a virtual machine.</summary>
+    /// <exception cref="KvmException">The kernel refused.</exception>
+    public KvmVm CreateVm() => new(Call(KVM_CREATE_VM, null, nameof(KVM_CREATE_VM)), VcpuMappingSize());
+
+    /// <summary>Value of a capability; 0 when it is not there.</summary>
+    public int Extension(int capability) => Math.Max(0, TryCall(KVM_CHECK_EXTENSION, (void*)capability));
+
+    /// <summary>The CPUID leaves that KVM can offer, as a <c>struct kvm_cpuid2</c>.</summary>
+    /// <exception cref="KvmException">The kernel refused.</exception>
+    public byte[] SupportedCpuid()
+    {
+        byte[] table = new byte[CpuidHeader + (MostCpuidEntries * CpuidEntry)];
+
+        // SAFETY: the table has room for as many entries as its header says.
+        fixed (byte* at = table)
+        {
+            *(uint*)at = MostCpuidEntries;
+            Call(KVM_GET_SUPPORTED_CPUID, at, nameof(KVM_GET_SUPPORTED_CPUID));
+        }
+
+        return table;
+    }
+
+    private int VcpuMappingSize() => Call(KVM_GET_VCPU_MMAP_SIZE, null, nameof(KVM_GET_VCPU_MMAP_SIZE));
+}

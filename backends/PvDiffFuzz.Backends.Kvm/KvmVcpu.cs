@@ -1,0 +1,216 @@
+using PvDiffFuzz.Backends.Interop;
+using static PvDiffFuzz.Backends.Kvm.KvmAbi;
+using static Tmds.Linux.LibC;
+
+namespace PvDiffFuzz.Backends.Kvm;
+
+/// <summary>A virtual processor. Used by one thread at a time.</summary>
+internal sealed unsafe class KvmVcpu : KvmDescriptor
+{
+    private readonly int _mappingSize;
+    private readonly byte* _run;
+
+    /// <summary>Takes over the descriptor of a new processor and maps what it shares with the kernel.</summary>
+    /// <exception cref="PosixException">mmap(2) failed; the descriptor is closed.</exception>
+    public KvmVcpu(int fd, int mappingSize)
+        : base(fd)
+    {
+        // SAFETY: the kernel chooses a free place, so nothing existing is replaced.
+        void* run = mmap(null, mappingSize, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        if (run == MAP_FAILED)
+        {
+            int error = errno;
+            Dispose();
+            throw new PosixException("mmap(struct kvm_run)", error);
+        }
+
+        _run = (byte*)run;
+        _mappingSize = mappingSize;
+    }
+
+    /// <summary>Why the last run ended.</summary>
+    public uint ExitReason => *(uint*)(_run + KvmRunLayout.ExitReason);
+
+    /// <summary>The port of an I/O exit.</summary>
+    public ushort IoPort => *(ushort*)(_run + KvmRunLayout.IoPort);
+
+    /// <summary>The guest physical address of an MMIO exit.</summary>
+    public ulong MmioAddress => *(ulong*)(_run + KvmRunLayout.MmioAddress);
+
+    /// <summary>Describes an exit that nobody wanted.</summary>
+    public string DescribeExit() => ExitReason switch
+    {
+        KVM_EXIT_INTERNAL_ERROR => $"KVM_EXIT_INTERNAL_ERROR, suberror {*(uint*)(_run + KvmRunLayout.InternalSuberror)}",
+        KVM_EXIT_FAIL_ENTRY => $"KVM_EXIT_FAIL_ENTRY, reason {*(ulong*)(_run + KvmRunLayout.FailEntryReason):x}",
+        KVM_EXIT_IO => $"KVM_EXIT_IO, port {IoPort:x}",
+        KVM_EXIT_MMIO => $"KVM_EXIT_MMIO, address {MmioAddress:x}",
+        uint reason => NameOfExit(reason),
+    };
+
+    /// <summary>Runs the guest until it needs us or a signal comes.</summary>
+    /// <returns>False when a signal ended the run; the exit reason means nothing then.</returns>
+    /// <exception cref="KvmException">The kernel refused.</exception>
+    public bool Run()
+    {
+        int result = TryCall(KVM_RUN, null);
+        return result >= 0 || (result == -EINTR || result == -LinuxAbi.EAGAIN ? false : throw new KvmException(nameof(KVM_RUN), -result));
+    }
+
+    /// <summary>Reads the general registers.</summary>
+    public void GetRegs(out KvmRegs regs)
+    {
+        // SAFETY: the kernel writes one structure.
+        fixed (KvmRegs* at = &regs)
+        {
+            Call(KVM_GET_REGS, at, nameof(KVM_GET_REGS));
+        }
+    }
+
+    /// <summary>Loads the general registers.</summary>
+    public void SetRegs(in KvmRegs regs)
+    {
+        // SAFETY: the kernel reads one structure.
+        fixed (KvmRegs* at = &regs)
+        {
+            Call(KVM_SET_REGS, at, nameof(KVM_SET_REGS));
+        }
+    }
+
+    /// <summary>Reads segments, tables and control registers.</summary>
+    public void GetSregs(out KvmSregs sregs)
+    {
+        // SAFETY: the kernel writes one structure.
+        fixed (KvmSregs* at = &sregs)
+        {
+            Call(KVM_GET_SREGS, at, nameof(KVM_GET_SREGS));
+        }
+    }
+
+    /// <summary>Loads segments, tables and control registers.</summary>
+    public void SetSregs(in KvmSregs sregs)
+    {
+        // SAFETY: the kernel reads one structure.
+        fixed (KvmSregs* at = &sregs)
+        {
+            Call(KVM_SET_SREGS, at, nameof(KVM_SET_SREGS));
+        }
+    }
+
+    /// <summary>Loads model-specific registers.</summary>
+    /// <exception cref="KvmException">The kernel refused one.</exception>
+    public void SetMsrs(params ReadOnlySpan<KvmMsrEntry> entries)
+    {
+        const int header = 8;
+        byte* list = stackalloc byte[header + (entries.Length * sizeof(KvmMsrEntry))];
+        *(uint*)list = (uint)entries.Length;
+        entries.CopyTo(new Span<KvmMsrEntry>(list + header, entries.Length));
+
+        // SAFETY: the list has as many entries as its header says.
+        int done = Call(KVM_SET_MSRS, list, nameof(KVM_SET_MSRS));
+        if (done < entries.Length)
+        {
+            throw new KvmException($"KVM_SET_MSRS of {entries[done].Index:x}", 0);
+        }
+    }
+
+    /// <summary>Sets what CPUID shows.</summary>
+    public void SetCpuid(byte[] table)
+    {
+        // SAFETY: a kvm_cpuid2 with as many entries as its header says.
+        fixed (byte* at = table)
+        {
+            Call(KVM_SET_CPUID2, at, nameof(KVM_SET_CPUID2));
+        }
+    }
+
+    /// <summary>Sets XCR0.</summary>
+    /// <returns>False when the kernel refused.</returns>
+    public bool TrySetXcr0(ulong value)
+    {
+        // struct kvm_xcrs: number of entries, flags, then index, padding and value of each.
+        byte* xcrs = stackalloc byte[SizeOfXcrs];
+        new Span<byte>(xcrs, SizeOfXcrs).Clear();
+        *(uint*)xcrs = 1;
+        *(ulong*)(xcrs + 16) = value;
+
+        // SAFETY: the kernel reads one structure.
+        return TryCall(KVM_SET_XCRS, xcrs) >= 0;
+    }
+
+    /// <summary>Reads x87 and vector state.</summary>
+    public byte[] GetXsave()
+    {
+        byte[] area = new byte[SizeOfXsave];
+
+        // SAFETY: the kernel writes one structure of this size.
+        fixed (byte* at = area)
+        {
+            Call(KVM_GET_XSAVE, at, nameof(KVM_GET_XSAVE));
+        }
+
+        return area;
+    }
+
+    /// <summary>Loads x87 and vector state.</summary>
+    public void SetXsave(byte[] area)
+    {
+        // SAFETY: the kernel reads one structure of this size.
+        fixed (byte* at = area)
+        {
+            Call(KVM_SET_XSAVE, at, nameof(KVM_SET_XSAVE));
+        }
+    }
+
+    /// <summary>Forgets pending events and the shadow of MOV SS.</summary>
+    public void ClearEvents()
+    {
+        byte* events = stackalloc byte[SizeOfEvents];
+        new Span<byte>(events, SizeOfEvents).Clear();
+
+        *(uint*)(events + KvmAbi.OffsetOfEventFlags) = KVM_VCPUEVENT_VALID_SHADOW;
+
+        // SAFETY: the kernel reads one structure.
+        Call(KVM_SET_VCPU_EVENTS, events, nameof(KVM_SET_VCPU_EVENTS));
+    }
+
+    /// <summary>Loads debug registers.</summary>
+    /// <returns>0 or an error number.</returns>
+    public int TrySetDebugRegisters(in KvmDebugregs registers)
+    {
+        // SAFETY: the kernel reads one structure.
+        fixed (KvmDebugregs* at = &registers)
+        {
+            return -Math.Min(0, TryCall(KVM_SET_DEBUGREGS, at));
+        }
+    }
+
+    /// <summary>Asks that breakpoint instructions leave the guest.</summary>
+    /// <returns>False when the kernel refused.</returns>
+    public bool TrySetGuestDebug(uint control)
+    {
+        KvmGuestDebug debug = new() { Control = control };
+
+        // SAFETY: the kernel reads one structure.
+        return TryCall(KVM_SET_GUEST_DEBUG, &debug) >= 0;
+    }
+
+    /// <summary>Sets which signals are blocked while the guest runs.</summary>
+    /// <param name="blocked">Bit n - 1 for signal n.</param>
+    public void SetSignalMask(ulong blocked)
+    {
+        byte* mask = stackalloc byte[12];
+        *(uint*)mask = sizeof(ulong);
+        *(ulong*)(mask + 4) = blocked;
+
+        // SAFETY: the kernel reads a length and as many bytes.
+        Call(KVM_SET_SIGNAL_MASK, mask, nameof(KVM_SET_SIGNAL_MASK));
+    }
+
+    /// <inheritdoc/>
+    protected override bool ReleaseHandle()
+    {
+        // SAFETY: mapped by the constructor with this length; released once.
+        bool unmapped = _run is null || munmap(_run, _mappingSize) == 0;
+        return base.ReleaseHandle() && unmapped;
+    }
+}

@@ -1,0 +1,34 @@
+using static PvDiffFuzz.Backends.Kvm.KvmAbi;
+
+namespace PvDiffFuzz.Backends.Kvm;
+
+/// <summary>A virtual machine.</summary>
+internal sealed unsafe class KvmVm : KvmDescriptor
+{
+    private readonly int _vcpuMappingSize;
+
+    /// <summary>Takes over the descriptor of a new machine.</summary>
+    /// <param name="fd">The descriptor.</param>
+    /// <param name="vcpuMappingSize">Bytes of <c>struct kvm_run</c> and what follows it.</param>
+    public KvmVm(int fd, int vcpuMappingSize)
+        : base(fd) => _vcpuMappingSize = vcpuMappingSize;
+
+    /// <summary>Makes the only virtual processor.</summary>
+    /// <exception cref="KvmException">The kernel refused.</exception>
+    public KvmVcpu CreateVcpu() => new(Call(KVM_CREATE_VCPU, null, nameof(KVM_CREATE_VCPU)), _vcpuMappingSize);
+
+    /// <summary>Reserves three pages of guest memory, which KVM wants on older Intel processors.</summary>
+    /// <exception cref="KvmException">The kernel refused.</exception>
+    public void SetTssAddress(ulong guestAddress) => Call(KVM_SET_TSS_ADDR, (void*)guestAddress, nameof(KVM_SET_TSS_ADDR));
+
+    /// <summary>Gives the guest memory from address 0 on, or takes it away.</summary>
+    /// <param name="memory">First byte in this process, mapped as long as the machine has it.</param>
+    /// <param name="size">Bytes; 0 takes the memory away.</param>
+    /// <exception cref="KvmException">The kernel refused.</exception>
+    public void SetMemory(byte* memory, ulong size)
+    {
+        // SAFETY: the kernel reads one structure; the caller keeps the memory mapped.
+        KvmUserspaceMemoryRegion region = new() { Slot = 0, GuestPhysAddr = 0, MemorySize = size, UserspaceAddr = (ulong)memory };
+        Call(KVM_SET_USER_MEMORY_REGION, &region, nameof(KVM_SET_USER_MEMORY_REGION));
+    }
+}
