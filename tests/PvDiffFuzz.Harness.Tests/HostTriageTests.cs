@@ -32,7 +32,7 @@ public sealed class HostTriageTests
     {
         ImmutableArray<CaseFile> corpus = [.. Corpus, Corpus[1] with { Id = "adc-2", Case = Corpus[1].Case.With(Core.Register.Rbx, 5) }];
         TriageSide[] all = [Recorded("native:a", "hardware", "a", Right), Recorded("native:b", "hardware", "b", LosesAdc), Live("model.x86", "model", Right)];
-        HostTriageReport report = Triage(all[..sides], corpus);
+        HostTriageReport report = Triage(all.AsSpan(0, sides), corpus);
 
         TriageGroup group = Assert.Single(report.Groups);
         Assert.Equal((2, 2, 3), (report.New, group.Count, report.Agree));

@@ -151,12 +151,12 @@ internal sealed class TriageView(HostTriageReport report, ImmutableArray<(string
             ("linear bits", host => host.LinearBits.ToString()),
             ("gates", host => string.Join(' ', host.UserGates.Order())),
             ("GDT limit", host => host.GdtLimit.ToString("x")),
-            ("descriptors", host => $"{host.Descriptors.Length} from {string.Join(' ', host.Descriptors.Select(d => d.Index))}"),
+            ("descriptors", host => string.Join(' ', host.Descriptors.Select(d => $"{d.Index}:{d.Type:x}"))),
             ("features", host => string.Join(' ', host.Features.Except(known.Select(k => k.Host.Features).Aggregate((a, b) => a.Intersect(b))))),
         ];
         return known.Length < 2 ? [] : parts
             .Where(part => known.Select(k => part.Value(k.Host)).Distinct(StringComparer.Ordinal).Skip(1).Any())
-            .Select(part => $"{part.Name}: {string.Join(", ", known.Select(k => $"{Path.GetFileName(k.Path)} {part.Value(k.Host)}"))}");
+            .Select(part => $"{part.Name}: {string.Join(", ", known.Select(k => $"{Path.GetFileName(k.Path)} {(part.Value(k.Host) is { Length: > 0 } value ? value : "none")}"))}");
     }
 
     private static string Count(long cases) => cases == 1 ? "1 case" : $"{cases} cases";
