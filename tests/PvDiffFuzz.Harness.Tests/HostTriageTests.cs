@@ -31,7 +31,7 @@ public sealed class HostTriageTests
     public void ADifferenceIsGroupedBySignatureAndAMajorityNamesTheDissenter(int sides, string? dissenter)
     {
         ImmutableArray<CaseFile> corpus = [.. Corpus, Corpus[1] with { Id = "adc-2", Case = Corpus[1].Case.With(Core.Register.Rbx, 5) }];
-        TriageSide[] all = [Recorded("native:a", "hardware", "a", Right), Recorded("native:b", "hardware", "b", LosesAdc), Live("model.x86", "model", Right)];
+        TriageSide[] all = [Recorded("native:a", "hardware", "a", Right, corpus), Recorded("native:b", "hardware", "b", LosesAdc, corpus), Live("model.x86", "model", Right)];
         HostTriageReport report = Triage(all.AsSpan(0, sides), corpus);
 
         TriageGroup group = Assert.Single(report.Groups);
@@ -109,6 +109,25 @@ public sealed class HostTriageTests
         Assert.Equal((0, 4), (report.New, report.Explained));
         Assert.All(report.Groups, g => Assert.Equal(VerdictKind.NonDeterministic, g.Verdict.Kind));
     }
+
+    /// <summary>A wrong event early in a case spoils all later ones; what it is called, and whether it is known, is decided by the first.</summary>
+    [Fact]
+    public void WhatFollowsFromTheFirstDifferingEventIsNotPartOfTheSignature()
+    {
+        TestCase testCase = Corpus[0].Case with { Responses = [new Response([]), new Response([])] };
+        ImmutableArray<CaseFile> corpus = [Corpus[0] with { Case = testCase }];
+        Outcome few = new() { End = EndKind.Event, Events = [At(1, 1), At(13, 2), At(14, 3)], Registers = At(14, 3).Registers, Memory = [new MemoryWord(0x41_0000, 1)] };
+        Outcome other = few with { Events = [At(1, 1), At(13, 7), At(6, 9)], Registers = At(6, 9).Registers, Memory = [] };
+        HostTriageReport report = Triage([Recorded("a", "x", "a", _ => few, corpus), Recorded("b", "y", "b", _ => other, corpus)], corpus);
+
+        TriageGroup group = Assert.Single(report.Groups);
+        Assert.Equal(("#13", "gpr"), (group.Signature.Event, group.Signature.Fields));
+        Assert.Equal<string>(["2", "7"], [.. Assert.Single(group.Cut.Comparison.Differences).Values]);
+        Assert.Equal(few, group.First.Outcomes[0]);
+        Assert.Contains(group.First.Comparison.Differences, d => d.Field.Kind == FieldKind.Memory);
+    }
+
+    private static Event At(byte vector, ulong rax) => Cases.Fault(vector, error: null, rax: rax).Events[0];
 
     [Fact]
     public void ARowOfEitherSidesMaskHidesWhatThatSideCannotShow()

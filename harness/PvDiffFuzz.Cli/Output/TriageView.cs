@@ -46,10 +46,10 @@ internal sealed class TriageView(HostTriageReport report, ImmutableArray<(string
             verdict = group.Verdict.ToString(),
             count = group.Count,
             cases = group.Cases,
-            instruction = group.First.Instruction.Form,
+            instruction = group.Cut.Instruction.Form,
             camps = Camps(group),
             dissenters = group.Dissenters,
-            fields = group.First.Comparison.Differences.Select(d => new { field = d.Field.ToString(), values = d.Values }),
+            fields = group.Cut.Comparison.Differences.Select(d => new { field = d.Field.ToString(), values = d.Values }),
             clauses = Clauses(group),
         }),
         knownMatches = report.KnownMatches,
@@ -89,7 +89,7 @@ internal sealed class TriageView(HostTriageReport report, ImmutableArray<(string
 
     private void PrintGroup(TriageGroup group)
     {
-        Comparison comparison = group.First.Comparison;
+        Comparison comparison = group.Cut.Comparison;
         Console.WriteLine($"new     {group.Signature}: {Count(group.Count)} ({string.Join(", ", group.Cases)}{(group.Count > group.Cases.Length ? ", ..." : string.Empty)})");
         Console.WriteLine($"        camps   {string.Join(" | ", Camps(group).Select(camp => string.Join(" = ", camp)))}");
         foreach (FieldDifference difference in comparison.Differences)
@@ -135,10 +135,10 @@ internal sealed class TriageView(HostTriageReport report, ImmutableArray<(string
         });
 
     private static IEnumerable<IEnumerable<string>> Camps(TriageGroup group) =>
-        group.First.Comparison.Camps.Select(camp => camp.Members.Select(member => group.First.Targets[member].Name));
+        group.Cut.Comparison.Camps.Select(camp => camp.Members.Select(member => group.Cut.Targets[member].Name));
 
     private static IEnumerable<string> Clauses(TriageGroup group) =>
-        Session.RulesOf(group.First.Instruction).Select(rule => $"{rule.Document} {rule.Section}").Distinct(StringComparer.Ordinal);
+        Session.RulesOf(group.Cut.Instruction).Select(rule => $"{rule.Document} {rule.Section}").Distinct(StringComparer.Ordinal);
 
     /// <summary>What differs between the processors of the recordings, one line each, as <c>vendor: a.rec Amd, b.rec Intel</c>.</summary>
     private IEnumerable<string> ProcessorDifferences()

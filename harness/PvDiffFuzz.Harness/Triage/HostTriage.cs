@@ -13,7 +13,7 @@ public sealed record TriageSide(ITarget Target, string? Source)
 }
 
 /// <summary>Compares what two or more sides answered to the same cases, and groups what differs. Recordings and live targets are the same here.</summary>
-/// <remarks>A recording answers only the cases it has, so a difference is judged as it was seen, not cut to its first instruction: short cases have clear signatures.</remarks>
+/// <remarks>A recording answers only the cases it has, so a difference is cut to its first event, not to its first instruction: short cases have clear signatures.</remarks>
 public sealed class HostTriage : IDisposable
 {
     private const int BatchSize = 256;
@@ -88,8 +88,8 @@ public sealed class HostTriage : IDisposable
             Masked = _masked,
             Groups =
             [
-                .. _groups.Values.OrderBy(g => g.Verdict.Kind).ThenByDescending(g => g.Count).ThenBy(g => g.First.Signature.ToString(), StringComparer.Ordinal)
-                    .Select(g => new TriageGroup(g.First.Signature, g.Verdict, g.Count, g.First, [.. g.Cases])),
+                .. _groups.Values.OrderBy(g => g.Verdict.Kind).ThenByDescending(g => g.Count).ThenBy(g => g.Cut.Signature.ToString(), StringComparer.Ordinal)
+                    .Select(g => new TriageGroup(g.Cut.Signature, g.Verdict, g.Count, g.First, g.Cut, [.. g.Cases])),
             ],
             KnownMatches = _known.Entries.Select((entry, i) => (entry.Id, Count: _knownMatches[i])).ToImmutableSortedDictionary(e => e.Id, e => e.Count, StringComparer.Ordinal),
             Cancelled = cancel.IsCancellationRequested && _cases < cases.Length,
@@ -130,9 +130,11 @@ public sealed class HostTriage : IDisposable
     {
         Suspect suspect = new() { Divergence = divergence, Runner = _runner, Fresh = NoFresh };
         Verdict? verdict = Doubts.FirstExplanation(Asked, suspect);
+        Divergence cut = EventCut.Of(divergence, _runner);
         if (verdict is null)
         {
-            int entry = _known.Find(divergence);
+            int seen = _known.Find(divergence);
+            int entry = seen >= 0 ? seen : _known.Find(cut);
             verdict = entry >= 0 ? _known.Entries[entry].Verdict : Verdict.New;
             if (entry >= 0)
             {
@@ -141,10 +143,10 @@ public sealed class HostTriage : IDisposable
         }
 
         // What explains a difference away says something of one case only; a known entry is a group of its own.
-        (Signature, VerdictKind, string) key = (divergence.Signature, verdict.Kind, verdict.IsKnown ? verdict.Why : "");
+        (Signature, VerdictKind, string) key = (cut.Signature, verdict.Kind, verdict.IsKnown ? verdict.Why : "");
         if (!_groups.TryGetValue(key, out Group? group))
         {
-            _groups[key] = group = new Group(divergence, verdict);
+            _groups[key] = group = new Group(divergence, cut, verdict);
         }
 
         group.Count++;
@@ -156,9 +158,11 @@ public sealed class HostTriage : IDisposable
 
     private static CaseRunner NoFresh() => throw new TargetUnavailableException("a recorded host cannot be started anew", "run the case on that host");
 
-    private sealed class Group(Divergence first, Verdict verdict)
+    private sealed class Group(Divergence first, Divergence cut, Verdict verdict)
     {
         public Divergence First { get; } = first;
+
+        public Divergence Cut { get; } = cut;
 
         public Verdict Verdict { get; } = verdict;
 

@@ -29,15 +29,16 @@ public sealed record SideSummary(TargetInfo Info, string? Source)
 /// <param name="Verdict">How they were judged.</param>
 /// <param name="Count">Cases.</param>
 /// <param name="First">The first of them.</param>
+/// <param name="Cut">The first of them up to its first differing event, which is what the signature speaks of.</param>
 /// <param name="Cases">Ids of the first few cases, at most <see cref="MostCases"/>.</param>
-public sealed record TriageGroup(Signature Signature, Verdict Verdict, long Count, Divergence First, ImmutableArray<string> Cases)
+public sealed record TriageGroup(Signature Signature, Verdict Verdict, long Count, Divergence First, Divergence Cut, ImmutableArray<string> Cases)
 {
     /// <summary>Most ids that a group keeps.</summary>
     public const int MostCases = 8;
 
     /// <summary>Names of the targets that stand against a majority of three or more lineages; empty when no majority is possible.</summary>
     public ImmutableArray<string> Dissenters =>
-        First.Comparison.Dissenter is int camp ? [.. First.Comparison.Camps[camp].Members.Select(m => First.Targets[m].Name)] : [];
+        Cut.Comparison.Dissenter is int camp ? [.. Cut.Comparison.Camps[camp].Members.Select(m => Cut.Targets[m].Name)] : [];
 }
 
 /// <summary>What comparing recordings and live targets gave.</summary>
