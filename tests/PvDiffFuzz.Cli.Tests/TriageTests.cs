@@ -171,6 +171,23 @@ public sealed class TriageTests : IDisposable
         Assert.Equal("lost the child", Recording.Read(_terminal.Path("x.rec")).Cases[0].Outcomes[0].Outcome.Detail);
     }
 
+    /// <summary>An answer that no case file can hold costs that answer and nothing else.</summary>
+    [Fact]
+    public void AnAnswerThatIsTooLongToStoreIsOurTroubleAndTheOthersAreKept()
+    {
+        Outcome Long(Outcome outcome) => outcome.End == EndKind.Event
+            ? outcome with { Memory = [.. Enumerable.Range(0, 40_000).Select(i => new MemoryWord((ulong)i * 8, ulong.MaxValue))] }
+            : outcome;
+        _terminal.Composition.Register("long", profile => new Wrapped("long", new X86Model(profile), Long));
+        Printed printed = _terminal.Run("record", _terminal.WriteCase(), "--seed", "1", "--count", "20", "--targets", "long", "--out", _terminal.Path("x.rec"));
+        CaseFile[] cases = [.. Recording.Read(_terminal.Path("x.rec")).Cases];
+
+        Assert.Equal((int)ExitCode.Failed, printed.Exit);
+        Assert.Equal(21, cases.Length);
+        Assert.Contains("longer than 1048576 bytes", cases[0].Outcomes[0].Outcome.Detail, StringComparison.Ordinal);
+        Assert.Contains(cases, file => file.Outcomes[0].Outcome.End == EndKind.ReachedEnd);
+    }
+
     private static int Number(JsonElement json, string key) => json.GetProperty(key).GetInt32();
 
     /// <summary>Two hosts of one lineage: the second has another kernel and loses the IDT bit.</summary>

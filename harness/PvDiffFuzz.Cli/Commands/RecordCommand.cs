@@ -83,12 +83,7 @@ internal static class RecordCommand
             for (int i = 0; i < batch.Length; i++)
             {
                 RecordedOutcome[] answers = [.. runner.Infos.Select((info, target) => new RecordedOutcome(info.Name, info.Kind, info.Lineage, info.Fingerprint, outcomes[target][i]))];
-                bool added = Add(writer, batch[i] with { Outcomes = [.. answers] });
-                twice += added ? 0 : 1;
-                if (added)
-                {
-                    tally.Add(answers);
-                }
+                twice += Add(writer, batch[i] with { Outcomes = [.. answers] }, tally) ? 0 : 1;
             }
 
             progress.Show(writer.Count);
@@ -99,15 +94,17 @@ internal static class RecordCommand
         writer.Finish(tally.Planned);
     }
 
-    private static bool Add(RecordingWriter writer, CaseFile file)
+    private static bool Add(RecordingWriter writer, CaseFile file, Tally tally)
     {
         try
         {
-            return writer.Add(file);
+            return tally.Add(writer.Add(file), file);
         }
         catch (InvalidOperationException trouble)
         {
-            throw new UsageException($"{file.Id}: {trouble.Message}; leave this case out");
+            // One answer that is too long to store must not cost all others.
+            CaseFile without = file with { Outcomes = [.. file.Outcomes.Select(o => o with { Outcome = Outcome.HarnessError(trouble.Message) })] };
+            return tally.Add(writer.Add(without), without);
         }
     }
 
@@ -177,14 +174,18 @@ internal static class RecordCommand
 
         public int HarnessErrors => Ends.Sum(ends => ends.GetValueOrDefault(EndKind.HarnessError));
 
-        public void Add(RecordedOutcome[] answers)
+        /// <summary>Counts a case if it was stored.</summary>
+        /// <returns>True if it was.</returns>
+        public bool Add(bool stored, CaseFile file)
         {
-            Count++;
-            for (int i = 0; i < answers.Length; i++)
+            Count += stored ? 1 : 0;
+            for (int i = 0; stored && i < file.Outcomes.Length; i++)
             {
-                EndKind end = answers[i].Outcome.End;
+                EndKind end = file.Outcomes[i].Outcome.End;
                 Ends[i][end] = Ends[i].GetValueOrDefault(end) + 1;
             }
+
+            return stored;
         }
     }
 }
