@@ -26,6 +26,8 @@ public static class CommandLine
             ReplayCommand.Create(composition),
             MinimiseCommand.Create(composition),
             ShowCommand.Create(composition),
+            RecordCommand.Create(composition),
+            TriageCommand.Create(composition),
             CoverageCommand.Create(),
         };
         ParseResult parsed = root.Parse(args);

@@ -43,9 +43,16 @@ public sealed class Composition
     /// <param name="name">One of <see cref="Names"/>.</param>
     /// <exception cref="UsageException">There is no such target.</exception>
     /// <exception cref="TargetUnavailableException">It does not work on this host.</exception>
-    public ITarget Create(string name) =>
+    public ITarget Create(string name) => Create(name, Host);
+
+    /// <summary>Makes a target, which is a model of a given processor if it is a model.</summary>
+    /// <param name="name">One of <see cref="Names"/>.</param>
+    /// <param name="profile">The processor for cases that name none.</param>
+    /// <exception cref="UsageException">There is no such target.</exception>
+    /// <exception cref="TargetUnavailableException">It does not work on this host.</exception>
+    public ITarget Create(string name, CpuProfile profile) =>
         _targets.TryGetValue(name, out Func<CpuProfile, ITarget>? create)
-            ? create(Host)
+            ? create(profile)
             : throw new UsageException($"there is no target '{name}'; the targets are {string.Join(", ", Names)}");
 
     /// <summary>Splits a comma-separated list and checks each name.</summary>

@@ -71,6 +71,9 @@ internal static class Session
             .Distinct(),
     ];
 
+    /// <summary>The rules that one instruction follows.</summary>
+    public static ImmutableArray<Rule> RulesOf(InstructionAt instruction) => X86Rules.For(instruction.Mnemonic.ToLowerInvariant());
+
     /// <summary>The mnemonic of a disassembled instruction: the first word that is no prefix.</summary>
     private static string Mnemonic(string text) =>
         text.Split(' ').FirstOrDefault(word => word is not ("lock" or "rep" or "repe" or "repne" or "o16" or "o32" or "o64" or "a16" or "a32" or "fs" or "gs" or "es" or "cs" or "ss" or "ds"), text);

@@ -9,12 +9,13 @@ public sealed partial record CaseFile
     /// <returns>Null when there is nothing, else the first problem, with the key of the case format that carries it.</returns>
     public CaseProblem? Check() => CheckHead() ?? CheckProfile(Case.Profile) ?? CheckPages() ?? Case.Check() ?? CheckOutcomes();
 
-    private CaseProblem? CheckHead()
+    /// <summary>Finds what is wrong with the comment at the top of a file.</summary>
+    internal static CaseProblem? CheckComment(string text)
     {
-        string[] comment = Comment.Split('\n');
+        string[] comment = text.Split('\n');
         if (comment[0].Trim().Length == 0 || comment[^1].Trim().Length == 0)
         {
-            return new CaseProblem("comment", "the comment has an empty first or last line; its first line says why this case exists");
+            return new CaseProblem("comment", "the comment has an empty first or last line; its first line says why this file exists");
         }
 
         foreach (string line in comment)
@@ -23,6 +24,16 @@ public sealed partial record CaseFile
             {
                 return new CaseProblem("comment", "a line of the comment ends with a space or has a control character; use printable characters only");
             }
+        }
+
+        return null;
+    }
+
+    private CaseProblem? CheckHead()
+    {
+        if (CheckComment(Comment) is CaseProblem problem)
+        {
+            return problem;
         }
 
         if (!IsName(Id) || Id.AsSpan().ContainsAny(':', '_'))
@@ -54,7 +65,8 @@ public sealed partial record CaseFile
         return Found is not null && !IsLine(Found) ? NotALine("found") : Verdict is not null && !IsLine(Verdict) ? NotALine("verdict") : null;
     }
 
-    private static CaseProblem? CheckProfile(CpuProfile? profile)
+    /// <summary>Finds what of a processor cannot be stored.</summary>
+    internal static CaseProblem? CheckProfile(CpuProfile? profile)
     {
         if (profile is null)
         {
@@ -150,20 +162,26 @@ public sealed partial record CaseFile
     /// <summary>The key of an outcome with its index, so that the reader can name the line: <c>2.memory</c>.</summary>
     private static string OutcomeField(int index, string field) => $"{index}.{field}";
 
-    private static CaseProblem? CheckRecorded(RecordedOutcome recorded)
+    private static CaseProblem? CheckRecorded(RecordedOutcome recorded) =>
+        CheckTarget("outcome", recorded.Target, recorded.Kind, recorded.Lineage)
+        ?? (recorded.Outcome.End is < EndKind.ReachedEnd or > EndKind.HarnessError ? new CaseProblem("outcome", "the end is no member of its enumeration; use one that is") : default(CaseProblem?))
+        ?? CheckFacts(recorded.Fingerprint);
+
+    /// <summary>Finds what of a target's description cannot be stored.</summary>
+    /// <param name="key">The key that carries it.</param>
+    /// <param name="name">The target's name.</param>
+    /// <param name="kind">What executed.</param>
+    /// <param name="lineage">Its lineage.</param>
+    internal static CaseProblem? CheckTarget(string key, string name, TargetKind kind, string lineage) =>
+        !IsName(name) || !IsName(lineage)
+            ? new CaseProblem(key, $"target or lineage is not a name; use lower-case letters, digits and . - _ : , 1 to {LongestName} of them")
+            : kind is < TargetKind.Model or > TargetKind.Recording ? new CaseProblem(key, "kind is no member of its enumeration; use one that is") : null;
+
+    /// <summary>Finds a fact that cannot be stored.</summary>
+    internal static CaseProblem? CheckFacts(Fingerprint fingerprint)
     {
-        if (!IsName(recorded.Target) || !IsName(recorded.Lineage))
-        {
-            return new CaseProblem("outcome", $"target or lineage is not a name; use lower-case letters, digits and . - _ : , 1 to {LongestName} of them");
-        }
-
-        if (recorded.Kind is < TargetKind.Model or > TargetKind.Recording || recorded.Outcome.End is < EndKind.ReachedEnd or > EndKind.HarnessError)
-        {
-            return new CaseProblem("outcome", "kind or end is no member of its enumeration; use one that is");
-        }
-
         HashSet<string> names = new(StringComparer.Ordinal);
-        foreach ((string name, string value) in recorded.Fingerprint.Facts)
+        foreach ((string name, string value) in fingerprint.Facts)
         {
             if (!IsLine(name) || name.AsSpan().ContainsAny(" =;[]") || (value.Length > 0 && !IsLine(value)) || value.AsSpan().ContainsAny(";[]"))
             {

@@ -132,10 +132,18 @@ public sealed partial record CaseFile
     /// <param name="fileName">Name for messages.</param>
     /// <param name="lenient">Accept other spacing, order and number forms than the canonical ones.</param>
     /// <exception cref="CaseFileException">The text is not a case file.</exception>
-    public static CaseFile Parse(ReadOnlySpan<byte> text, string fileName, bool lenient)
+    public static CaseFile Parse(ReadOnlySpan<byte> text, string fileName, bool lenient) => Parse(text, fileName, lenient, firstLine: 1);
+
+    /// <summary>Parses a text that stands inside a file.</summary>
+    /// <param name="text">UTF-8.</param>
+    /// <param name="fileName">Name for messages.</param>
+    /// <param name="lenient">Accept other spacing, order and number forms than the canonical ones.</param>
+    /// <param name="firstLine">Line of the file at which the text starts, from 1.</param>
+    /// <exception cref="CaseFileException">The text is not a case file.</exception>
+    internal static CaseFile Parse(ReadOnlySpan<byte> text, string fileName, bool lenient, int firstLine)
     {
         ArgumentNullException.ThrowIfNull(fileName);
-        CaseFileText lines = CaseFileText.Split(text, fileName);
+        CaseFileText lines = CaseFileText.Split(text, fileName, firstLine);
         CaseFile parsed = new CaseFileReader(lines).Read();
         if (parsed.Check() is CaseProblem problem)
         {
@@ -145,12 +153,12 @@ public sealed partial record CaseFile
         string canonical = CaseFileWriter.Write(parsed);
         if (Encoding.UTF8.GetByteCount(canonical) > MaximumBytes)
         {
-            throw CaseFileText.TooLong(fileName);
+            throw CaseFileText.TooLong(fileName, firstLine);
         }
 
         return lenient || CaseFileText.FirstDifference(text, canonical) is not (int line, string right)
             ? parsed
-            : throw new CaseFileException(fileName, line, $"not in canonical form; {right}");
+            : throw new CaseFileException(fileName, firstLine + line - 1, $"not in canonical form; {right}");
     }
 
     /// <summary>The canonical text. Reading it gives an equal case file, and reading and writing it again gives the same bytes.</summary>

@@ -125,11 +125,7 @@ internal sealed partial class CaseFileReader
             }
         }
 
-        if (_profile is not null && (!_once.ContainsKey("gate") || (_segments.Count == 0 && !_otherSegments)))
-        {
-            throw next.Wrong("a `cpu` without `gate` and `segment`", "a profile has both; `gate none` and `segment standard` are possible");
-        }
-
+        CpuProfile? profile = FinishProfile(next);
         if (_lengths.Count == 0)
         {
             throw next.Wrong("the case has no `code` line", "add one before this line");
@@ -142,7 +138,7 @@ internal sealed partial class CaseFileReader
             Registers = _registers,
             Layout = Layout(next),
             Limits = _limits,
-            Profile = _profile is null ? null : _profile with { Descriptors = [.. _segments], Cpuid = SortedCpuid() },
+            Profile = profile,
         };
 
         // The first line that makes the case malformed is the one to show: lines are added in halves until it is found.

@@ -255,6 +255,18 @@ internal sealed partial class CaseFileReader(CaseFileText text)
         _profile = profile;
     }
 
+    /// <summary>The processor when its last line was read; null when there is none.</summary>
+    /// <param name="next">The line after it, where missing keys are reported.</param>
+    private CpuProfile? FinishProfile(CaseFileLine next)
+    {
+        if (_profile is not null && (!_once.ContainsKey("gate") || (_segments.Count == 0 && !_otherSegments)))
+        {
+            throw next.Wrong("a `cpu` without `gate` and `segment`", "a profile has both; `gate none` and `segment standard` are possible");
+        }
+
+        return _profile is null ? null : _profile with { Descriptors = [.. _segments], Cpuid = SortedCpuid() };
+    }
+
     private void TakeSegment(CaseFileLine line)
     {
         string[] words = line.Words;

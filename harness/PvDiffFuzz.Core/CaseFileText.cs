@@ -85,9 +85,10 @@ internal sealed class CaseFileText
 {
     private readonly Dictionary<string, int> _firstLines = new(StringComparer.Ordinal);
 
-    private CaseFileText(string file, string comment, List<CaseFileLine> lines)
+    private CaseFileText(string file, int firstLine, string comment, List<CaseFileLine> lines)
     {
         File = file;
+        FirstLine = firstLine;
         Comment = comment;
         Lines = lines;
         foreach (CaseFileLine line in lines)
@@ -98,6 +99,9 @@ internal sealed class CaseFileText
 
     /// <summary>File name for messages.</summary>
     public string File { get; }
+
+    /// <summary>Line of the file at which this text starts, from 1.</summary>
+    public int FirstLine { get; }
 
     /// <summary>The first comment without its number signs.</summary>
     public string Comment { get; }
@@ -121,7 +125,7 @@ internal sealed class CaseFileText
 
         return key switch
         {
-            "comment" => 1,
+            "comment" => FirstLine,
             "cs" or "ss" => LineOf("sel"),
             "fsbase" or "gsbase" => LineOf("base"),
             _ => _firstLines.GetValueOrDefault(key, Lines[^1].Number),
@@ -129,21 +133,24 @@ internal sealed class CaseFileText
     }
 
     /// <summary>The error for a file over the limit.</summary>
-    public static CaseFileException TooLong(string file) =>
-        new(file, 1, $"the file is longer than {CaseFile.MaximumBytes} bytes; a case file is small text, so this is something else");
+    public static CaseFileException TooLong(string file, int firstLine = 1) =>
+        new(file, firstLine, $"the file is longer than {CaseFile.MaximumBytes} bytes; a case file is small text, so this is something else");
 
     /// <summary>Splits a text into its comment and its lines.</summary>
+    /// <param name="text">UTF-8.</param>
+    /// <param name="file">File name for messages.</param>
+    /// <param name="firstLine">Line of the file at which the text starts, from 1.</param>
     /// <exception cref="CaseFileException">It is not text, too long, cut off, or has no comment.</exception>
-    public static CaseFileText Split(ReadOnlySpan<byte> text, string file)
+    public static CaseFileText Split(ReadOnlySpan<byte> text, string file, int firstLine = 1)
     {
         if (text.Length > CaseFile.MaximumBytes)
         {
-            throw TooLong(file);
+            throw TooLong(file, firstLine);
         }
 
         List<string> comment = [];
         List<CaseFileLine> lines = [];
-        int number = 0;
+        int number = firstLine - 1;
         while (!text.IsEmpty)
         {
             number++;
@@ -172,15 +179,15 @@ internal sealed class CaseFileText
 
         if (comment.Count == 0)
         {
-            throw new CaseFileException(file, 1, "the file does not start with a comment; its first line is `# ` and why this case exists");
+            throw new CaseFileException(file, firstLine, "the file does not start with a comment; its first line is `# ` and why this case exists");
         }
 
         if (lines.Count == 0 || lines[^1].Key != "end")
         {
-            throw new CaseFileException(file, Math.Max(number, 1), "the file is cut off; a case file ends with the line `end`");
+            throw new CaseFileException(file, Math.Max(number, firstLine), "the file is cut off; a case file ends with the line `end`");
         }
 
-        return new CaseFileText(file, string.Join('\n', comment), lines);
+        return new CaseFileText(file, firstLine, string.Join('\n', comment), lines);
     }
 
     /// <summary>Compares a text with its canonical form.</summary>

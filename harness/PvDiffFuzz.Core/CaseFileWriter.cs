@@ -5,7 +5,7 @@ using System.Text;
 namespace PvDiffFuzz.Core;
 
 /// <summary>Writes the canonical text of a case file: one spelling, one order, one way to break lines.</summary>
-internal sealed class CaseFileWriter
+internal sealed partial class CaseFileWriter
 {
     /// <summary>Column where values begin.</summary>
     private const int ValueColumn = 9;
@@ -55,11 +55,7 @@ internal sealed class CaseFileWriter
 
     private void Head(CaseFile file)
     {
-        foreach (string line in file.Comment.Split('\n'))
-        {
-            _text.Append(line.Length == 0 ? "#" : "# ").Append(line).Append('\n');
-        }
-
+        Comment(file.Comment);
         Line("pvdf", $"case {CaseFile.FormatVersion}");
         Line("id", file.Id);
         foreach (string spec in file.Spec)
@@ -74,6 +70,14 @@ internal sealed class CaseFileWriter
 
         Blank();
         Line("abi", CaseFileWords.Abis[(int)file.Case.Abi]);
+    }
+
+    private void Comment(string comment)
+    {
+        foreach (string line in comment.Split('\n'))
+        {
+            _text.Append(line.Length == 0 ? "#" : "# ").Append(line).Append('\n');
+        }
     }
 
     private void Profile(CpuProfile? profile)
@@ -221,11 +225,7 @@ internal sealed class CaseFileWriter
     {
         Outcome outcome = recorded.Outcome;
         Line("outcome", $"{recorded.Target} kind={CaseFileWords.Kinds[(int)recorded.Kind]} lineage={recorded.Lineage} end={CaseFileWords.Ends[(int)outcome.End]}");
-        foreach ((string name, string value) in recorded.Fingerprint.Facts)
-        {
-            Line("fact", $"{name}={value}");
-        }
-
+        Facts(recorded.Fingerprint);
         if (outcome.Detail is string detail)
         {
             Detail(detail);
@@ -242,6 +242,14 @@ internal sealed class CaseFileWriter
 
         Final(outcome, before);
         List("memory", outcome.Memory.Select(w => $"{w.Address:x}={w.Value:x}"));
+    }
+
+    private void Facts(Fingerprint fingerprint)
+    {
+        foreach ((string name, string value) in fingerprint.Facts)
+        {
+            Line("fact", $"{name}={value}");
+        }
     }
 
     /// <summary>Final registers: nothing to say when they are the last event's, or when there is neither an event nor a final state.</summary>

@@ -8,7 +8,7 @@ public sealed class RecordedTarget : ITarget
     /// <summary>What the name of every recorded target starts with.</summary>
     public const string Prefix = "recorded:";
 
-    private readonly Dictionary<TestCase, Outcome> _outcomes = new(ByDigest.Instance);
+    private readonly Dictionary<TestCase, Outcome> _outcomes = new(CaseComparer.Instance);
 
     /// <summary>Makes a target from what another one answered.</summary>
     /// <param name="recorded">The other target. Name, lineage, fingerprint, capabilities and masks stay; the name gets <see cref="Prefix"/> and the kind becomes a recording.</param>
@@ -53,6 +53,9 @@ public sealed class RecordedTarget : ITarget
                 }),
     ];
 
+    /// <summary>True when a case has an answer.</summary>
+    public bool Holds(TestCase testCase) => _outcomes.ContainsKey(testCase);
+
     /// <inheritdoc/>
     public Outcome Run(TestCase testCase)
     {
@@ -67,15 +70,5 @@ public sealed class RecordedTarget : ITarget
     }
 
     /// <summary>A recording can hold what any target could do.</summary>
-    private static Capabilities AllCapabilities => Enum.GetValues<Capabilities>().Aggregate(Capabilities.None, (all, one) => all | one);
-
-    /// <summary>Cases of one campaign differ little, so they are told apart by all of their bytes.</summary>
-    private sealed class ByDigest : IEqualityComparer<TestCase>
-    {
-        public static ByDigest Instance { get; } = new();
-
-        public bool Equals(TestCase? x, TestCase? y) => object.Equals(x, y);
-
-        public int GetHashCode(TestCase obj) => Digest64.Of(obj).GetHashCode();
-    }
+    internal static Capabilities AllCapabilities => Enum.GetValues<Capabilities>().Aggregate(Capabilities.None, (all, one) => all | one);
 }

@@ -34,6 +34,20 @@ public sealed class UsageTests : IDisposable
     [InlineData("cook", "cook", "--help")]
     [InlineData("run", "run", "--help")]
     [InlineData("replay no/such/path", "no/such/path", "no such file or folder")]
+    [InlineData("record --out no.rec", "nothing to record", "--seed")]
+    [InlineData("record --out no.rec --count 5", "--count without --seed", "hexadecimal")]
+    [InlineData("record --out no.rec --count 5 --seed x", "--seed x", "1 to 16")]
+    [InlineData("record --out no.rec --count 1000001", "--count 1000001", "0 to 1000000")]
+    [InlineData("record --out no.rec --count 5 --seed 1 --cpu via", "--cpu via", "host, amd and intel")]
+    [InlineData("record --out no.rec --count 5 --seed 1 --targets kvm2", "'kvm2'", "model.x86", "native")]
+    [InlineData("record --count 5 --seed 1", "--out", "--help")]
+    [InlineData("record no/such/path --out no.rec", "no/such/path", "no such file or folder")]
+    [InlineData("triage", "triage", "--help")]
+    [InlineData("triage model.x86", "one side", "two recordings")]
+    [InlineData("triage model.x86 model.x86", "model.x86", "twice")]
+    [InlineData("triage model.x86 no.rec", "no.rec", "no such recording", "model.x86", "native")]
+    [InlineData("triage model.x86 model.twin", "no cases", "--corpus")]
+    [InlineData("triage model.x86 model.twin --known no/such/folder", "no/such/folder", "no such folder")]
     [InlineData("doctor --require qemu", "'qemu'", "model.x86", "native")]
     public void AMistakeIsNamedWithWhatWouldBeRight(string line, params string[] parts)
     {
@@ -74,6 +88,28 @@ public sealed class UsageTests : IDisposable
         Assert.Equal((int)ExitCode.Usage, printed.Exit);
         Assert.Contains($"pvdf: {path}:{line}: ", printed.Error, StringComparison.Ordinal);
         Assert.Empty(printed.Out);
+    }
+
+    /// <summary>Whatever is no recording, a case file too, is named with its line.</summary>
+    [Theory]
+    [InlineData("", 1, "does not start with a comment")]
+    [InlineData("# why\npvdf     case 1\nend\n", 2, "`pvdf case 1` is not the format line of a recording")]
+    [InlineData("# why\npvdf     recording 1\ntarget   a kind=model lineage=b\nend\n", 4, "cut off after 0 whole cases")]
+    public void WhatIsNoRecordingIsNamedWithItsLine(string text, int line, string message)
+    {
+        string path = _terminal.Write("bad.rec", text);
+        Printed triaged = _terminal.Run("triage", path, "model.x86");
+        Printed recorded = _terminal.Run("record", path, "--targets", "model.x86", "--out", _terminal.Path("out.rec"));
+
+        foreach (Printed printed in new[] { triaged, recorded })
+        {
+            Assert.Equal((int)ExitCode.Usage, printed.Exit);
+            Assert.StartsWith($"pvdf: {path}:{line}: ", printed.Error, StringComparison.Ordinal);
+            Assert.Contains(message, printed.Error, StringComparison.Ordinal);
+            Assert.Empty(printed.Out);
+        }
+
+        Assert.False(File.Exists(_terminal.Path("out.rec")), "something was recorded");
     }
 
     [Fact]

@@ -243,13 +243,21 @@ internal static class CaseGen
             Detail = detail,
         };
 
-    private static Gen<RecordedOutcome> Recorded(RegisterState before) =>
+    private static readonly Gen<RecordedSource> Source =
         from target in Name
         from kind in Gen.Choose(0, 3)
         from lineage in Name
         from facts in (from name in Gen.Elements("cpu", "kernel", "ucode", "é") from value in Gen.Elements("", "25.1.1", "a b=c", "日") select KeyValuePair.Create(name, value)).ListOf()
+        select new RecordedSource(target, (TargetKind)kind, lineage, new Fingerprint([.. facts.DistinctBy(f => f.Key, StringComparer.Ordinal)]));
+
+    /// <summary>Targets of a recording, at least one.</summary>
+    public static readonly Gen<ImmutableArray<RecordedSource>> Sources =
+        Source.NonEmptyListOf().Select(sources => ImmutableArray.CreateRange(sources.DistinctBy(s => s.Name, StringComparer.Ordinal)));
+
+    private static Gen<RecordedOutcome> Recorded(RegisterState before) =>
+        from source in Source
         from outcome in Outcomes(before)
-        select new RecordedOutcome(target, (TargetKind)kind, lineage, new Fingerprint([.. facts.DistinctBy(f => f.Key, StringComparer.Ordinal)]), outcome);
+        select new RecordedOutcome(source.Name, source.Kind, source.Lineage, source.Fingerprint, outcome);
 
     /// <summary>Case files that can be stored.</summary>
     public static readonly Gen<CaseFile> Files =

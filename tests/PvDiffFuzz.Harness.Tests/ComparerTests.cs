@@ -256,6 +256,23 @@ public sealed class ComparerTests
         Assert.Equal(["Shl"], comparison.ConsumedRows.ToArray());
     }
 
+    /// <summary>Targets of one lineage on different hosts, or under different hypervisors: when they disagree, their fingerprints tell them apart and vote.</summary>
+    [Theory]
+    [InlineData("x/a x/b y/c", "1 2 1", 1)] // A host against another one and the model.
+    [InlineData("x/a x/b y/c", "1 1 2", null)] // Two hosts that agree are one vote.
+    [InlineData("x/a x/a y/c z/d", "1 2 1 1", null)] // One host that disagrees with itself has no vote; two are left.
+    [InlineData("x/a x/b x/b y/c", "1 2 2 2", 0)] // Two on one host are one vote.
+    public void FingerprintsVoteWhereALineageDisagrees(string targets, string values, int? dissenter)
+    {
+        TargetInfo[] infos =
+            [.. targets.Split(' ').Select((t, i) => Cases.Info($"t{i}", t.Split('/')[0]) with { Fingerprint = new Fingerprint([new("host", t.Split('/')[1])]) })];
+        Outcome[] outcomes = [.. values.Split(' ').Select(v => Cases.Fault(rax: ulong.Parse(v)))];
+
+        Comparison comparison = new Comparer([.. infos], CaseAnalyst.Blind).Compare(Any, outcomes);
+
+        Assert.Equal(dissenter, comparison.Dissenter);
+    }
+
     [Theory]
     [InlineData("x y z", "1 1 2", 1)] // Two lineages against one.
     [InlineData("x y", "1 2", null)] // Two lineages: no majority.

@@ -96,7 +96,9 @@ internal sealed class FuzzOptions(Composition composition)
             : throw new UsageException(wrong);
     }
 
-    private static ulong ParseSeed(string? text)
+    /// <summary>Reads a seed; null stands for one from the clock.</summary>
+    /// <exception cref="UsageException">It is no seed.</exception>
+    internal static ulong ParseSeed(string? text)
     {
         if (text is null)
         {

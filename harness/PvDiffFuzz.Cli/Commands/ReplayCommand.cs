@@ -1,6 +1,5 @@
 using System.CommandLine;
 using System.Text;
-using PvDiffFuzz.Backends.Native;
 using PvDiffFuzz.Cli.Output;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Harness;
@@ -21,7 +20,7 @@ internal static class ReplayCommand
         Command command = new("replay", "Run stored cases again; exit 1 when a verdict or an answer changed.") { paths, targets, known, junit, json };
         command.SetAction(parsed => CommandLine.Guard(() => Run(
             composition,
-            Files(parsed.GetRequiredValue(paths)),
+            CorpusFiles.Find(parsed.GetRequiredValue(paths)),
             parsed.GetValue(targets) is string list ? composition.Parse(list) : Working(composition),
             Session.Known(parsed.GetValue(known)),
             parsed.GetValue(junit),
@@ -34,7 +33,7 @@ internal static class ReplayCommand
         using CaseRunner runner = Session.Runner(composition, names);
 
         // What Linux hides is hidden in the stored outcomes of native too, wherever they are replayed.
-        Replay replay = new(runner, known, name => name == "native" ? NativeTarget.Masks : []);
+        Replay replay = new(runner, known, TargetMasks.Of);
         List<ReplayResult> results = [.. replay.Run(files)];
         ReplayReport report = ReplayReport.Of(results, known);
         if (junit is not null)
@@ -79,27 +78,5 @@ internal static class ReplayCommand
             Console.Error.WriteLine($"pvdf: {name} is left out: {trouble.Message}; cure: {trouble.Cure}");
             return false;
         }
-    }
-
-    private static List<string> Files(string[] paths)
-    {
-        List<string> files = [];
-        foreach (string path in paths)
-        {
-            if (Directory.Exists(path))
-            {
-                files.AddRange(Directory.EnumerateFiles(path, "*.case", SearchOption.AllDirectories).Order(StringComparer.Ordinal));
-            }
-            else if (File.Exists(path))
-            {
-                files.Add(path);
-            }
-            else
-            {
-                throw new UsageException($"{path}: there is no such file or folder");
-            }
-        }
-
-        return files;
     }
 }

@@ -10,7 +10,7 @@ public sealed class CaseAnalyst
 {
     private readonly ITracer? _tracer;
     private readonly Func<ImmutableArray<TracedInstruction>, CpuVendor, bool, bool, CaseMask>? _rule;
-    private readonly CpuVendor _vendor;
+    private readonly ImmutableArray<CpuVendor> _vendors;
     private TestCase? _tracedCase;
     private int _tracedEvent;
     private ImmutableArray<TracedInstruction> _trace = [];
@@ -20,23 +20,23 @@ public sealed class CaseAnalyst
     /// <param name="rule">Says what is undefined; null for nothing.</param>
     /// <param name="vendor">Maker of the processor where the case does not say.</param>
     public CaseAnalyst(ITracer? tracer, UndefinedRule? rule, CpuVendor vendor)
-        : this(tracer, vendor, rule is null ? null : (trace, maker, completed, _) => rule(trace, maker, completed))
+        : this(tracer, [vendor], rule is null ? null : (trace, maker, completed, _) => rule(trace, maker, completed))
     {
     }
 
-    private CaseAnalyst(ITracer? tracer, CpuVendor vendor, Func<ImmutableArray<TracedInstruction>, CpuVendor, bool, bool, CaseMask>? rule) =>
-        (_tracer, _vendor, _rule) = (tracer, vendor, rule);
+    private CaseAnalyst(ITracer? tracer, ImmutableArray<CpuVendor> vendors, Func<ImmutableArray<TracedInstruction>, CpuVendor, bool, bool, CaseMask>? rule) =>
+        (_tracer, _vendors, _rule) = (tracer, vendors, rule);
 
     /// <summary>An analyst that knows nothing: no traces, no masks.</summary>
     public static CaseAnalyst Blind { get; } = new(null, null, CpuVendor.Intel);
 
     /// <summary>An analyst that follows the table of undefined bits.</summary>
     /// <param name="tracer">Lists executed instructions.</param>
-    /// <param name="vendor">Maker of the processor where the case does not say.</param>
-    public static CaseAnalyst For(ITracer tracer, CpuVendor vendor) => new(tracer, vendor, AfterTable);
+    /// <param name="vendors">Makers of the processors at hand, for cases that name none; at least one. What one of them leaves undefined is undefined.</param>
+    public static CaseAnalyst For(ITracer tracer, params ImmutableArray<CpuVendor> vendors) => new(tracer, vendors, AfterTable);
 
-    /// <summary>Maker of the processor that a case is about.</summary>
-    public CpuVendor VendorOf(TestCase testCase) => testCase.Profile?.Vendor ?? _vendor;
+    /// <summary>Maker of the processor that a case is about; the first one at hand where the case does not say.</summary>
+    public CpuVendor VendorOf(TestCase testCase) => testCase.Profile?.Vendor ?? _vendors[0];
 
     /// <summary>The instructions executed before event <paramref name="eventIndex"/>, the one that raised it included if it was fetched; empty without a tracer.</summary>
     /// <param name="testCase">The case.</param>
@@ -73,7 +73,7 @@ public sealed class CaseAnalyst
         }
 
         ImmutableArray<TracedInstruction> trace = TraceTo(testCase, eventIndex);
-        return trace.IsEmpty ? CaseMask.None : _rule(trace, VendorOf(testCase), Completed(trace[^1], eventIndex, outcomes), Resumes(testCase, eventIndex));
+        return trace.IsEmpty ? CaseMask.None : Rule(testCase, trace, Completed(trace[^1], eventIndex, outcomes), Resumes(testCase, eventIndex));
     }
 
     /// <summary>The widest reading of what is undefined at the end of a case: the last instruction taken as completed and as faulted.</summary>
@@ -85,9 +85,19 @@ public sealed class CaseAnalyst
             return CaseMask.None;
         }
 
-        CpuVendor maker = VendorOf(testCase);
         bool resumes = Resumes(testCase, int.MaxValue);
-        return _rule(trace, maker, true, resumes).Or(_rule(trace, maker, false, resumes));
+        return Rule(testCase, trace, true, resumes).Or(Rule(testCase, trace, false, resumes));
+    }
+
+    private CaseMask Rule(TestCase testCase, ImmutableArray<TracedInstruction> trace, bool lastCompleted, bool resumes)
+    {
+        CaseMask mask = _rule!(trace, VendorOf(testCase), lastCompleted, resumes);
+        foreach (CpuVendor other in testCase.Profile is null ? _vendors.AsSpan()[1..] : [])
+        {
+            mask = mask.Or(_rule(trace, other, lastCompleted, resumes));
+        }
+
+        return mask;
     }
 
     private static CaseMask AfterTable(ImmutableArray<TracedInstruction> trace, CpuVendor vendor, bool lastCompleted, bool resumes)

@@ -159,18 +159,12 @@ public sealed class Comparer(ImmutableArray<TargetInfo> targets, CaseAnalyst ana
         return true;
     }
 
-    // Targets of one lineage share an implementation: together they have one vote, and none when they disagree.
+    // Targets of one lineage share an implementation: together they have one vote. When they disagree, what tells them apart decided, such as the host or the
+    // hypervisor between: then each fingerprint has a vote, and none when it disagrees with itself.
     private int? FindDissenter(ImmutableArray<Camp> camps)
     {
-        Dictionary<string, int> votes = new(StringComparer.Ordinal);
-        for (int camp = 0; camp < camps.Length; camp++)
-        {
-            foreach (int member in camps[camp].Members)
-            {
-                string lineage = targets[member].Lineage;
-                votes[lineage] = votes.TryGetValue(lineage, out int other) && other != camp ? -1 : camp;
-            }
-        }
+        Dictionary<string, int> lineages = VotesBy(camps, t => t.Lineage);
+        Dictionary<string, int> votes = VotesBy(camps, t => lineages[t.Lineage] >= 0 ? t.Lineage : $"{t.Lineage} {t.Fingerprint}");
 
         int[] counts = new int[camps.Length];
         foreach (int camp in votes.Values.Where(v => v >= 0))
@@ -181,5 +175,21 @@ public sealed class Comparer(ImmutableArray<TargetInfo> targets, CaseAnalyst ana
         int total = counts.Sum();
         bool majority = total >= 3 && counts.Max() * 2 > total;
         return majority && camps.Length == 2 ? Array.IndexOf(counts, counts.Min()) : null;
+    }
+
+    // The camp that each voter stands in, or -1 for one who stands in two.
+    private Dictionary<string, int> VotesBy(ImmutableArray<Camp> camps, Func<TargetInfo, string> voter)
+    {
+        Dictionary<string, int> votes = new(StringComparer.Ordinal);
+        for (int camp = 0; camp < camps.Length; camp++)
+        {
+            foreach (int member in camps[camp].Members)
+            {
+                string name = voter(targets[member]);
+                votes[name] = votes.TryGetValue(name, out int other) && other != camp ? -1 : camp;
+            }
+        }
+
+        return votes;
     }
 }

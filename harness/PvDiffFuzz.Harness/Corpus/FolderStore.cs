@@ -33,20 +33,28 @@ public static class AtomicFile
     /// <param name="text">Written as UTF-8 without a mark.</param>
     /// <exception cref="IOException">The file could not be written; an existing one is as before.</exception>
     /// <exception cref="UnauthorizedAccessException">The folder may not be written.</exception>
-    public static void Write(string path, string text)
+    public static void Write(string path, string text) => Write(path, stream => stream.Write(Encoding.UTF8.GetBytes(text)));
+
+    /// <summary>Writes contents piece by piece, so that the file holds either its old contents or all of the new ones.</summary>
+    /// <param name="path">The file.</param>
+    /// <param name="write">Writes all of the contents. When it throws, the file stays as it was.</param>
+    /// <exception cref="IOException">The file could not be written; an existing one is as before.</exception>
+    /// <exception cref="UnauthorizedAccessException">The folder may not be written.</exception>
+    public static void Write(string path, Action<Stream> write)
     {
+        ArgumentNullException.ThrowIfNull(write);
         string temporary = path + ".tmp";
         try
         {
             using (FileStream stream = new(temporary, FileMode.Create, FileAccess.Write, FileShare.None))
             {
-                stream.Write(Encoding.UTF8.GetBytes(text));
+                write(stream);
                 stream.Flush(flushToDisk: true);
             }
 
             File.Move(temporary, path, overwrite: true);
         }
-        catch (IOException)
+        catch
         {
             Discard(temporary);
             throw;

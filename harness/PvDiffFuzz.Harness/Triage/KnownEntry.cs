@@ -153,7 +153,8 @@ public sealed record TargetPattern(string Name, ImmutableArray<KeyValuePair<stri
             return string.Equals(target.Lineage, Name[Lineage.Length..], StringComparison.Ordinal);
         }
 
-        string name = target.Name.StartsWith(Recorded, StringComparison.Ordinal) ? target.Name[Recorded.Length..] : target.Name;
+        // Where two recordings have a target of one name, the recording's own name follows: recorded:native:host-a.
+        string name = target.Name.StartsWith(Recorded, StringComparison.Ordinal) ? target.Name[Recorded.Length..].Split(':')[0] : target.Name;
         return Name.EndsWith('*') ? name.StartsWith(Name[..^1], StringComparison.Ordinal) : string.Equals(name, Name, StringComparison.Ordinal);
     }
 }

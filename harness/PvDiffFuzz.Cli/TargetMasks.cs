@@ -1,0 +1,17 @@
+using System.Collections.Immutable;
+using PvDiffFuzz.Backends.Native;
+using PvDiffFuzz.Core;
+
+namespace PvDiffFuzz.Cli;
+
+/// <summary>What targets could not show when they were recorded. What Linux hides is hidden in stored outcomes of <c>native</c> too, wherever they are read.</summary>
+internal static class TargetMasks
+{
+    /// <summary>Mask rows of a target that need not be at hand.</summary>
+    /// <param name="name">Its name, as recorded.</param>
+    public static ImmutableArray<TargetMask> Of(string name) => name switch
+    {
+        "native" => NativeTarget.Masks,
+        _ => [],
+    };
+}
