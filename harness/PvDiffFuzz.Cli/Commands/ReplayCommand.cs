@@ -100,6 +100,7 @@ internal static class ReplayCommand
             }
         }
 
-        return files;
+        // A replay of nothing must not look like one that found nothing.
+        return files.Count > 0 ? files : throw new UsageException($"{string.Join(", ", paths)}: there is no *.case in it");
     }
 }
