@@ -65,6 +65,10 @@ public static class CommandLine
         {
             return Complain(trouble.Message, ExitCode.Usage);
         }
+        catch (JournalException trouble)
+        {
+            return Complain(trouble.Message, ExitCode.Usage);
+        }
         catch (EvidenceFileException trouble)
         {
             return Complain(trouble.Message, ExitCode.Usage);

@@ -10,15 +10,16 @@ namespace PvDiffFuzz.Cli;
 internal static class Session
 {
     /// <summary>Makes what judges cases of one thread. The tracer is the model, whichever targets run.</summary>
-    public static CaseAnalyst Analyst(Composition composition) => CaseAnalyst.For(new X86Model(composition.Host), composition.Host.Vendor);
+    /// <param name="host">The processor of cases that name none.</param>
+    public static CaseAnalyst Analyst(CpuProfile host) => CaseAnalyst.For(new X86Model(host), host.Vendor);
 
     /// <summary>Makes targets by name and what runs them.</summary>
     /// <exception cref="TargetUnavailableException">One does not work on this host.</exception>
     public static CaseRunner Runner(Composition composition, IEnumerable<string> names) =>
-        CaseRunner.Create([.. names.Select<string, Func<ITarget>>(name => () => composition.Create(name))], Analyst(composition));
+        CaseRunner.Create([.. names.Select<string, Func<ITarget>>(name => () => composition.Create(name))], Analyst(composition.Host));
 
     /// <summary>Reads known divergences.</summary>
-    /// <param name="folder">A folder, or null for <c>corpus/known</c> of the checkout that the working directory lies in, if it does.</param>
+    /// <param name="folder">A folder, or null for <c>corpus/known</c> of the checkout that the working directory lies in, else of the one that this program was built in.</param>
     public static KnownSet Known(string? folder)
     {
         if (folder is not null)
@@ -30,10 +31,12 @@ internal static class Session
         return root is null ? KnownSet.Empty : KnownReader.ReadFolder(Path.Combine(root, "corpus", "known"));
     }
 
-    /// <summary>The folder of the checkout that the working directory lies in, or null.</summary>
-    public static string? Checkout()
+    /// <summary>The folder of the checkout that the working directory lies in, else of the one that this program was built in, or null.</summary>
+    public static string? Checkout() => Checkout(Directory.GetCurrentDirectory()) ?? Checkout(AppContext.BaseDirectory);
+
+    private static string? Checkout(string folder)
     {
-        for (DirectoryInfo? at = new(Directory.GetCurrentDirectory()); at is not null; at = at.Parent)
+        for (DirectoryInfo? at = new(folder); at is not null; at = at.Parent)
         {
             if (File.Exists(Path.Combine(at.FullName, "PvDiffFuzz.sln")))
             {
@@ -61,20 +64,21 @@ internal static class Session
         }
     }
 
-    /// <summary>The rules that the instructions of a case follow.</summary>
-    public static ImmutableArray<Rule> RulesOf(TestCase testCase) =>
-    [
-        .. Disassemble(testCase)
-            .Select(instruction => Mnemonic(instruction.Text))
-            .Distinct(StringComparer.Ordinal)
-            .SelectMany(word => X86Rules.For(word))
-            .Distinct(),
-    ];
+    /// <summary>The rules that one instruction of a case follows: the one at which the case shows what it shows. Those that name the instruction come first.</summary>
+    /// <param name="host">The processor of cases that name none.</param>
+    /// <param name="testCase">The case.</param>
+    /// <param name="at">The instruction.</param>
+    /// <param name="eventIndex">Index of the event that it leads to, or <see cref="Field.Final"/> for the last.</param>
+    public static ImmutableArray<Rule> RulesOf(CpuProfile host, TestCase testCase, InstructionAt at, int eventIndex)
+    {
+        using InstrumentedRules counter = new(host);
+        ImmutableArray<Rule> named = X86Rules.For(at.Mnemonic);
+        ImmutableArray<RuleName> executed = new InstructionRules(counter, Analyst(host)).Of(testCase, eventIndex);
 
-    /// <summary>The rules that one instruction follows.</summary>
-    public static ImmutableArray<Rule> RulesOf(InstructionAt instruction) => X86Rules.For(instruction.Mnemonic.ToLowerInvariant());
+        // What no model runs has no rules that it follows; those that name it are the next best thing.
+        return executed.IsEmpty ? named : [.. executed.Select(rule => new Rule(rule.Document, rule.Section, rule.Implementation)).OrderBy(rule => named.Contains(rule) ? 0 : 1)];
+    }
 
-    /// <summary>The mnemonic of a disassembled instruction: the first word that is no prefix.</summary>
-    private static string Mnemonic(string text) =>
-        text.Split(' ').FirstOrDefault(word => word is not ("lock" or "rep" or "repe" or "repne" or "o16" or "o32" or "o64" or "a16" or "a32" or "fs" or "gs" or "es" or "cs" or "ss" or "ds"), text);
+    /// <summary>The rules that name one instruction.</summary>
+    public static ImmutableArray<Rule> RulesOf(InstructionAt instruction) => X86Rules.For(instruction.Mnemonic);
 }

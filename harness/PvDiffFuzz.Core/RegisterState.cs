@@ -154,26 +154,59 @@ public static class Selectors
 /// <summary>Bits of RFLAGS (SDM vol.1 3.4.3).</summary>
 public static class RflagsBits
 {
-#pragma warning disable CS1591 // Each member is the flag of that name.
+    /// <summary>Carry.</summary>
     public const ulong CF = 1UL << 0;
+
+    /// <summary>Always set.</summary>
     public const ulong Fixed1 = 1UL << 1;
+
+    /// <summary>Parity of the low byte.</summary>
     public const ulong PF = 1UL << 2;
+
+    /// <summary>Carry out of bit 3.</summary>
     public const ulong AF = 1UL << 4;
+
+    /// <summary>Zero.</summary>
     public const ulong ZF = 1UL << 6;
+
+    /// <summary>Sign.</summary>
     public const ulong SF = 1UL << 7;
+
+    /// <summary>Single step.</summary>
     public const ulong TF = 1UL << 8;
+
+    /// <summary>Interrupts are enabled; always set in user code.</summary>
     public const ulong IF = 1UL << 9;
+
+    /// <summary>Strings go downwards.</summary>
     public const ulong DF = 1UL << 10;
+
+    /// <summary>Signed overflow.</summary>
     public const ulong OF = 1UL << 11;
+
+    /// <summary>I/O privilege level, two bits; 0 in user code.</summary>
     public const ulong IOPL = 3UL << 12;
+
+    /// <summary>Nested task.</summary>
     public const ulong NT = 1UL << 14;
+
+    /// <summary>Resume: the next instruction meets no instruction breakpoint.</summary>
     public const ulong RF = 1UL << 16;
+
+    /// <summary>Virtual-8086 mode.</summary>
     public const ulong VM = 1UL << 17;
+
+    /// <summary>Alignment checks.</summary>
     public const ulong AC = 1UL << 18;
+
+    /// <summary>Virtual interrupt flag.</summary>
     public const ulong VIF = 1UL << 19;
+
+    /// <summary>Virtual interrupt pending.</summary>
     public const ulong VIP = 1UL << 20;
+
+    /// <summary>CPUID can be used.</summary>
     public const ulong ID = 1UL << 21;
-#pragma warning restore CS1591
 
     /// <summary>CF, PF, AF, ZF, SF and OF.</summary>
     public const ulong Status = CF | PF | AF | ZF | SF | OF;

@@ -84,7 +84,77 @@ public sealed class CommandTests : IDisposable
         JsonElement json = _terminal.Run("show", _terminal.WriteCase(), "--json").Json;
         Assert.Equal(["inc rax", "inc rbx", "int 0x20"], json.GetProperty("code").EnumerateArray().Select(i => i.GetProperty("text").GetString()));
         Assert.Equal("int", json.GetProperty("id").GetString());
-        Assert.NotEmpty(json.GetProperty("rules").EnumerateArray());
+
+        // The rules are those of INT n alone, the last instruction: not those of INC.
+        string[] rules = [.. json.GetProperty("rules").EnumerateArray().Select(r => r.GetProperty("implementation").GetString()!)];
+        Assert.Equal("Int_imm8", json.GetProperty("instruction").GetProperty("form").GetString());
+        Assert.Equal("Entry.Interrupt", rules[0]);
+        Assert.DoesNotContain("Arithmetic.Increment", rules, StringComparer.Ordinal);
+    }
+
+    /// <summary>A program that reads the output need not ask whether a key is there.</summary>
+    [Fact]
+    public void KeysWithoutAValueAreNull()
+    {
+        string undefined = _terminal.Write("ud.case", File.ReadAllText(_terminal.WriteCase()).Replace("cd 20  ", "0f 0b  ", StringComparison.Ordinal));
+        JsonElement outcome = _terminal.Run("run", undefined, "--json", "--targets", "model.x86").Json.GetProperty("outcomes")[0];
+        JsonElement ud = Assert.Single(outcome.GetProperty("events").EnumerateArray());
+
+        Assert.Equal(6, ud.GetProperty("vector").GetInt32());
+        Assert.All([ud.GetProperty("error"), ud.GetProperty("cr2"), outcome.GetProperty("detail")], value => Assert.Equal(JsonValueKind.Null, value.ValueKind));
+    }
+
+    /// <summary>A campaign goes on from its journal alone; the journal of other cases, and what is none, is refused.</summary>
+    [Fact]
+    public void FuzzGoesOnFromItsJournal()
+    {
+        string folder = _terminal.Path("out");
+        string[] targets = ["--targets", $"model.x86,{Terminal.Twin}"];
+        Assert.Equal((int)ExitCode.Ok, _terminal.Run(["fuzz", "--seed", "5eed", "--count", "8192", "--jobs", "1", "--out", folder, .. targets]).Exit);
+        string journal = Assert.Single(Directory.GetFiles(folder, "*.journal"));
+        JsonElement rest = _terminal.Run("fuzz", "--resume", journal, "--count", "20000", "--jobs", "1", "--json").Json;
+
+        Assert.Equal(("5eed", 20000 - 8192), (rest.GetProperty("seed").GetString(), rest.GetProperty("cases").GetInt32()));
+        Assert.Equal(["model.x86", Terminal.Twin], rest.GetProperty("targets").EnumerateArray().Select(t => t.GetProperty("name").GetString()));
+        Assert.Equal(20000, _terminal.Run("coverage", folder, "--json").Json.GetProperty("cases").GetInt32());
+        foreach ((string[] args, string said) in (IEnumerable<(string[], string)>)[
+            (["--resume", journal, "--count", "20000", "--raw-percent", "50"], "raw=5 "),
+            (["--resume", journal, "--count", "20000", "--seed", "1"], "seed 5eed"),
+            (["--resume", _terminal.Path("absent"), "--count", "1"], "absent:1: "),
+            (["--resume", _terminal.WriteCase(), "--count", "1"], "is no journal line"),
+            (["--skip-suspects", "--count", "1"], "--resume")])
+        {
+            Printed refused = _terminal.Run(["fuzz", "--out", folder, .. args]);
+            Assert.Equal((int)ExitCode.Usage, refused.Exit);
+            Assert.Contains(said, refused.Error, StringComparison.Ordinal);
+        }
+    }
+
+    /// <summary>What compared nothing does not look like a success.</summary>
+    [Fact]
+    public void FuzzThatComparedNothingFails()
+    {
+        _terminal.Composition.Register("none", profile => new Wrapped("none", new Models.X86.X86Model(profile), _ => Outcome.Unsupported("nothing works")));
+        string[] args = ["fuzz", "--count", "512", "--seed", "1", "--jobs", "1", "--out", _terminal.Path("out"), "--targets"];
+        Printed printed = _terminal.Run([.. args, "model.x86,none"]);
+
+        Assert.Equal((int)ExitCode.Failed, printed.Exit);
+        Assert.Contains("nothing was compared", printed.Error, StringComparison.Ordinal);
+        Assert.Equal((int)ExitCode.Ok, _terminal.Run([.. args, "model.x86"]).Exit);
+    }
+
+    /// <summary>A case written by hand replays before anybody made it canonical; a folder without any case is a mistake.</summary>
+    [Fact]
+    public void ReplayTakesCasesWrittenByHandAndNeedsAtLeastOne()
+    {
+        string byHand = _terminal.Write("hand.case", File.ReadAllText(_terminal.WriteCase()).Replace("id       int", "id int", StringComparison.Ordinal));
+        Assert.Throws<CaseFileException>(() => CaseFile.Read(byHand));
+        JsonElement json = _terminal.Run("replay", byHand, "--json", "--targets", $"model.x86,{Terminal.Twin}").Json;
+        Printed empty = _terminal.Run("replay", Directory.CreateDirectory(_terminal.Path("empty")).FullName);
+
+        Assert.Equal((1, 1), (json.GetProperty("cases").GetInt32(), json.GetProperty("agree").GetInt32()));
+        Assert.Equal((int)ExitCode.Usage, empty.Exit);
+        Assert.Contains("no *.case", empty.Error, StringComparison.Ordinal);
     }
 
     [Fact]

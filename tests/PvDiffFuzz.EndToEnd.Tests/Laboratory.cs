@@ -35,7 +35,7 @@ internal sealed class Laboratory : IDisposable
         {
             Targets = Targets(other, plants),
             Source = () => new GeneratedCases(new GeneratorOptions(), _composition.Host, Seed),
-            Analyst = () => Session.Analyst(_composition),
+            Analyst = () => Session.Analyst(_composition.Host),
             Known = Session.Known(null),
             Store = new FolderStore(Folder.FullName, finding => FindingText.Of(finding, _composition.Host)),
             Allowed = testCase => Session.MayRunLive(testCase, _composition.Host),
@@ -81,7 +81,7 @@ internal sealed class Laboratory : IDisposable
         }
 
         // Fresh targets, and the case as the file has it.
-        using CaseRunner runner = CaseRunner.Create(Targets(other, [plant]), Session.Analyst(_composition));
+        using CaseRunner runner = CaseRunner.Create(Targets(other, [plant]), Session.Analyst(_composition.Host));
         Examination again = runner.Examine(file.Case);
         if (again.Outcomes.Count(o => o.Comparable) != 2 || !again.Diverges)
         {

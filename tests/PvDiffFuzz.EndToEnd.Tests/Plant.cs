@@ -13,7 +13,10 @@ internal abstract class Plant
 {
     /// <summary>All of them.</summary>
     public static ImmutableArray<Plant> All { get; } =
-        [new AdcLosesCarry(), new SubInvertsOverflow(), new PageFaultGivesThePage(), new IntLosesTheIdtBit(), new DivideErrorLosesRf(), new CmovKeepsTheUpperHalf(), new RepCountsFromZero()];
+    [
+        new AdcLosesCarry(), new SubInvertsOverflow(), new PageFaultGivesThePage(), new IntLosesTheIdtBit(), new DivideErrorLosesRf(), new CmovKeepsTheUpperHalf(), new RepCountsFromZero(),
+        new ShlLosesCarry(), new BreakpointSavesItsOwnAddress(), new StackFaultNamesTheSelector(), new SystemCallLosesTheDirection(),
+    ];
 
     /// <summary>Name of the test's row.</summary>
     public string Name => GetType().Name;
@@ -191,5 +194,56 @@ internal abstract class Plant
         }
 
         private static bool Addresses64(OpKind kind) => kind is OpKind.MemoryESRDI or OpKind.MemorySegRSI;
+    }
+
+    private sealed class ShlLosesCarry : Plant
+    {
+        public override string Event => "end";
+
+        public override string Fields => "event.rflags.CF";
+
+        public override bool Concerns(Instruction instruction) => instruction.Mnemonic == Mnemonic.Shl;
+
+        public override Event Spoil(History history, Event right, ITarget model) =>
+            history.LastWriterOf(Flag.CF) is Step step && Concerns(step.Instruction) ? With(right, Register.Rflags, right.Registers.Rflags & ~Flag.CF) : right;
+    }
+
+    /// <summary>The frame of INT3 has the RIP of a fault.</summary>
+    private sealed class BreakpointSavesItsOwnAddress : Plant
+    {
+        public override string Event => "#3";
+
+        public override string Fields => "event.rip";
+
+        public override bool Concerns(Instruction instruction) => instruction.Mnemonic == Mnemonic.Int3;
+
+        public override Event Spoil(History history, Event right, ITarget model) =>
+            right.Vector == 3 && history.Completed is [.., Step step] && Concerns(step.Instruction) ? With(right, Register.Rip, step.Traced.Address) : right;
+    }
+
+    /// <summary>The #SS of a PUSH to a non-canonical address has a selector in its error code.</summary>
+    private sealed class StackFaultNamesTheSelector : Plant
+    {
+        public override string Event => "#12";
+
+        public override string Fields => "event.error";
+
+        public override bool Concerns(Instruction instruction) => instruction.Mnemonic == Mnemonic.Push;
+
+        public override Event Spoil(History history, Event right, ITarget model) =>
+            right.Vector == 12 && history.Faulted is Step step && Concerns(step.Instruction) ? right with { ErrorCode = Selectors.UserData & ~3u } : right;
+    }
+
+    /// <summary>R11 does not have DF after SYSCALL.</summary>
+    private sealed class SystemCallLosesTheDirection : Plant
+    {
+        public override string Event => "syscall";
+
+        public override string Fields => "gpr";
+
+        public override bool Concerns(Instruction instruction) => instruction.Code == Code.Syscall;
+
+        public override Event Spoil(History history, Event right, ITarget model) =>
+            right.Kind == EventKind.SystemCall ? With(right, Register.R11, right.Registers.Gpr[11] & ~Flag.DF) : right;
     }
 }

@@ -108,6 +108,19 @@ public sealed class JournalTests : IDisposable
         Assert.Throws<JournalException>(() => state.Continue(Options with { Shard = new Shard(0, 2) }, false));
     }
 
+    /// <summary>With other generator options the same seed names other cases, so that going on would leave some out.</summary>
+    [Fact]
+    public void AJournalOfOtherCasesIsRefused()
+    {
+        CampaignOptions plain = Options with { Source = "generator 1 raw=5" };
+        new Journal(JournalPath, plain, ["a"]).Dispose();
+        JournalState state = JournalState.Read(JournalPath);
+
+        Assert.Equal(plain.Source, state.Source);
+        Assert.Equal(0UL, state.Continue(plain, false).Start);
+        Assert.Contains("raw=5", Assert.Throws<JournalException>(() => state.Continue(Options with { Source = "generator 1 raw=6" }, false)).Message, StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData("nonsense\n", ":1: 'nonsense' is no journal line")]
     [InlineData("", "no 'journal'")]

@@ -24,8 +24,7 @@ internal static class FuzzCommand
     {
         using ILoggerFactory logs = Log.Factory(settings.Verbose);
         ILogger log = logs.CreateLogger("fuzz");
-        JournalState? journal = settings.Resume is null ? null : JournalState.Read(settings.Resume);
-        CampaignOptions options = journal is null ? settings.Campaign : journal.Continue(settings.Campaign, settings.SkipSuspects);
+        CampaignOptions options = settings.Journal?.Continue(settings.Campaign, settings.SkipSuspects) ?? settings.Campaign;
         KnownSet known = Session.Known(settings.Known);
         CheckTargets(composition, settings.Targets);
         Directory.CreateDirectory(settings.Output);
@@ -35,10 +34,10 @@ internal static class FuzzCommand
         {
             Targets = [.. settings.Targets.Select<string, Func<ITarget>>(name => () => composition.Create(name))],
             Source = () => new GeneratedCases(settings.Generator, composition.Host, options.Seed),
-            Analyst = () => Session.Analyst(composition),
+            Analyst = () => Session.Analyst(composition.Host),
             Known = known,
             Store = new FolderStore(settings.Output, finding => FindingText.Of(finding, composition.Host)),
-            JournalPath = settings.Resume ?? name + ".journal",
+            JournalPath = settings.JournalPath ?? name + ".journal",
             Rules = () => new InstrumentedRules(composition.Host),
             SaveEvidence = evidence => EvidenceFile.Write(name + EvidenceFile.Extension, before.Add(evidence with { Forms = composition.FormsUsed })),
             Allowed = testCase => Session.MayRunLive(testCase, composition.Host),
@@ -66,6 +65,11 @@ internal static class FuzzCommand
             SummaryView.Print(summary, composition.Usage.Count);
         }
 
+        if (summary is { Cases: > 0, Comparable: 0 })
+        {
+            log.LogWarning("nothing was compared: {Why}", settings.Targets.Count < 2 ? "one target alone shows no divergence; name two" : "no case ran on two targets");
+        }
+
         if (summary.Failure is Exception failure)
         {
             log.LogError("the campaign stopped: {Failure}", failure.Message);
@@ -73,14 +77,15 @@ internal static class FuzzCommand
         }
 
         bool unsaved = summary.Findings.Any(found => found.Path is null) || summary.Troubles.Length > 0;
-        return unsaved || (summary.HarnessErrors > 0 && summary.Comparable == 0) ? ExitCode.Failed
+        bool idle = settings.Targets.Count > 1 && summary is { Cases: > 0, Comparable: 0 };
+        return unsaved || idle ? ExitCode.Failed
             : summary.Findings.Any() ? ExitCode.Diverged
             : ExitCode.Ok;
     }
 
     /// <summary>What a campaign showed before it was cut short; a new campaign starts from nothing.</summary>
     private static CampaignEvidence Before(string path, FuzzSettings settings) =>
-        settings.Resume is not null && File.Exists(path) ? EvidenceFile.Read(path) : CampaignEvidence.None;
+        settings.Journal is not null && File.Exists(path) ? EvidenceFile.Read(path) : CampaignEvidence.None;
 
     /// <summary>Trouble with a target is better said before a campaign than in the middle of it.</summary>
     private static void CheckTargets(Composition composition, IReadOnlyList<string> names)

@@ -14,7 +14,8 @@ internal sealed record FuzzSettings(
     GeneratorOptions Generator,
     string Output,
     string? Known,
-    string? Resume,
+    JournalState? Journal,
+    string? JournalPath,
     bool SkipSuspects,
     bool Json,
     bool Verbose);
@@ -42,7 +43,7 @@ internal sealed class FuzzOptions(Composition composition)
     private readonly Option<long> _debug = CommonOptions.Number("--breakpoint-permille", "Share of cases per mille that arm debug registers; each costs native an attach.", 2, 0, 1000);
     private readonly Option<string> _out = new("--out") { Description = "Folder for findings and the journal.", DefaultValueFactory = _ => "findings" };
     private readonly Option<string?> _known = CommonOptions.Known();
-    private readonly Option<string?> _resume = new("--resume") { Description = "Journal of a campaign that was cut short: go on where it stopped." };
+    private readonly Option<string?> _resume = new("--resume") { Description = "Journal of a campaign that was cut short: go on where it stopped, with its seed, shard, targets and folder. Options that shape the cases must be given again." };
     private readonly Option<bool> _skip = new("--skip-suspects") { Description = "With --resume: leave out the ranges that were running." };
     private readonly Option<bool> _json = CommonOptions.Json();
     private readonly Option<bool> _verbose = new("--verbose") { Description = "Log more on stderr." };
@@ -60,17 +61,24 @@ internal sealed class FuzzOptions(Composition composition)
     /// <exception cref="UsageException">One is wrong; the message names the valid values.</exception>
     public FuzzSettings Read(ParseResult parsed)
     {
+        string? resume = parsed.GetValue(_resume);
+        JournalState? journal = resume is null ? null : JournalState.Read(resume);
+        if (resume is null && parsed.GetValue(_skip))
+        {
+            throw new UsageException("--skip-suspects: there is nothing to leave out without --resume JOURNAL");
+        }
+
         long count = parsed.GetValue(_count);
         long seconds = parsed.GetValue(_seconds);
         bool timed = parsed.GetResult(_seconds)?.Implicit == false || count == 0;
         CampaignOptions campaign = new()
         {
-            Seed = ParseSeed(parsed.GetValue(_seed)),
+            Seed = parsed.GetValue(_seed) is null && journal is not null ? journal.Seed : ParseSeed(parsed.GetValue(_seed)),
             Start = (ulong)parsed.GetValue(_start),
             Count = count == 0 ? null : (ulong)count,
             Duration = timed && seconds > 0 ? TimeSpan.FromSeconds(seconds) : null,
             Jobs = (int)parsed.GetValue(_jobs),
-            Shard = ParseShard(parsed.GetRequiredValue(_shard)),
+            Shard = journal is not null && IsDefault(parsed, _shard) ? journal.Shard : ParseShard(parsed.GetRequiredValue(_shard)),
         };
         GeneratorOptions generator = new()
         {
@@ -82,14 +90,17 @@ internal sealed class FuzzOptions(Composition composition)
             DebugPermille = (int)parsed.GetValue(_debug),
         };
         string? wrong = campaign.Check() ?? generator.Check();
+        string targets = journal is not null && IsDefault(parsed, _targets) ? string.Join(',', journal.Targets) : parsed.GetRequiredValue(_targets);
+        string folder = resume is not null && IsDefault(parsed, _out) ? Path.GetDirectoryName(Path.GetFullPath(resume))! : parsed.GetRequiredValue(_out);
         return wrong is null
             ? new FuzzSettings(
-                _composition.Parse(parsed.GetRequiredValue(_targets)),
-                campaign,
+                _composition.Parse(targets),
+                campaign with { Source = generator.ToString() },
                 generator,
-                parsed.GetRequiredValue(_out),
+                folder,
                 parsed.GetValue(_known),
-                parsed.GetValue(_resume),
+                journal,
+                resume,
                 parsed.GetValue(_skip),
                 parsed.GetValue(_json),
                 parsed.GetValue(_verbose))
@@ -141,4 +152,6 @@ internal sealed class FuzzOptions(Composition composition)
 
         return weights.ToImmutable();
     }
+
+    private static bool IsDefault(ParseResult parsed, Option option) => parsed.GetResult(option) is not { Implicit: false };
 }

@@ -52,7 +52,7 @@ internal static class MinimiseCommand
             AtomicFile.Write(save, text);
         }
 
-        Console.Error.WriteLine($"pvdf: {file.Case.Code.Lengths.Length} -> {finding.Instructions} instruction(s) after {minimised.Candidates} candidates; {minimised.Drifted} diverged otherwise and were refused");
+        Console.Error.WriteLine($"pvdf: {CodeEdit.CountWithoutPadding(file.Case.Code)} -> {finding.Instructions} instruction(s) after {minimised.Candidates} candidates; {minimised.Drifted} diverged otherwise and were refused");
         return ExitCode.Diverged;
     }
 }

@@ -1,4 +1,3 @@
-using System.Collections.Immutable;
 using System.CommandLine;
 using PvDiffFuzz.Cli.Output;
 using PvDiffFuzz.Core;
@@ -37,7 +36,10 @@ internal static class RunCommand
         }
         else
         {
-            CaseView.Print(file, ImmutableArray.CreateRange(names), examined);
+            // What agrees needs no explanation; `show` gives it on request.
+            int first = examined.Comparison.FirstEvent;
+            InstructionAt at = InstructionAt.Find(file.Case, examined.Outcomes.AsSpan(), first, runner.Analyst);
+            CaseView.Print(file, [.. names], examined, at, examined.Diverges ? Session.RulesOf(composition.Host, file.Case, at, first) : []);
         }
 
         return examined.Outcomes.Any(outcome => outcome.End == EndKind.HarnessError) ? ExitCode.Failed

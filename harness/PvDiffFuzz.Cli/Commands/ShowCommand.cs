@@ -3,6 +3,7 @@ using System.CommandLine;
 using PvDiffFuzz.Cli.Output;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Harness;
+using Rule = PvDiffFuzz.Models.X86.Rule;
 
 namespace PvDiffFuzz.Cli.Commands;
 
@@ -30,9 +31,12 @@ internal static class ShowCommand
             names = ["model.x86"];
         }
 
-        using CaseRunner runner = new([.. recorded, .. names.Select(composition.Create)], Session.Analyst(composition));
+        using CaseRunner runner = new([.. recorded, .. names.Select(composition.Create)], Session.Analyst(composition.Host));
         ImmutableArray<string> columns = [.. runner.Infos.Select(info => info.Name)];
         Examination examined = runner.Examine(file.Case);
+        int first = examined.Comparison.FirstEvent;
+        InstructionAt at = InstructionAt.Find(file.Case, examined.Outcomes.AsSpan(), first, runner.Analyst);
+        ImmutableArray<Rule> rules = Session.RulesOf(composition.Host, file.Case, at, first);
         if (json)
         {
             Json.Print(new
@@ -44,12 +48,13 @@ internal static class ShowCommand
                 outcomes = examined.Outcomes.Select((outcome, i) => OutcomeView.Of(columns[i], outcome)),
                 camps = examined.Comparison.Camps.Select(camp => camp.Members.Select(member => columns[member])),
                 differences = examined.Comparison.Differences.Select(difference => difference.Field.ToString()),
-                rules = Session.RulesOf(file.Case),
+                instruction = new { form = at.Form, mnemonic = at.Mnemonic, address = at.Address, length = at.Length },
+                rules,
             });
         }
         else
         {
-            CaseView.Print(file, columns, examined);
+            CaseView.Print(file, columns, examined, at, rules);
         }
 
         return ExitCode.Ok;

@@ -13,7 +13,9 @@ internal static class CaseView
     /// <param name="file">The case with its comment.</param>
     /// <param name="names">One name a column.</param>
     /// <param name="examined">Outcomes in the order of the names.</param>
-    public static void Print(CaseFile file, ImmutableArray<string> names, Examination examined)
+    /// <param name="at">The instruction that the result is about.</param>
+    /// <param name="rules">The rules that this instruction follows.</param>
+    public static void Print(CaseFile file, ImmutableArray<string> names, Examination examined, InstructionAt at, ImmutableArray<Rule> rules)
     {
         AnsiConsole.MarkupLineInterpolated($"[bold]{file.Id}[/]  {file.Case.Abi}, {(file.Case.Mode == CpuMode.Long64 ? "64-bit" : "compatibility")} mode");
         AnsiConsole.MarkupLineInterpolated($"[dim]{file.Comment}[/]");
@@ -38,7 +40,12 @@ internal static class CaseView
         PrintEntry(file.Case);
         PrintOutcomes(names, examined);
         PrintComparison(names, examined.Comparison);
-        foreach (Rule rule in Session.RulesOf(file.Case))
+        if (at.Length > 0)
+        {
+            Console.WriteLine($"at      {at.Address:x}  {at.Form}");
+        }
+
+        foreach (Rule rule in rules)
         {
             Console.WriteLine($"rule    {rule.Document} {rule.Section}  ({rule.Implementation})");
         }

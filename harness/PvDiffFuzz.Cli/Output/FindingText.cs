@@ -9,6 +9,9 @@ namespace PvDiffFuzz.Cli.Output;
 /// <summary>Writes a finding as a case file that explains itself.</summary>
 internal static class FindingText
 {
+    // More would make a line that a case file cannot hold, and that nobody reads; the outcomes have them all.
+    private const int MostFields = 16;
+
     /// <summary>The text of the file.</summary>
     /// <param name="finding">A minimised divergence.</param>
     /// <param name="host">Stored as the case's profile, so that the case means the same on another machine.</param>
@@ -21,7 +24,7 @@ internal static class FindingText
         {
             Comment = Explain(divergence),
             Id = finding.Name,
-            Spec = [.. Session.RulesOf(testCase).Select(Cite).Distinct(StringComparer.Ordinal)],
+            Spec = [.. Session.RulesOf(host, testCase, divergence.Instruction, divergence.Comparison.FirstEvent).Select(Cite).Distinct(StringComparer.Ordinal)],
             Found = found ?? $"generator {Generator.Version} seed {finding.Seed:x}:{finding.Index}",
             Case = testCase,
             CodeComments = [.. Session.Disassemble(testCase).Select(instruction => instruction.Text)],
@@ -38,8 +41,10 @@ internal static class FindingText
     private static string Explain(Divergence divergence)
     {
         IEnumerable<string> camps = divergence.Comparison.Camps.Select(camp => string.Join(" and ", camp.Members.Select(member => divergence.Targets[member].Name)));
-        IEnumerable<string> fields = divergence.Comparison.Differences.Select(difference => $"{difference.Field} ({string.Join(" against ", difference.Values)})");
-        return $"{string.Join(" against ", camps)}: they differ at {divergence.Instruction.Mnemonic} ({divergence.Instruction.Form})\nin {string.Join(", ", fields)}.";
+        ImmutableArray<FieldDifference> differences = divergence.Comparison.Differences;
+        IEnumerable<string> fields = differences.Take(MostFields).Select(difference => $"{difference.Field} ({string.Join(" against ", difference.Values)})");
+        string more = differences.Length > MostFields ? $" and {differences.Length - MostFields} more" : "";
+        return $"{string.Join(" against ", camps)}: they differ at {divergence.Instruction.Mnemonic} ({divergence.Instruction.Form})\nin {string.Join(", ", fields)}{more}.";
     }
 
     private static string Cite(Rule rule) => $"{rule.Document} {rule.Section}";

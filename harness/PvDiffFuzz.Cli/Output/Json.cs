@@ -4,14 +4,13 @@ using System.Text.Json.Serialization;
 
 namespace PvDiffFuzz.Cli.Output;
 
-/// <summary>The one JSON style of the product: camelCase, 64-bit numbers as hexadecimal strings, enums by name.</summary>
+/// <summary>The one JSON style of the product: camelCase, 64-bit numbers as hexadecimal strings, enums by name. Every key is there; what has no value is null.</summary>
 internal static class Json
 {
     private static readonly JsonSerializerOptions Options = new()
     {
         PropertyNamingPolicy = JsonNamingPolicy.CamelCase,
         WriteIndented = true,
-        DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
         Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
         Converters = { new HexadecimalConverter(), new JsonStringEnumConverter(JsonNamingPolicy.CamelCase) },
     };

@@ -30,6 +30,9 @@ public sealed record CampaignOptions
     /// <summary>Seed of the generator; it names the campaign in journals and cases.</summary>
     public required ulong Seed { get; init; }
 
+    /// <summary>What makes the cases, in one line, for the journal: with another source a seed names other cases. Empty when nobody said.</summary>
+    public string Source { get; init; } = "";
+
     /// <summary>Index of the first case.</summary>
     public ulong Start { get; init; }
 

@@ -27,7 +27,7 @@ internal sealed class Journal : IDisposable
         _next = options.Start;
         _header = string.Create(
             CultureInfo.InvariantCulture,
-            $"{JournalState.FirstLine}\njournal {JournalState.Version}\nseed {options.Seed:x}\nshard {options.Shard}\nrange {options.RangeSize:x}\ntargets {string.Join(' ', targets)}\n");
+            $"{JournalState.FirstLine}\njournal {JournalState.Version}\nseed {options.Seed:x}\nshard {options.Shard}\nrange {options.RangeSize:x}\ntargets {string.Join(' ', targets)}\nsource {options.Source}\n");
         _stream = Rewrite();
     }
 
@@ -103,6 +103,9 @@ public sealed record JournalState
     /// <summary>Names of its targets.</summary>
     public required ImmutableArray<string> Targets { get; init; }
 
+    /// <summary>What made its cases; empty when nobody said.</summary>
+    public string Source { get; init; } = "";
+
     /// <summary>All cases below this index were run and their findings saved.</summary>
     public required ulong Next { get; init; }
 
@@ -121,6 +124,11 @@ public sealed record JournalState
         if (options.Seed != Seed || options.Shard != Shard || options.RangeSize != RangeSize || options.Start > Next)
         {
             throw new JournalException($"the journal is of seed {Seed:x}, shard {Shard}, ranges of {RangeSize}, up to case {Next:x}; give the same options, or another journal");
+        }
+
+        if (Source.Length > 0 && options.Source.Length > 0 && options.Source != Source)
+        {
+            throw new JournalException($"the journal is of cases made by '{Source}', not by '{options.Source}'; give the same options, or another journal");
         }
 
         ulong done = Next - options.Start;
@@ -183,6 +191,7 @@ public sealed record JournalState
                 Shard = shard.Length == 2 ? new Shard((int)Number(1, shard[0]), (int)Number(1, shard[1])) : throw Wrong(1, "a shard is two numbers and a slash"),
                 RangeSize = (int)Number(1, _header["range"]),
                 Targets = [.. _header["targets"].Split(' ')],
+                Source = _header.GetValueOrDefault("source", ""),
                 Next = _next,
                 Ended = _ended,
                 Suspects = _ended ? [] : [.. _running.Values.Where(r => r.First + r.Count > _next).OrderBy(r => r.First)],
@@ -196,7 +205,7 @@ public sealed record JournalState
             {
                 case "journal" when value != Version.ToString(CultureInfo.InvariantCulture):
                     throw Wrong(line, $"version '{value}'; this program reads version {Version}");
-                case "journal" or "seed" or "shard" or "range" or "targets":
+                case "journal" or "seed" or "shard" or "range" or "targets" or "source":
                     _header[words[0]] = value;
                     break;
                 case "run" when value.Split(' ') is [string job, string first, string count]:
@@ -209,7 +218,7 @@ public sealed record JournalState
                     _ended = true;
                     break;
                 default:
-                    throw Wrong(line, $"'{words[0]}' is no journal line; there are journal, seed, shard, range, targets, run JOB FIRST COUNT, done NEXT and end");
+                    throw Wrong(line, $"'{words[0]}' is no journal line; there are journal, seed, shard, range, targets, source, run JOB FIRST COUNT, done NEXT and end");
             }
         }
 

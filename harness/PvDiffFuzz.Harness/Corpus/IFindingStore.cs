@@ -23,8 +23,8 @@ public sealed record Finding
     /// <summary>Name for its file, without ending: unique in a campaign, the same in every run.</summary>
     public string Name => Signature.FileName();
 
-    /// <summary>Number of instructions in its case.</summary>
-    public int Instructions => Divergence.Case.Code.Lengths.Length;
+    /// <summary>Number of instructions in its case, one-byte NOPs that keep the others in their places not counted; at least 1.</summary>
+    public int Instructions => CodeEdit.CountWithoutPadding(Divergence.Case.Code);
 }
 
 /// <summary>What became of an attempt to save.</summary>

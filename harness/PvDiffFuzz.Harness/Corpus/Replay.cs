@@ -44,7 +44,7 @@ public sealed record ReplayResult(string Path, ReplayStatus Status, string Messa
 /// <param name="masksOf">Mask rows of a target that is not at hand, by name; null for none.</param>
 public sealed class Replay(CaseRunner live, KnownSet known, Func<string, ImmutableArray<TargetMask>>? masksOf = null)
 {
-    /// <summary>Replays files in the given order. A file that cannot be read is a result, too.</summary>
+    /// <summary>Replays files in the given order. A file that cannot be read is a result, too; one written by hand need not be canonical.</summary>
     public IEnumerable<ReplayResult> Run(IEnumerable<string> paths)
     {
         foreach (string path in paths)
@@ -53,7 +53,7 @@ public sealed class Replay(CaseRunner live, KnownSet known, Func<string, Immutab
             string problem = "";
             try
             {
-                file = CaseFile.Read(path);
+                file = CaseFile.Read(path, lenient: true);
             }
             catch (CaseFileException e)
             {

@@ -12,7 +12,7 @@ internal sealed class EvidenceCollector
     private readonly int _model;
     private readonly bool[] _confirms;
     private readonly int[] _counts;
-    private readonly int[] _before;
+    private readonly InstructionRules? _rules;
 
     /// <summary>Makes a collector.</summary>
     /// <param name="runner">The job's targets.</param>
@@ -24,7 +24,7 @@ internal sealed class EvidenceCollector
         _counter = _model < 0 ? null : counter;
         _confirms = new bool[runner.Infos.Length];
         _counts = new int[counter?.Rules.Length ?? 0];
-        _before = new int[_counts.Length];
+        _rules = _counter is null ? null : new InstructionRules(_counter, runner.Analyst);
     }
 
     /// <summary>True when a case belongs to the sample.</summary>
@@ -68,51 +68,15 @@ internal sealed class EvidenceCollector
         {
             if (IsRival(target) && divergence.Outcomes[target].Comparable && divergence.Outcomes[_model].Comparable && !Together(divergence.Comparison, target))
             {
-                counted = counted || CountAt(divergence);
+                if (!counted)
+                {
+                    counted = true;
+                    _rules!.Count(divergence.Case, divergence.Comparison.FirstEvent, _counts);
+                }
+
                 tally.Contradict(_counts, target);
             }
         }
-    }
-
-    // A run that stops right after the instruction less one that stops right before it is what the instruction executed.
-    private bool CountAt(Divergence divergence)
-    {
-        TestCase testCase = divergence.Case;
-        int first = divergence.Comparison.FirstEvent;
-        ImmutableArray<TracedInstruction> trace = _runner.Analyst.TraceTo(testCase, first < 0 ? int.MaxValue : first);
-        int limit = LimitAfter(testCase, InstructionAt.LastIndex(trace) + 1);
-        Count(testCase with { Limits = new CaseLimits(limit) }, _counts);
-        if (limit > 1)
-        {
-            Count(testCase with { Limits = new CaseLimits(limit - 1) }, _before);
-            for (int rule = 0; rule < _counts.Length; rule++)
-            {
-                _counts[rule] -= _before[rule];
-            }
-        }
-
-        return true;
-    }
-
-    // The smallest limit under which so many instructions are traced; iterations of REP count one each, so it may be more than their number.
-    private int LimitAfter(TestCase testCase, int instructions)
-    {
-        int low = Math.Max(1, instructions);
-        int high = Math.Max(low, testCase.Limits.Instructions);
-        while (low < high)
-        {
-            int middle = low == instructions ? low : low + (high - low) / 2;
-            if (_runner.Analyst.TraceTo(testCase with { Limits = new CaseLimits(middle) }, int.MaxValue).Length >= instructions)
-            {
-                high = middle;
-            }
-            else
-            {
-                low = middle + 1;
-            }
-        }
-
-        return low;
     }
 
     private void Count(TestCase testCase, int[] counts)

@@ -67,6 +67,12 @@ public sealed record GeneratorOptions
     /// <summary>Share of instructions in per mille that get prefixes that they do not need.</summary>
     public int PrefixPermille { get; init; } = 90;
 
+    /// <summary>All options in one line: equal lines, seeds and profiles give equal cases.</summary>
+    public override string ToString() =>
+        $"generator {Generator.Version} instructions={MinimumInstructions}-{MaximumInstructions} typical={TypicalInstructions}/{TypicalPercent} raw={RawPercent} compatibility={CompatibilityPercent} "
+        + $"debug={DebugPermille} responses={ResponsePercent} final-entry={FinalEntryPercent} faulting={FaultingOperandPermille} prefixes={PrefixPermille} "
+        + $"families={string.Join(',', Weights.Select(w => $"{w.Key}={w.Value}"))}";
+
     /// <summary>Checks the options.</summary>
     /// <returns>Null when they are valid, else a message that names the option and the valid values.</returns>
     public string? Check()

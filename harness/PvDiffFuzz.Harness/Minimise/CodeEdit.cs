@@ -8,8 +8,8 @@ namespace PvDiffFuzz.Harness;
 
 /// <summary>Edits the code of a case while everything that names a place in it keeps its meaning.</summary>
 /// <remarks>
-/// The end of the code stays where it is, since nothing is mapped there, so code shrinks from the front. Relative branches and RIP-relative operands are corrected;
-/// so are RIP at entry, RIP in responses, and general registers that point into the code. What cannot be corrected makes the edit impossible.
+/// The end of the code stays where it is, since nothing is mapped there, so code shrinks from the front. Relative branches and RIP-relative operands are corrected; so is
+/// every address in the code that stands in an operand, in initial memory, in a general or debug register, in RIP at entry or in a response. What cannot be corrected makes the edit impossible.
 /// </remarks>
 public static class CodeEdit
 {
@@ -37,6 +37,9 @@ public static class CodeEdit
 
         return pieces.MoveToImmutable();
     }
+
+    /// <summary>Number of instructions that are no padding: all but one-byte NOPs, and at least 1.</summary>
+    public static int CountWithoutPadding(CodeBlock code) => Math.Max(1, Pieces(code).Count(piece => piece.AsSpan() is not [Nop]));
 
     /// <summary>Overwrites instructions with one-byte NOPs; no address changes.</summary>
     /// <param name="testCase">The case.</param>
@@ -113,6 +116,7 @@ public static class CodeEdit
         {
             Code = new CodeBlock(move.Address, ImmutableArray.Create(bytes), lengths.ToImmutable()),
             Registers = move.Registers(testCase.Registers),
+            Contents = [.. testCase.Contents.Select(move.Contents)],
             Responses = [.. testCase.Responses.Select(move.Response)],
         };
     }
@@ -139,14 +143,23 @@ public static class CodeEdit
             return true;
         }
 
-        if (instruction.IsIPRelativeMemoryOperand)
-        {
-            return Patch(bytes, offsets.DisplacementOffset, offsets.DisplacementSize, move.Of(instruction.IPRelativeMemoryAddress) - (newAddress + (ulong)bytes.Length));
-        }
+        // Both can stand in one instruction: MOV [RIP + x], imm32.
+        bool branch = instruction.Op0Kind is OpKind.NearBranch16 or OpKind.NearBranch32 or OpKind.NearBranch64;
+        ulong end = newAddress + (ulong)bytes.Length;
+        return (instruction.IsIPRelativeMemoryOperand
+                ? Patch(bytes, offsets.DisplacementOffset, offsets.DisplacementSize, move.Of(instruction.IPRelativeMemoryAddress) - end)
+                : PatchAddress(bytes, offsets.DisplacementOffset, offsets.DisplacementSize, move))
+            && (branch
+                ? Patch(bytes, offsets.ImmediateOffset, offsets.ImmediateSize, move.Of(instruction.NearBranchTarget) - end)
+                : PatchAddress(bytes, offsets.ImmediateOffset, offsets.ImmediateSize, move));
+    }
 
-        if (instruction.Op0Kind is OpKind.NearBranch16 or OpKind.NearBranch32 or OpKind.NearBranch64)
+    // An operand that is as wide as an address and has the value of one in the code.
+    private static bool PatchAddress(Span<byte> bytes, int offset, int size, Move move)
+    {
+        if (size is 4 or 8)
         {
-            return Patch(bytes, offsets.ImmediateOffset, offsets.ImmediateSize, move.Of(instruction.NearBranchTarget) - (newAddress + (ulong)bytes.Length));
+            move.Correct(bytes.Slice(offset, size));
         }
 
         return true;
@@ -220,7 +233,34 @@ public static class CodeEdit
                 gpr[i] = Of(gpr[i]);
             }
 
-            return registers with { Gpr = gpr, Rip = Of(registers.Rip) };
+            DebugRegisters? debug = registers.Debug is { } d ? new DebugRegisters(Of(d.Dr0), Of(d.Dr1), Of(d.Dr2), Of(d.Dr3), d.Dr7) : null;
+            return registers with { Gpr = gpr, Rip = Of(registers.Rip), Debug = debug };
+        }
+
+        /// <summary>Initial memory with the addresses in it corrected, such as those that a return takes from the stack.</summary>
+        public MemoryContents Contents(MemoryContents run)
+        {
+            int size = _old.End <= uint.MaxValue ? 4 : 8;
+            byte[] bytes = [.. run.Bytes];
+            for (int at = 0; at + size <= bytes.Length; at++)
+            {
+                Correct(bytes.AsSpan(at, size));
+            }
+
+            return run.Bytes.AsSpan().SequenceEqual(bytes) ? run : run with { Bytes = ImmutableArray.Create(bytes) };
+        }
+
+        /// <summary>Corrects four or eight bytes if they are an address in the code.</summary>
+        public void Correct(Span<byte> bytes)
+        {
+            if (bytes.Length == 4)
+            {
+                BinaryPrimitives.WriteUInt32LittleEndian(bytes, (uint)Of(BinaryPrimitives.ReadUInt32LittleEndian(bytes)));
+            }
+            else
+            {
+                BinaryPrimitives.WriteUInt64LittleEndian(bytes, Of(BinaryPrimitives.ReadUInt64LittleEndian(bytes)));
+            }
         }
 
         public Response Response(Response response) => new(
