@@ -5,12 +5,12 @@
 # Packages that scripts of this folder fetched lie under here; git ignores it.
 packages=.cache/packages
 
-# Prepares apt to work in a folder. Usage: packages_begin FOLDER
+# Prepares apt to work in a folder of this run, without what the machine's own lists know.
 packages_begin() {
-  apt_home=$(realpath -m "$1")
+  apt_home=$scratch/apt
   apt_suite=
   mkdir -p "$apt_home/sources" "$apt_home/lists/partial" "$apt_home/archives/partial"
-  local Etc=etc/apt sourcelist=sources.list sourceparts=sources.list.d
+  local sourcelist= sourceparts=
   eval "$(apt-config shell sourcelist Dir::Etc::sourcelist/f sourceparts Dir::Etc::sourceparts/d)"
   rm -f "$apt_home"/sources/*
   if [ -s "$sourcelist" ]; then
@@ -67,19 +67,16 @@ packages_missing_for() {
   apt_here apt-get install --simulate --no-install-recommends "$@" | sed -nE 's/^Inst ([^ ]+) (\[[^]]*\] )?\(([^ ]+) .*/\1=\3/p'
 }
 
-# Fetches packages into the folder that packages_begin was given and unpacks them. Usage: packages_unpack ROOT NAME[=VERSION]...
+# Fetches packages and replaces a folder by what is in them. Usage: packages_unpack FOLDER NAME[=VERSION]...
 packages_unpack() {
-  local root
-  root=$(realpath -m "$1")
+  local folder=$1 archive
   shift
   (cd "$apt_home/archives" && apt_here apt-get download "$@" >/dev/null) || return 1
-  rm -rf "$root.new"
-  mkdir -p "$root.new"
-  local archive
+  mkdir -p "$apt_home/root" "$(dirname "$folder")"
   for archive in "$apt_home"/archives/*.deb; do
-    dpkg-deb --extract "$archive" "$root.new" || return 1
+    dpkg-deb --extract "$archive" "$apt_home/root" || return 1
   done
 
-  rm -rf "$root" "$apt_home"
-  mv "$root.new" "$root"
+  rm -rf "$folder"
+  mv "$apt_home/root" "$folder"
 }
