@@ -1,3 +1,4 @@
+using PvDiffFuzz.Backends.Kvm;
 using PvDiffFuzz.Backends.Native;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Models.X86;
@@ -23,6 +24,19 @@ public sealed class ContractTests
     {
         using NativeTarget native = new();
         Keep(native, rule);
+    }
+
+    /// <summary>The rules whose cases every kind of host runs. The others use NT, compatibility mode or INT n, which one kind lacks; tests of the target itself cover them.</summary>
+    [KvmTheory]
+    [InlineData("The order of cases does not matter")]
+    [InlineData("A batch gives what single runs give")]
+    [InlineData("Responses are applied")]
+    [InlineData("A case about another processor is unsupported or runs as that one")]
+    [InlineData("A page that cannot be mapped is unsupported")]
+    public void AGuestKeeps(string rule)
+    {
+        using KvmTarget kvm = new(Host.Profile);
+        Keep(kvm, rule);
     }
 
     [Theory]
