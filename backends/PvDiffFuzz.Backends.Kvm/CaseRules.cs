@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using PvDiffFuzz.Core;
 
 namespace PvDiffFuzz.Backends.Kvm;
@@ -74,6 +75,11 @@ internal sealed class CaseRules
             return "VMCALL and VMMCALL leave to a hypervisor below this host, which may act on them";
         }
 
+        if (MentionsAgent(testCase))
+        {
+            return "the case has an address of the target's agent, which it could reach";
+        }
+
         return !_loadableStack[registers.Ss] ? NotLoadable(Register.Ss, registers.Ss)
             : !_loadable[registers.Ds] ? NotLoadable(Register.Ds, registers.Ds)
             : !_loadable[registers.Es] ? NotLoadable(Register.Es, registers.Es)
@@ -113,6 +119,44 @@ internal sealed class CaseRules
 
         return false;
     }
+
+    /// <summary>True when code, contents or a register hold an address at which the agent has a page: byte mutations can make one.</summary>
+    private static bool MentionsAgent(TestCase testCase)
+    {
+        for (Register register = Register.Rax; register <= Register.GsBase; register++)
+        {
+            if (IsAgentPage(testCase.Registers[register]))
+            {
+                return true;
+            }
+        }
+
+        bool found = HasAgentAddress(testCase.Code.Bytes.AsSpan());
+        foreach (MemoryContents contents in testCase.Contents)
+        {
+            found |= HasAgentAddress(contents.Bytes.AsSpan());
+        }
+
+        return found;
+    }
+
+    private static bool HasAgentAddress(ReadOnlySpan<byte> bytes)
+    {
+        // The upper half of such an address, little-endian; what stands before it is the lower half.
+        ReadOnlySpan<byte> upper = [0x00, 0x7e, 0x00, 0x00];
+        for (int from = sizeof(uint); from < bytes.Length && bytes[from..].IndexOf(upper) is int at and >= 0; from += at + 1)
+        {
+            if (IsAgentPage(BinaryPrimitives.ReadUInt64LittleEndian(bytes[(from + at - sizeof(uint))..])))
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    /// <summary>With room on both sides for an operand that begins before the first page or an offset behind the last.</summary>
+    private static bool IsAgentPage(ulong address) => address - GuestMap.Base + PageLayout.PageSize < GuestMap.Doorbell + (3 * PageLayout.PageSize);
 
     private static string NotLoadable(Register segment, ulong value) =>
         $"{segment.ToString().ToUpperInvariant()} = {value:x}: no descriptor that user mode can load here, or a null selector 1 to 3, which does not stay";

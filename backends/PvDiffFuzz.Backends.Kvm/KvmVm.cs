@@ -27,6 +27,7 @@ internal sealed unsafe class KvmVm : KvmDescriptor
     /// <exception cref="KvmException">The kernel refused.</exception>
     public void SetMemory(byte* memory, ulong size)
     {
+        // SAFETY: the kernel reads one structure; the caller keeps the memory mapped.
         KvmUserspaceMemoryRegion region = new() { Slot = 0, GuestPhysAddr = 0, MemorySize = size, UserspaceAddr = (ulong)memory };
         Call(KVM_SET_USER_MEMORY_REGION, &region, nameof(KVM_SET_USER_MEMORY_REGION));
     }

@@ -173,8 +173,20 @@ internal sealed unsafe class SingleRun(Guest guest, RunTimer timer)
         guest.Vcpu.SetSregs(guest.Clean);
         KvmRegs regs = new()
         {
-            Rcx = gpr[1], Rdx = gpr[2], Rbx = gpr[3], Rbp = gpr[5], Rsi = gpr[6], Rdi = gpr[7],
-            R8 = gpr[8], R9 = gpr[9], R10 = gpr[10], R11 = gpr[11], R12 = gpr[12], R13 = gpr[13], R14 = gpr[14], R15 = gpr[15],
+            Rcx = gpr[1],
+            Rdx = gpr[2],
+            Rbx = gpr[3],
+            Rbp = gpr[5],
+            Rsi = gpr[6],
+            Rdi = gpr[7],
+            R8 = gpr[8],
+            R9 = gpr[9],
+            R10 = gpr[10],
+            R11 = gpr[11],
+            R12 = gpr[12],
+            R13 = gpr[13],
+            R14 = gpr[14],
+            R15 = gpr[15],
             Rsp = GuestMap.Base + GuestMap.MailboxPage + Mailbox.Scratch,
             Rip = GuestMap.Base + GuestMap.SingleEntry,
             Rflags = RflagsBits.Fixed1 | RflagsBits.IF,

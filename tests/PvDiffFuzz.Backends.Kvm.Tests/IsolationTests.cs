@@ -90,11 +90,23 @@ public sealed class IsolationTests : KvmTests
         Assert.Equal(EndKind.Unsupported, Target.Run(Case("90") with { Layout = layout }).End);
     }
 
+    /// <summary>A case that mentions an address of the agent is unsupported: MOV AL,[address], and the address in a register.</summary>
+    [KvmFact]
+    public void AddressesOfTheAgentAreRefused()
+    {
+        const ulong address = GuestMap.Base + GuestMap.Request + 0x12345;
+        Assert.Equal(EndKind.Unsupported, Target.Run(Case($"a0 {Convert.ToHexString(BitConverter.GetBytes(address))}")).End);
+        Assert.Equal(EndKind.Unsupported, Target.Run(Case("8a 07", (Register.Rdi, address))).End);
+        Assert.Equal(EndKind.Event, Target.Run(Case("8a 07", (Register.Rdi, AddressMap.AgentLast))).End);
+    }
+
     /// <summary>A payload that writes to the agent's mailbox is noticed; all cases of its batch are run again, alone.</summary>
     [KvmFact]
     public void AWriteIntoTheMailboxIsNoticed()
     {
-        TestCase write = Case("c7 07 01 00 00 00", (Register.Rdi, GuestMap.Base + GuestMap.MailboxPage + Mailbox.Canary));
+        // MOV RDI,half of the address; ADD RDI,RDI; MOV DWORD [RDI],1: no value of the case is an address of the agent.
+        string half = Convert.ToHexString(BitConverter.GetBytes((GuestMap.Base + GuestMap.MailboxPage + Mailbox.Canary) / 2));
+        TestCase write = Case($"48 bf {half} 48 01 ff c7 07 01 00 00 00");
         TestCase plain = Case("48 ff c0");
         TestCase[] batch = [plain, write, plain];
         Outcome[] outcomes = new Outcome[batch.Length];
