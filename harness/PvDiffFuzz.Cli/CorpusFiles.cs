@@ -6,7 +6,7 @@ internal static class CorpusFiles
     /// <summary>Files as they are named, and the case files of folders in the order of their names.</summary>
     /// <param name="paths">Files, or folders that are searched for <c>*.case</c>.</param>
     /// <exception cref="UsageException">A path does not exist, or no case is in any.</exception>
-    public static IReadOnlyList<string> Find(IReadOnlyList<string> paths)
+    public static IReadOnlyList<string> Find(IEnumerable<string> paths)
     {
         List<string> files = [];
         foreach (string path in paths)
@@ -26,6 +26,6 @@ internal static class CorpusFiles
         }
 
         // Work on nothing must not look like work that found nothing.
-        return files.Count > 0 ? files : throw new UsageException($"{string.Join(", ", paths)}: there is no *.case in it");
+        return files.Count > 0 || !paths.Any() ? files : throw new UsageException($"{string.Join(", ", paths)}: there is no *.case in it");
     }
 }
