@@ -176,7 +176,7 @@ public sealed class TriageTests : IDisposable
     public void AnAnswerThatIsTooLongToStoreIsOurTroubleAndTheOthersAreKept()
     {
         Outcome Long(Outcome outcome) => outcome.End == EndKind.Event
-            ? outcome with { Memory = [.. Enumerable.Range(0, 40_000).Select(i => new MemoryWord((ulong)i * 8, ulong.MaxValue))] }
+            ? outcome with { Memory = [.. Enumerable.Range(0, 80_000).Select(i => new MemoryWord((ulong)i * 8, ulong.MaxValue))] }
             : outcome;
         _terminal.Composition.Register("long", profile => new Wrapped("long", new X86Model(profile), Long));
         Printed printed = _terminal.Run("record", _terminal.WriteCase(), "--seed", "1", "--count", "20", "--targets", "long", "--out", _terminal.Path("x.rec"));
