@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using System.Runtime.InteropServices;
 using PvDiffFuzz.Backends.Interop;
 using PvDiffFuzz.Core;
@@ -69,6 +70,9 @@ public sealed unsafe class KvmTarget : ITarget
             throw new TargetUnavailableException(e.Message, e is KvmException refused ? refused.Cure : "free memory, or raise the limits of this process", e);
         }
     }
+
+    /// <summary>All rows that may be in <see cref="TargetInfo.Masks"/>, for outcomes stored elsewhere, whose host is not at hand to be asked.</summary>
+    public static ImmutableArray<TargetMask> Masks => KvmMasks.For(nestedTask: false);
 
     /// <inheritdoc/>
     public TargetInfo Info { get; }

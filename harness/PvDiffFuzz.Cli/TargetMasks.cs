@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using PvDiffFuzz.Backends.Kvm;
 using PvDiffFuzz.Backends.Native;
 using PvDiffFuzz.Core;
 
@@ -11,6 +12,7 @@ internal static class TargetMasks
     /// <param name="name">Its name, as recorded.</param>
     public static ImmutableArray<TargetMask> Of(string name) => name switch
     {
+        "kvm" => KvmTarget.Masks,
         "native" => NativeTarget.Masks,
         _ => [],
     };
