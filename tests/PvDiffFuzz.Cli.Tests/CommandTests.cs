@@ -96,7 +96,7 @@ public sealed class CommandTests : IDisposable
     [Fact]
     public void KeysWithoutAValueAreNull()
     {
-        string undefined = _terminal.Write("ud.case", File.ReadAllText(_terminal.WriteCase()).Replace("cd 20  ", "0f 0b  ", StringComparison.Ordinal));
+        string undefined = _terminal.Write("ud.case", File.ReadAllText(_terminal.WriteCase()).Replace("cd 20", "0f 0b", StringComparison.Ordinal));
         JsonElement outcome = _terminal.Run("run", undefined, "--json", "--targets", "model.x86").Json.GetProperty("outcomes")[0];
         JsonElement ud = Assert.Single(outcome.GetProperty("events").EnumerateArray());
 
