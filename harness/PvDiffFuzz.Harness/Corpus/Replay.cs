@@ -102,6 +102,12 @@ public sealed class Replay(CaseRunner live, KnownSet known, Func<string, Immutab
         string stored = file.Verdict ?? "agree";
         string now = verdict?.ToString() ?? "agree";
         string? id = verdict is { IsKnown: true } ? verdict.Why : null;
+        if (file.Verdict is null && id is not null && live.Infos.Any(info => !file.Outcomes.Any(o => o.Target == info.Name)))
+        {
+            // The stored agreement says nothing of a target that was not there; what it does is described.
+            return (ReplayStatus.Known, now, fields, id);
+        }
+
         return stored != now ? (ReplayStatus.Changed, $"stored as '{stored}', now '{now}'", fields, id)
             : verdict is null ? (ReplayStatus.Agree, $"{comparable} outcomes agree", fields, id)
             : (id is null ? ReplayStatus.Open : ReplayStatus.Known, now, fields, id);
