@@ -102,7 +102,8 @@ public sealed class Replay(CaseRunner live, KnownSet known, Func<string, Immutab
         string stored = file.Verdict ?? "agree";
         string now = verdict?.ToString() ?? "agree";
         string? id = verdict is { IsKnown: true } ? verdict.Why : null;
-        if (file.Verdict is null && id is not null && live.Infos.Any(info => !file.Outcomes.Any(o => o.Target == info.Name)))
+        if (file.Verdict is null && id is not null && known.Entries.First(e => e.Id == id).Targets is var described
+            && live.Infos.Any(info => described.Any(t => t.Matches(info)) && !file.Outcomes.Any(o => o.Target == info.Name)))
         {
             // The stored agreement says nothing of a target that was not there; what it does is described.
             return (ReplayStatus.Known, now, fields, id);
