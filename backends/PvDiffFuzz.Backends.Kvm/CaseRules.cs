@@ -41,7 +41,7 @@ internal sealed class CaseRules
     {
         if (testCase.Abi != Abi.X86)
         {
-            return $"kvm speaks the ABI x86, not {testCase.Abi}";
+            return $"kvm speaks the ABI x86, not {testCase.Abi.Text()}";
         }
 
         if (testCase.Profile is { } profile && !profile.Equals(_profile))

@@ -139,6 +139,12 @@ public sealed unsafe partial class NativeTarget : ITarget
         for (; next < cases.Length && count < BatchCases && used < BatchBytes; next++)
         {
             TestCase testCase = cases[next];
+            if (testCase.Abi != Abi.X86)
+            {
+                outcomes[next] = Outcome.Unsupported($"native speaks the ABI x86, not {testCase.Abi.Text()}");
+                continue;
+            }
+
             LayoutEntry layout = EntryOf(testCase.Layout);
             if ((layout.Trouble ?? _host.Trouble(testCase)) is string trouble)
             {

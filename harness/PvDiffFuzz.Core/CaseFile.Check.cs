@@ -130,7 +130,7 @@ public sealed partial record CaseFile
             }
         }
 
-        return Case.Abi == Abi.X86 ? null : new CaseProblem("abi", $"{Case.Abi} is not an ABI");
+        return Case.Abi is >= Abi.X86 and <= Abi.XenPv32 ? null : new CaseProblem("abi", $"{(int)Case.Abi} is not an ABI");
     }
 
     private CaseProblem? CheckOutcomes()
@@ -206,7 +206,7 @@ public sealed partial record CaseFile
 
         foreach (Event e in outcome.Events)
         {
-            if (e.Kind is < EventKind.Fault or > EventKind.Upcall || e.Entry is < EntryPoint.Idt or > EntryPoint.Lstar)
+            if (e.Kind is < EventKind.Fault or > EventKind.Upcall || e.Entry is < EntryPoint.Idt or > EntryPoint.HypercallReturn)
             {
                 return new CaseProblem("event", "kind or entry is no member of its enumeration; use one that is");
             }

@@ -4,7 +4,7 @@ namespace PvDiffFuzz.Core;
 internal static class CaseFileWords
 {
     /// <summary>Spellings of <see cref="Core.Abi"/>.</summary>
-    public static ReadOnlySpan<string> Abis => (string[])["x86"];
+    public static ReadOnlySpan<string> Abis => (string[])["x86", "pvm-rfc1", "pvm-612", "pvm-abi1", "xen-pv64", "xen-pv64-fred", "xen-pv32"];
 
     /// <summary>Spellings of <see cref="CpuVendor"/>.</summary>
     public static ReadOnlySpan<string> Vendors => (string[])["intel", "amd"];
@@ -13,13 +13,28 @@ internal static class CaseFileWords
     public static ReadOnlySpan<string> Kinds => (string[])["model", "hardware", "hypervisor", "recording"];
 
     /// <summary>Spellings of <see cref="EndKind"/>.</summary>
-    public static ReadOnlySpan<string> Ends => (string[])["reached-end", "event", "crash", "budget-spent", "unsupported", "harness-error"];
+    public static ReadOnlySpan<string> Ends => (string[])["reached-end", "event", "halt", "crash", "budget-spent", "unsupported", "harness-error"];
 
     /// <summary>Spellings of <see cref="EventKind"/>.</summary>
     public static ReadOnlySpan<string> EventKinds => (string[])["fault", "trap", "interrupt", "system-call", "hypercall", "upcall"];
 
     /// <summary>Spellings of <see cref="EntryPoint"/>.</summary>
-    public static ReadOnlySpan<string> Entries => (string[])["idt", "lstar"];
+    public static ReadOnlySpan<string> Entries => EntryNames;
+
+    /// <summary>Spellings of <see cref="GuestMode"/>.</summary>
+    public static ReadOnlySpan<string> GuestModes => (string[])["user", "supervisor"];
+
+    /// <summary>Spellings of <see cref="HostPath"/>.</summary>
+    public static ReadOnlySpan<string> Paths => (string[])["cold", "warm"];
+
+    /// <summary>Spellings of <see cref="ReturnKind"/>.</summary>
+    public static ReadOnlySpan<string> Returns => (string[])["iretq", "eretu", "erets", "xen-iret"];
+
+    /// <summary>Spellings of <see cref="InjectionKind"/>.</summary>
+    public static ReadOnlySpan<string> Injections => (string[])["interrupt", "nmi"];
+
+    /// <summary>Spellings of <see cref="SystemRegister"/>.</summary>
+    public static ReadOnlySpan<string> SystemRegisters => SystemNames;
 
     /// <summary>Spellings of <see cref="Register"/>.</summary>
     public static ReadOnlySpan<string> Registers => RegisterNames;
@@ -38,6 +53,19 @@ internal static class CaseFileWords
 
     /// <summary>The registers of a <c>cpuid</c> line in their order.</summary>
     public static ReadOnlySpan<string> CpuidNames => (string[])["eax", "ebx", "ecx", "edx"];
+
+    private static readonly string[] EntryNames =
+    [
+        "idt", "lstar", "pvm.user", "pvm.supervisor", "pvm.supervisor.high", "xen.trap", "xen.syscall", "xen.syscall32", "xen.sysenter", "xen.event", "xen.failsafe", "xen.nmi", "hypercall",
+    ];
+
+    private static readonly string[] SystemNames =
+    [
+        "cr0", "cr2", "cr3", "cr4", "cr8", "efer", "star", "lstar", "cstar", "syscall-mask", "sysenter-cs", "sysenter-eip", "sysenter-esp", "kernel-gs-base", "pkrs", "dr6", "dr7",
+        "linear-address-range", "vcpu-struct", "supervisor-rsp", "supervisor-redzone", "event-entry", "retu-rip", "rets-rip", "switch-cr3",
+        "pvcs.event-flags", "pvcs.event-errcode", "pvcs.event-vector", "pvcs.cr2", "pvcs.user-cs", "pvcs.user-ss", "pvcs.user-gsbase", "pvcs.eflags", "pvcs.pkru", "pvcs.rip",
+        "pvcs.rsp", "pvcs.rcx", "pvcs.r11", "user-mode", "nmi-masked",
+    ];
 
     private static readonly string[] ReadingNames =
     [

@@ -88,13 +88,7 @@ internal static class DigestWalk
         Visit(ref sink, testCase.Code.Bytes.AsSpan());
         Visit(ref sink, testCase.Code.Lengths.AsSpan());
         Visit(ref sink, testCase.Registers);
-        sink.Add((ulong)testCase.Layout.Ranges.Length);
-        foreach (PageRange range in testCase.Layout.Ranges)
-        {
-            sink.Add(range.Address | (ulong)range.Access);
-            sink.Add((ulong)range.Pages);
-        }
-
+        Visit(ref sink, testCase.Layout);
         sink.Add((ulong)testCase.Contents.Length);
         foreach (MemoryContents run in testCase.Contents)
         {
@@ -115,6 +109,65 @@ internal static class DigestWalk
 
         sink.Add((ulong)testCase.Limits.Instructions);
         Visit(ref sink, testCase.Profile);
+        if (testCase.Abi != Abi.X86)
+        {
+            VisitSystemSide(ref sink, testCase);
+        }
+    }
+
+    /// <summary>What only paravirtual cases have, so that the digests of the others stay as they were.</summary>
+    private static void VisitSystemSide<TSink>(ref TSink sink, TestCase testCase)
+        where TSink : struct, IDigestSink
+    {
+        sink.Add((ulong)testCase.Start | (Pending(testCase.Inject) << 8));
+        Visit(ref sink, testCase.System);
+        foreach (Response response in testCase.Responses)
+        {
+            sink.Add((ulong)response.Return | (Pending(response.Inject) << 8) | ((ulong)response.Hypercalls.Length << 32));
+            foreach (Hypercall call in response.Hypercalls)
+            {
+                sink.Add(call.Number);
+                sink.Add((ulong)call.Arguments.Length);
+                foreach (ulong argument in call.Arguments)
+                {
+                    sink.Add(argument);
+                }
+            }
+        }
+
+        if (testCase.Pvm is PvmState pvm)
+        {
+            sink.Add(pvm.PvcsAddress | (ulong)pvm.Path);
+            sink.Add(pvm.UserLayout is null ? 0UL : 1);
+            if (pvm.UserLayout is PageLayout user)
+            {
+                Visit(ref sink, user);
+            }
+        }
+    }
+
+    private static void Visit<TSink>(ref TSink sink, PageLayout layout)
+        where TSink : struct, IDigestSink
+    {
+        sink.Add((ulong)layout.Ranges.Length);
+        foreach (PageRange range in layout.Ranges)
+        {
+            sink.Add(range.Address | (ulong)range.Access);
+            sink.Add((ulong)range.Pages);
+        }
+    }
+
+    private static ulong Pending(Injection? injection) => injection is Injection i ? 1 | ((ulong)i.Kind << 8) | ((ulong)i.Vector << 16) : 0;
+
+    private static void Visit<TSink>(ref TSink sink, SystemState state)
+        where TSink : struct, IDigestSink
+    {
+        sink.Add((ulong)state.Values.Length);
+        foreach ((SystemRegister register, ulong value) in state.Values)
+        {
+            sink.Add((ulong)register);
+            sink.Add(value);
+        }
     }
 
     /// <summary>Visits an answer.</summary>
@@ -129,6 +182,10 @@ internal static class DigestWalk
             sink.Add((ulong)e.Kind | ((ulong)e.Vector << 8) | ((ulong)e.Entry << 16) | (given << 24) | ((ulong)(e.ErrorCode ?? 0) << 32));
             sink.Add(e.Cr2 ?? 0);
             Visit(ref sink, e.Registers);
+            if (e.Entry != EntryPoint.Idt && !e.Frame.IsEmpty)
+            {
+                Visit(ref sink, e.Frame.AsSpan());
+            }
         }
 
         sink.Add(outcome.Registers is null ? 0UL : 1);
@@ -142,6 +199,11 @@ internal static class DigestWalk
         {
             sink.Add(word.Address);
             sink.Add(word.Value);
+        }
+
+        if (!outcome.System.Values.IsEmpty)
+        {
+            Visit(ref sink, outcome.System);
         }
 
         Visit(ref sink, outcome.Detail);

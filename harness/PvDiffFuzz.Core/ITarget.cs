@@ -94,6 +94,9 @@ public sealed record TargetInfo(string Name, TargetKind Kind, string Lineage, Ca
 {
     /// <summary>What of an outcome this target cannot show as the processor did, each with its reason.</summary>
     public ImmutableArray<TargetMask> Masks { get; init; } = [];
+
+    /// <summary>The ABIs that it runs. Cases of others are <see cref="EndKind.Unsupported"/>.</summary>
+    public ImmutableArray<Abi> Abis { get; init; } = [Abi.X86];
 }
 
 /// <summary>Facts that identify what ran: commit of a model; CPU, microcode, kernel and hypervisor of a host.</summary>

@@ -12,6 +12,9 @@ public enum EndKind
     /// <summary>An event came for which the case has no response.</summary>
     Event,
 
+    /// <summary>The guest's supervisor halted and nothing is pending that would wake it. Guest behaviour, so compared.</summary>
+    Halt,
+
     /// <summary>The guest died: triple fault, domain crash. Guest behaviour, so compared.</summary>
     Crash,
 
@@ -53,8 +56,41 @@ public enum EntryPoint
     /// <summary>An IDT gate.</summary>
     Idt,
 
-    /// <summary>The 64-bit SYSCALL entry.</summary>
+    /// <summary>The 64-bit SYSCALL entry: the processor's, or PVM's for SYSCALL in user mode.</summary>
     Lstar,
+
+    /// <summary>PVM's entry for vector events in user mode.</summary>
+    PvmUser,
+
+    /// <summary>PVM's entry for vectors below 32 in supervisor mode (every vector, in revisions that do not tell them apart).</summary>
+    PvmSupervisor,
+
+    /// <summary>PVM's entry for vectors from 32 in supervisor mode.</summary>
+    PvmSupervisorHigh,
+
+    /// <summary>A handler of Xen's trap table.</summary>
+    XenTrap,
+
+    /// <summary>Xen's 64-bit system call callback.</summary>
+    XenSyscall,
+
+    /// <summary>Xen's 32-bit system call callback.</summary>
+    XenSyscall32,
+
+    /// <summary>Xen's SYSENTER callback.</summary>
+    XenSysenter,
+
+    /// <summary>Xen's event callback.</summary>
+    XenEvent,
+
+    /// <summary>Xen's failsafe callback.</summary>
+    XenFailsafe,
+
+    /// <summary>Xen's NMI callback.</summary>
+    XenNmi,
+
+    /// <summary>No entry: the return of a hypercall that a response made.</summary>
+    HypercallReturn,
 }
 
 /// <summary>One delivery to the guest's supervisor.</summary>
@@ -63,33 +99,44 @@ public enum EntryPoint
 /// <param name="ErrorCode">Error code, or null where the vector pushes none.</param>
 /// <param name="Cr2">Faulting linear address for #PF, else null.</param>
 /// <param name="Entry">The door.</param>
-/// <param name="Registers">The interrupted context: what the frame saved for RIP, CS, RFLAGS, RSP and SS, and the other registers at entry.
-/// For <see cref="EventKind.SystemCall"/> RIP is the return address (RCX) and RFLAGS is what R11 got.</param>
+/// <param name="Registers">For an IDT's events the interrupted context: what the frame saved for RIP, CS, RFLAGS, RSP and SS, and the other registers at entry.
+/// For <see cref="EventKind.SystemCall"/> of <see cref="Abi.X86"/> RIP is the return address (RCX) and RFLAGS is what R11 got. For the events of a paravirtual ABI the registers at entry,
+/// with the selectors that instructions show and with RFLAGS.IF as the guest's virtual interrupt flag; the interrupted context is in the frame.</param>
 public sealed record Event(EventKind Kind, byte Vector, uint? ErrorCode, ulong? Cr2, EntryPoint Entry, RegisterState Registers)
 {
-    /// <summary>The five quadwords RIP, CS, RFLAGS, RSP, SS as the IDT delivery stored them, little-endian; empty for a system call.</summary>
+    private readonly ImmutableArray<byte> _frame = [];
+
+    /// <summary>What the delivery stored in memory, little-endian: for an IDT the five quadwords RIP, CS, RFLAGS, RSP, SS; for a paravirtual ABI the bytes that
+    /// <see cref="FrameLayout"/> names; empty where nothing is stored.</summary>
     public ImmutableArray<byte> Frame
     {
-        get
-        {
-            if (Entry != EntryPoint.Idt)
-            {
-                return [];
-            }
-
-            byte[] frame = new byte[40];
-            ReadOnlySpan<ulong> words = [Registers.Rip, Registers.Cs, Registers.Rflags, Registers.Gpr[4], Registers.Ss];
-            for (int i = 0; i < words.Length; i++)
-            {
-                BinaryPrimitives.WriteUInt64LittleEndian(frame.AsSpan(i * 8), words[i]);
-            }
-
-            return ImmutableArray.Create(frame);
-        }
+        get => Entry == EntryPoint.Idt ? IdtFrame() : _frame;
+        init => _frame = value;
     }
+
+    /// <inheritdoc/>
+    public bool Equals(Event? other) =>
+        ReferenceEquals(this, other)
+        || (other is not null && Kind == other.Kind && Vector == other.Vector && ErrorCode == other.ErrorCode && Cr2 == other.Cr2 && Entry == other.Entry
+            && Registers.Equals(other.Registers) && _frame.AsSpan().SequenceEqual(other._frame.AsSpan()));
+
+    /// <inheritdoc/>
+    public override int GetHashCode() => HashCode.Combine(Kind, Vector, ErrorCode, Entry, Registers.Rip);
 
     /// <summary>The kind that an IDT vector's delivery has when nothing else is known: traps for #DB, #BP, #OF and software interrupts from 32, else a fault.</summary>
     public static EventKind KindOf(byte vector) => vector is 1 or 3 or 4 or >= 32 ? EventKind.Trap : EventKind.Fault;
+
+    private ImmutableArray<byte> IdtFrame()
+    {
+        byte[] frame = new byte[40];
+        ReadOnlySpan<ulong> words = [Registers.Rip, Registers.Cs, Registers.Rflags, Registers.Gpr[4], Registers.Ss];
+        for (int i = 0; i < words.Length; i++)
+        {
+            BinaryPrimitives.WriteUInt64LittleEndian(frame.AsSpan(i * 8), words[i]);
+        }
+
+        return ImmutableArray.Create(frame);
+    }
 }
 
 /// <summary>An aligned quadword whose final value differs from its initial one.</summary>
@@ -107,11 +154,17 @@ public sealed record Outcome
     /// <summary>Deliveries in order; at least one for <see cref="EndKind.ReachedEnd"/> in user code and for <see cref="EndKind.Event"/>.</summary>
     public ImmutableArray<Event> Events { get; init; } = [];
 
-    /// <summary>Registers at the end: those of the last event. Null when not comparable.</summary>
+    /// <summary>Registers at the end: those of the last event, or of supervisor code where it ended. Null when not comparable.</summary>
     public RegisterState? Registers { get; init; }
 
     /// <summary>Changed memory in address order.</summary>
     public ImmutableArray<MemoryWord> Memory { get; init; } = [];
+
+    /// <summary>The system side at the end, as far as this target can see it. Two outcomes are compared in what both state. Empty for <see cref="Abi.X86"/>.</summary>
+    public SystemState System { get; init; } = SystemState.Empty;
+
+    /// <summary>Other outcomes that the specification allows as well, where it says <em>may</em>. This outcome equals another one when it or any of these does. Only models have them.</summary>
+    public ImmutableArray<Outcome> Alternatives { get; init; } = [];
 
     /// <summary>The reason, for ends that are not comparable and for crashes. One line.</summary>
     public string? Detail { get; init; }
@@ -132,7 +185,7 @@ public sealed record Outcome
     public bool Equals(Outcome? other) =>
         ReferenceEquals(this, other)
         || (other is not null && End == other.End && Events.AsSpan().SequenceEqual(other.Events.AsSpan()) && Equals(Registers, other.Registers)
-            && Memory.AsSpan().SequenceEqual(other.Memory.AsSpan()) && string.Equals(Detail, other.Detail, StringComparison.Ordinal));
+            && Memory.AsSpan().SequenceEqual(other.Memory.AsSpan()) && System.Equals(other.System) && string.Equals(Detail, other.Detail, StringComparison.Ordinal));
 
     /// <inheritdoc/>
     public override int GetHashCode() => HashCode.Combine(End, Events.Length, Registers?.Rip, Memory.Length);

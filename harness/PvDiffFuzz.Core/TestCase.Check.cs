@@ -22,7 +22,7 @@ public sealed partial record TestCase
 
     /// <summary>Finds what makes this case malformed.</summary>
     /// <returns>Null when the case is well formed, else the first problem.</returns>
-    public CaseProblem? Check() => CheckCode() ?? CheckRegisters() ?? CheckMemory() ?? CheckRest();
+    public CaseProblem? Check() => CheckCode() ?? CheckRegisters() ?? CheckMemory() ?? CheckRest() ?? (Abi.IsPvm() ? CheckPvm() : CheckNotPvm());
 
     private CaseProblem? CheckCode()
     {
@@ -52,15 +52,19 @@ public sealed partial record TestCase
             return new CaseProblem("code", "the code wraps past the end of the address space");
         }
 
-        for (ulong page = Code.Address & ~0xfffUL; page < Code.End; page += PageLayout.PageSize)
+        bool user = Start == GuestMode.User;
+        PageLayout pages = user ? UserPages : Layout;
+        ulong last = user ? Code.End - 1 : Code.End + StubLength - 1;
+        for (ulong page = Code.Address & ~0xfffUL; page <= last; page += PageLayout.PageSize)
         {
-            if ((Layout.AccessAt(page) & PageAccess.Execute) == 0)
+            if ((pages.AccessAt(page) & PageAccess.Execute) == 0)
             {
-                return new CaseProblem("code", $"the code touches page {page:x}, which is not an executable page of the case");
+                string what = page < Code.End ? "the code touches" : $"the {StubLength} bytes after supervisor code, where a target puts its jump stub, touch";
+                return new CaseProblem("code", $"{what} page {page:x}, which is not an executable page of the case");
             }
         }
 
-        return Layout.AccessAt(Code.End) == PageAccess.None
+        return !user || pages.AccessAt(Code.End) == PageAccess.None
             ? null
             : new CaseProblem("code", $"the code ends at {Code.End:x}, where a page is mapped; nothing may be mapped at the end of user code");
     }
@@ -68,7 +72,12 @@ public sealed partial record TestCase
     private CaseProblem? CheckRegisters()
     {
         RegisterState r = Registers;
-        foreach (Register register in (ReadOnlySpan<Register>)[Register.Rip, Register.Rflags, Register.Cs, Register.Ss, Register.FsBase, Register.GsBase])
+        if (!IsCanonical(r.FsBase))
+        {
+            return new CaseProblem("fsbase", $"{r.FsBase:x}: not a canonical address");
+        }
+
+        foreach (Register register in Abi == Abi.X86 ? (ReadOnlySpan<Register>)[Register.Rip, Register.Rflags, Register.Cs, Register.Ss, Register.GsBase] : [])
         {
             if (CheckEntryValue(register, r[register]) is string trouble)
             {
@@ -114,7 +123,7 @@ public sealed partial record TestCase
     private CaseProblem? CheckMemory()
     {
         long pages = 0;
-        foreach (PageRange range in Layout.Ranges)
+        foreach (PageRange range in Pvm?.UserLayout is PageLayout second ? Layout.Ranges.AddRange(second.Ranges) : Layout.Ranges)
         {
             pages += range.Pages;
             if ((range.Access & PageAccess.Read) == 0 && range.Access != PageAccess.None)
@@ -149,14 +158,14 @@ public sealed partial record TestCase
                 return new CaseProblem("bytes", $"{run.Address:x}: contents overlap, wrap or are not in address order");
             }
 
-            if (run.Address < Code.End && last >= Code.Address)
+            if (run.Address < Code.End + (Start == GuestMode.User ? 0UL : StubLength) && last >= Code.Address)
             {
-                return new CaseProblem("bytes", $"{run.Address:x}: contents overlap the code");
+                return new CaseProblem("bytes", $"{run.Address:x}: contents overlap the code, or the {StubLength} bytes after supervisor code");
             }
 
             for (ulong page = run.Address & ~0xfffUL; page <= last; page += PageLayout.PageSize)
             {
-                if ((Layout.AccessAt(page) & PageAccess.Read) == 0)
+                if (((Layout.AccessAt(page) | UserPages.AccessAt(page)) & PageAccess.Read) == 0)
                 {
                     return new CaseProblem("bytes", $"{run.Address:x}: page {page:x} is not present");
                 }
@@ -166,6 +175,28 @@ public sealed partial record TestCase
         }
 
         return null;
+    }
+
+    private CaseProblem? CheckNotPvm()
+    {
+        if (Pvm is not null)
+        {
+            return new CaseProblem("pvm", $"{Abi.Text()} has no per-VCPU structure; only PVM cases have a `pvm` line");
+        }
+
+        if (Abi != Abi.X86)
+        {
+            return null;
+        }
+
+        if (Start != GuestMode.User || !System.Values.IsEmpty || Inject is not null)
+        {
+            return new CaseProblem(Start != GuestMode.User ? "start" : Inject is null ? "sys" : "inject", "an x86 case starts in user code and has neither system state nor anything pending");
+        }
+
+        return Responses.Any(r => r.Return != ReturnKind.Iretq || !r.Hypercalls.IsEmpty || r.Inject is not null)
+            ? new CaseProblem("response", "the supervisor of an x86 case returns by iretq, without hypercalls and with nothing pending")
+            : null;
     }
 
     private CaseProblem? CheckRest()
@@ -185,14 +216,14 @@ public sealed partial record TestCase
             Register previous = (Register)(-1);
             foreach ((Register register, ulong value) in response.Patches)
             {
-                if (CheckEntryValue(register, value) is string trouble)
+                if (Abi == Abi.X86 && CheckEntryValue(register, value) is string trouble)
                 {
                     return new CaseProblem("response", $"{register} = {trouble}");
                 }
 
-                if (register <= previous || register >= Register.Pkru)
+                if (register <= previous || register > Register.Pkru || (register == Register.Pkru && response.Return != ReturnKind.Eretu))
                 {
-                    return new CaseProblem("response", $"{register}: patches are in register order, once each, without PKRU and debug registers");
+                    return new CaseProblem("response", $"{register}: patches are in register order, once each, without debug registers, PKRU for eretu only");
                 }
 
                 previous = register;

@@ -2,13 +2,6 @@ using System.Collections.Immutable;
 
 namespace PvDiffFuzz.Core;
 
-/// <summary>Which ABI a case speaks. Later systems add their members, always with a revision where there are several.</summary>
-public enum Abi
-{
-    /// <summary>The processor alone: user code at CPL3 under any system that reports what the IDT delivered.</summary>
-    X86,
-}
-
 /// <summary>Execution mode of user code.</summary>
 public enum CpuMode
 {
@@ -52,17 +45,6 @@ public readonly record struct MemoryContents(ulong Address, ImmutableArray<byte>
     public override int GetHashCode() => HashCode.Combine(Address, Bytes.Length);
 }
 
-/// <summary>What the supervisor does after an event. For <see cref="Abi.X86"/> the only kind is a return by IRETQ to the interrupted context with patches.</summary>
-/// <param name="Patches">Registers to change before the return, each at most once; DR0 to DR7 and PKRU cannot be patched.</param>
-public sealed record Response(ImmutableArray<KeyValuePair<Register, ulong>> Patches)
-{
-    /// <inheritdoc/>
-    public bool Equals(Response? other) => ReferenceEquals(this, other) || (other is not null && Patches.AsSpan().SequenceEqual(other.Patches.AsSpan()));
-
-    /// <inheritdoc/>
-    public override int GetHashCode() => Patches.Length;
-}
-
 /// <summary>Bounds of a run. Only models count instructions; a real target has a time limit of its own.</summary>
 /// <param name="Instructions">Instructions (REP iterations count one each) before a model answers <see cref="EndKind.BudgetSpent"/>.</param>
 public sealed record CaseLimits(int Instructions)
@@ -73,8 +55,9 @@ public sealed record CaseLimits(int Instructions)
 
 /// <summary>An immutable input. Equal cases give equal outcomes on a given target.</summary>
 /// <remarks>
-/// The run begins at <see cref="RegisterState.Rip"/> at CPL3. Event <c>n</c> is answered by response <c>n</c>; when none is left the case ends with that event.
-/// The fetch #PF at <see cref="CodeBlock.End"/> is an event like any other and always the last.
+/// The run begins at <see cref="RegisterState.Rip"/> in the mode that <see cref="Start"/> says. Event <c>n</c> is answered by response <c>n</c>; when none is left the case ends with that event.
+/// In user code the fetch #PF at <see cref="CodeBlock.End"/> is an event like any other and always the last. In supervisor code a target's jump stub stands there; reaching it
+/// ends the case and is no event.
 /// </remarks>
 public sealed partial record TestCase
 {
@@ -102,6 +85,18 @@ public sealed partial record TestCase
     /// <summary>The processor that the case is about, or null for the host's or the default.</summary>
     public CpuProfile? Profile { get; init; }
 
+    /// <summary>Where execution starts. For <see cref="Abi.X86"/> always user code.</summary>
+    public GuestMode Start { get; init; }
+
+    /// <summary>The system side at the start: control registers, MSRs, what the ABI keeps. Empty for <see cref="Abi.X86"/>.</summary>
+    public SystemState System { get; init; } = SystemState.Empty;
+
+    /// <summary>What only PVM cases have; null for others.</summary>
+    public PvmState? Pvm { get; init; }
+
+    /// <summary>What is pending from outside when the first instruction would run; null for nothing.</summary>
+    public Injection? Inject { get; init; }
+
     /// <summary>Mode in which the payload starts, by its CS.</summary>
     public CpuMode Mode => Registers.Cs == Selectors.UserCode32 ? CpuMode.Compatibility32 : CpuMode.Long64;
 
@@ -110,7 +105,8 @@ public sealed partial record TestCase
         ReferenceEquals(this, other)
         || (other is not null && Abi == other.Abi && Code.Equals(other.Code) && Registers.Equals(other.Registers) && Layout.Equals(other.Layout)
             && Contents.AsSpan().SequenceEqual(other.Contents.AsSpan()) && Responses.AsSpan().SequenceEqual(other.Responses.AsSpan())
-            && Limits.Equals(other.Limits) && Equals(Profile, other.Profile));
+            && Limits.Equals(other.Limits) && Equals(Profile, other.Profile)
+            && Start == other.Start && System.Equals(other.System) && Equals(Pvm, other.Pvm) && Inject == other.Inject);
 
     /// <inheritdoc/>
     public override int GetHashCode() => HashCode.Combine(Code, Registers.Rip, Contents.Length, Responses.Length);

@@ -75,6 +75,11 @@ public sealed unsafe class X86Model : ITarget, ITracer
 
     private Outcome Run(TestCase testCase, Tracer? trace)
     {
+        if (testCase.Abi != Abi.X86)
+        {
+            return Outcome.Unsupported($"model.x86 speaks the ABI x86, not {testCase.Abi.Text()}");
+        }
+
         UseProfile(testCase.Profile ?? _default);
         if (testCase.Registers.Pkru is not null && !_profile.Has("PKU"))
         {

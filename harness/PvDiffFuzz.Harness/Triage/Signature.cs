@@ -12,7 +12,7 @@ namespace PvDiffFuzz.Harness;
 public sealed record Signature(Abi Abi, string Form, string Event, string Fields, string Camps)
 {
     /// <summary>One line: <c>x86 Adc_rm64_r64 end event.rflags.CF model.x86/native</c>.</summary>
-    public override string ToString() => $"{Abi.ToString().ToLowerInvariant()} {Form} {Event} {Fields} {Camps}";
+    public override string ToString() => $"{Abi.Text()} {Form} {Event} {Fields} {Camps}";
 
     /// <summary>The signature of a divergence.</summary>
     /// <param name="abi">ABI of the case.</param>
