@@ -117,6 +117,23 @@ public sealed class IsolationTests : KvmTests
         Assert.Equal(outcomes[0], Run(plain));
     }
 
+    /// <summary>A payload that makes the agent fault for ever, by a place for results that is not mapped, costs its batch some time and no more.</summary>
+    [KvmFact]
+    public void AnAgentThatNeverComesBackIsGivenUp()
+    {
+        // MOV RDI,half of the address; ADD RDI,RDI; MOV QWORD [RDI],0.
+        string half = Convert.ToHexString(BitConverter.GetBytes((GuestMap.Base + GuestMap.MailboxPage + Mailbox.Result) / 2));
+        TestCase write = Case($"48 bf {half} 48 01 ff 48 c7 07 00 00 00 00");
+        TestCase plain = Case("48 ff c0");
+        TestCase[] batch = [plain, write, plain];
+        Outcome[] outcomes = new Outcome[batch.Length];
+        Target.Run(batch, outcomes);
+
+        Assert.Equal((1, batch.Length), (Target.Replaced, Target.RunAgain));
+        Assert.Equal([EndKind.ReachedEnd, EndKind.ReachedEnd, EndKind.ReachedEnd], outcomes.Select(o => o.End));
+        Assert.Equal(outcomes[0], Run(plain));
+    }
+
     /// <summary>Targets that come and go leave no descriptor and no mapping behind.</summary>
     [KvmFact]
     public void NothingLeaks()

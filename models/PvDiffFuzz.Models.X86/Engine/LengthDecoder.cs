@@ -61,7 +61,7 @@ internal ref struct LengthDecoder
             case 0xc4 when IsVector():
                 return Mapped(Peek(0) & 0x1f, payload: 2);
             case 0x62 when _evex && IsVector():
-                return Mapped(Peek(0) & 7, payload: 3);
+                return Extended512();
             case 0x8f when _amd && !_rex && (Peek(0) & 0x38) != 0:
                 return Extended(Peek(0) & 0x1f);
             default:
@@ -176,6 +176,23 @@ internal ref struct LengthDecoder
     [Spec("x86-readings", "empty-opcode-modrm")]
     private static bool IsReservedByAmd(byte opcode) =>
         opcode is (>= 0x24 and <= 0x27) or 0x39 or (>= 0x3b and <= 0x3f) or 0x7a or 0x7b or 0xa6 or 0xa7 or 0xb9 or 0xff;
+
+    /// <summary>An EVEX encoding: maps that are not defined have the shape of those that share their two lowest bits, whatever reserved bits say.</summary>
+    [Spec("x86-readings", "undefined-length")]
+    private int Extended512()
+    {
+        int map = Peek(0) & 3;
+        byte opcode = Peek(3);
+        if (map != 1 || opcode is not (0x78 or 0x7a or 0x7b))
+        {
+            return Mapped(map, payload: 3);
+        }
+
+        // Conversions from and to unsigned integers; no immediates as EXTRQ has, and not empty as without the prefix.
+        _at += 4;
+        SkipModRm();
+        return _at;
+    }
 
     /// <summary>A VEX or EVEX encoding: the prefix's payload, then opcode, ModRM and for some an immediate.</summary>
     private int Mapped(int map, int payload)
