@@ -117,6 +117,43 @@ public sealed class IsolationTests : KvmTests
         Assert.Equal(outcomes[0], Run(plain));
     }
 
+    /// <summary>A guest without handlers shuts down at its first event: alone that is a crash, and in a batch the cases run again; both get a new machine.</summary>
+    [KvmFact]
+    public void AMachineThatShutsDownIsReplaced()
+    {
+        TestCase plain = Case("48 ff c0");
+        Outcome first = Target.Run(plain);
+        Target.MemoryOfGuest(GuestMap.SingleIdt, 0x1000).Clear();
+        Outcome crashed = Target.Run(plain);
+
+        Assert.Equal((EndKind.Crash, "KVM_EXIT_SHUTDOWN", 1), (crashed.End, crashed.Detail, Target.Replaced));
+        Assert.Equal(first, Target.Run(plain));
+
+        Target.MemoryOfGuest(GuestMap.BatchIdt, 0x1000).Clear();
+        Outcome[] outcomes = new Outcome[3];
+        Target.Run([plain, plain, plain], outcomes);
+
+        Assert.Equal([first, first, first], outcomes);
+        Assert.Equal((2, 3), (Target.Replaced, Target.RunAgain));
+    }
+
+    /// <summary>A payload that rings the agent's doorbell leaves the guest where none may: trouble that names the exit, and the neighbours are as ever.</summary>
+    [KvmFact]
+    public void AnUnexpectedExitIsNamed()
+    {
+        // MOV RDI,half of the address; ADD RDI,RDI; MOV DWORD [RDI],1.
+        string half = Convert.ToHexString(BitConverter.GetBytes((GuestMap.Base + GuestMap.Doorbell) / 2));
+        TestCase ring = Case($"48 bf {half} 48 01 ff c7 07 01 00 00 00");
+        TestCase plain = Case("48 ff c0");
+        Outcome[] outcomes = new Outcome[3];
+        Target.Run([plain, ring, plain], outcomes);
+
+        Assert.Equal([EndKind.ReachedEnd, EndKind.HarnessError, EndKind.ReachedEnd], outcomes.Select(o => o.End));
+        Assert.Equal("KVM_EXIT_MMIO, address 10000000", outcomes[1].Detail);
+        Assert.Equal((2, 3), (Target.Replaced, Target.RunAgain));
+        Assert.Equal(outcomes[0], Run(plain));
+    }
+
     /// <summary>A payload that makes the agent fault for ever, by a place for results that is not mapped, costs its batch some time and no more.</summary>
     [KvmFact]
     public void AnAgentThatNeverComesBackIsGivenUp()
