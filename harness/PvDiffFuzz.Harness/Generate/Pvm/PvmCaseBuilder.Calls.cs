@@ -96,11 +96,11 @@ internal sealed partial class PvmCaseBuilder
                 count = 1;
                 break;
             case PvmCall.Rdmsr:
-                arguments[0] = Message(out _);
+                arguments[0] = MsrArgument(out _);
                 count = 1;
                 break;
             case PvmCall.Wrmsr:
-                arguments[0] = Message(out uint msr);
+                arguments[0] = MsrArgument(out uint msr);
                 arguments[1] = MsrValue(msr);
                 count = 2;
                 break;
@@ -122,7 +122,7 @@ internal sealed partial class PvmCaseBuilder
     }
 
     /// <summary>An MSR's number as an argument, once in a while with bits above it.</summary>
-    private ulong Message(out uint msr)
+    private ulong MsrArgument(out uint msr)
     {
         msr = MsrNumber();
         _statesRange |= msr == PvmMsr.LinearAddressRange;
