@@ -2,6 +2,7 @@ using System.Collections.Immutable;
 using PvDiffFuzz.Backends.Kvm;
 using PvDiffFuzz.Backends.Native;
 using PvDiffFuzz.Core;
+using PvDiffFuzz.Models.Pvm;
 using PvDiffFuzz.Models.X86;
 
 namespace PvDiffFuzz.Cli;
@@ -17,11 +18,12 @@ public sealed class Composition
     public Composition() => _targets = new(StringComparer.Ordinal)
     {
         ["kvm"] = profile => new KvmTarget(profile),
+        ["model.pvm"] = profile => new PvmModel(profile, Usage),
         ["model.x86"] = profile => new X86Model(profile, Usage),
         ["native"] = _ => new NativeTarget(),
     };
 
-    /// <summary>Targets of a run that names none.</summary>
+    /// <summary>Targets of a run of an x86 case that names none.</summary>
     public const string Default = "model.x86,native";
 
     /// <summary>Forms that models have executed in this process.</summary>
@@ -72,6 +74,22 @@ public sealed class Composition
 
         string? unknown = names.FirstOrDefault(name => !_targets.ContainsKey(name));
         return unknown is null ? names : throw new UsageException($"there is no target '{unknown}'; the targets are {string.Join(", ", Names)}");
+    }
+
+    /// <summary>Targets of a run that names none: the usual two for x86, and for any other ABI those that run it and work here.</summary>
+    public IReadOnlyList<string> DefaultsFor(Abi abi) => abi == Abi.X86 ? Parse(Default) : [.. Names.Where(name => RunsHere(name, abi))];
+
+    private bool RunsHere(string name, Abi abi)
+    {
+        try
+        {
+            using ITarget target = Create(name);
+            return target.Info.Abis.Contains(abi);
+        }
+        catch (TargetUnavailableException)
+        {
+            return false;
+        }
     }
 
     private static CpuProfile ProbeHost()

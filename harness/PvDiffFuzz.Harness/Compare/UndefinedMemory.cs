@@ -1,4 +1,3 @@
-using System.Buffers.Binary;
 using System.Collections.Immutable;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Isa;
@@ -13,13 +12,18 @@ namespace PvDiffFuzz.Harness;
 internal static class UndefinedMemory
 {
     /// <summary>True when parts of the mask cover every differing byte; then they are noted as hiding.</summary>
-    public static bool Covers(ImmutableArray<UndefinedPart> parts, TestCase testCase, Outcome a, Outcome b, Hidden hidden)
+    /// <param name="parts">What is undefined at the end.</param>
+    /// <param name="abi">The ABI of the case.</param>
+    /// <param name="bytes">Linear addresses of the differing bytes, ascending; what is covered is taken out.</param>
+    /// <param name="a">One outcome.</param>
+    /// <param name="b">The other.</param>
+    /// <param name="hidden">Receives the parts that hid something.</param>
+    public static bool Covers(ImmutableArray<UndefinedPart> parts, Abi abi, List<ulong> bytes, Outcome a, Outcome b, Hidden hidden)
     {
         List<UndefinedPart> used = [];
-        List<ulong> bytes = DifferingBytes(testCase, a, b);
         foreach (UndefinedPart part in parts)
         {
-            if (part.BelowStack && bytes.RemoveAll(at => IsPushed(part.Bytes, at, a) || IsPushed(part.Bytes, at, b)) > 0)
+            if (part.BelowStack && bytes.RemoveAll(at => IsPushed(abi, part.Bytes, at, a) || IsPushed(abi, part.Bytes, at, b)) > 0)
             {
                 used.Add(part);
             }
@@ -45,13 +49,13 @@ internal static class UndefinedMemory
         return true;
     }
 
-    private static bool IsPushed(int bytes, ulong address, Outcome outcome)
+    private static bool IsPushed(Abi abi, int bytes, ulong address, Outcome outcome)
     {
         foreach (Event e in outcome.Events)
         {
             // In compatibility mode the stack pointer has 32 bits, and what lies below 0 is at the top of them.
-            bool narrow = e.Registers.Cs == Selectors.UserCode32;
-            ulong below = e.Registers[Register.Rsp] - 1 - address;
+            bool narrow = Interrupted.InCompatibilityMode(abi, e);
+            ulong below = Interrupted.Value(abi, e, Register.Rsp) - 1 - address;
             if ((narrow ? (uint)below : below) < (ulong)bytes)
             {
                 return true;
@@ -59,58 +63,5 @@ internal static class UndefinedMemory
         }
 
         return false;
-    }
-
-    private static List<ulong> DifferingBytes(TestCase testCase, Outcome a, Outcome b)
-    {
-        SortedDictionary<ulong, ulong> words = [];
-        foreach (MemoryWord word in a.Memory)
-        {
-            words[word.Address] = word.Value ^ InitialWord(testCase, word.Address);
-        }
-
-        foreach (MemoryWord word in b.Memory)
-        {
-            words[word.Address] = words.GetValueOrDefault(word.Address) ^ word.Value ^ InitialWord(testCase, word.Address);
-        }
-
-        List<ulong> bytes = [];
-        foreach ((ulong address, ulong differing) in words)
-        {
-            for (int i = 0; i < sizeof(ulong); i++)
-            {
-                if ((byte)(differing >> (8 * i)) != 0)
-                {
-                    bytes.Add(address + (ulong)i);
-                }
-            }
-        }
-
-        return bytes;
-    }
-
-    private static ulong InitialWord(TestCase testCase, ulong address)
-    {
-        Span<byte> word = stackalloc byte[sizeof(ulong)];
-        word.Clear();
-        Copy(testCase.Code.Address, testCase.Code.Bytes, address, word);
-        foreach (MemoryContents contents in testCase.Contents)
-        {
-            Copy(contents.Address, contents.Bytes, address, word);
-        }
-
-        return BinaryPrimitives.ReadUInt64LittleEndian(word);
-    }
-
-    private static void Copy(ulong from, ImmutableArray<byte> bytes, ulong to, Span<byte> word)
-    {
-        for (int i = 0; i < word.Length; i++)
-        {
-            ulong offset = to + (ulong)i - from;
-            if (offset < (ulong)bytes.Length)
-            {
-                word[i] = bytes[(int)offset];
-            }
-        }
     }
 }
