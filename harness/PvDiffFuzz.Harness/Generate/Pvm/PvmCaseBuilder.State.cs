@@ -44,7 +44,6 @@ internal sealed partial class PvmCaseBuilder
         _redzone = _random.Pick(PvmEdges.Redzones);
         _contextCs = UserCs();
         _compatibleContext = _supervisor && (_contextCs | 3) == Selectors.UserCode32;
-        _kernelGsBase = Aim.Valid(ref _random, _block, 8, writes: true, _hot) & ~0x3fUL;
     }
 
     /// <inheritdoc/>

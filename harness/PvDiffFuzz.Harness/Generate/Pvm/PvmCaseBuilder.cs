@@ -54,7 +54,7 @@ internal sealed partial class PvmCaseBuilder : CaseBuilder
         _random = random;
         ChooseStart();
         _code.Clear();
-        _contents.Clear(pvm: true);
+        _contents.Clear(pvm: true, userRoot: !_oneRoot);
         _undefined = 0;
         _inside = false;
         _pinned = 0;
@@ -64,7 +64,7 @@ internal sealed partial class PvmCaseBuilder : CaseBuilder
         _statesRange = false;
         ChooseState();
         StartRegisters();
-        ChooseEntryFlags();
+        ChooseEntry();
         _raw = _options.RawPercent > 0 && _random.Percent(_options.RawPercent);
         WriteInstructions();
         return _raw ? FinishRaw() : Finish();
@@ -86,8 +86,9 @@ internal sealed partial class PvmCaseBuilder : CaseBuilder
     }
 
     /// <summary>RFLAGS of supervisor code shows the virtual interrupt flag; TF is worth more here than in other cases.</summary>
-    private void ChooseEntryFlags()
+    private void ChooseEntry()
     {
+        _kernelGsBase = Aim.Valid(ref _random, _block, 8, writes: true, _hot) & ~0x3fUL;
         if (_supervisor)
         {
             _rflags &= ~RflagsBits.IF;
