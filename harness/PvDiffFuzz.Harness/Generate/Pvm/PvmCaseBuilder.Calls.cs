@@ -154,6 +154,7 @@ internal sealed partial class PvmCaseBuilder
     /// <summary>Jumps to the byte before an address, which as an immediate might spell an excluded instruction.</summary>
     private void JumpBefore(ulong address)
     {
+        SetRegister(Rax, _random.Percent(80) ? PvmCall.Base + (ulong)_random.Below(PvmCall.Count) : _random.Pick(PvmCall.Others));
         SetRegister(Rdx, address);
         AddSetup([0x48, 0xff, 0xca]);
         AddSetup([0xff, 0xe2]);
@@ -216,11 +217,6 @@ internal sealed partial class PvmCaseBuilder
                     StructureAccess(field, store: true);
                 }
             }
-        }
-
-        if (_random.Percent(15))
-        {
-            SetRegister(Rax, _random.Percent(70) ? PvmCall.Base + (ulong)_random.Below(PvmCall.Count) : _random.Pick(PvmCall.Others));
         }
 
         if (_random.Below(8) == 0)

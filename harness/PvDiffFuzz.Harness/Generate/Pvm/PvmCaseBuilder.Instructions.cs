@@ -61,7 +61,7 @@ internal sealed partial class PvmCaseBuilder
         0 => _random.Pick(PvmEdges.Cr0s),
         2 => OperandValue(),
         3 => RootValue(PvmMap.SupervisorRoot),
-        4 => _random.Percent(40) ? StartCr4 : StartCr4 ^ (1UL << _random.Pick(PvmEdges.Cr4Bits)),
+        4 => _random.Percent(40) ? _cr4 : _cr4 ^ (1UL << _random.Pick(PvmEdges.Cr4Bits)),
         8 => _random.Pick<ulong>([0, 0, 1, 8, 15, 16, 255, ulong.MaxValue]),
         _ => OperandValue(),
     };

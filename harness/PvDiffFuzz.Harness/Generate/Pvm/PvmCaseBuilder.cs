@@ -38,7 +38,9 @@ internal sealed partial class PvmCaseBuilder : CaseBuilder
     {
         _abi = options.Abi;
         _pvm = options.Pvm;
-        _supervisorPools = new FormPools(CpuMode.Long64, options, profile, t => t.Family == Family.Privileged || PvmExclusions.IsPortAccess(t));
+
+        // What is privileged, and SYSCALL, need operands that suit them; ports are left alone.
+        _supervisorPools = new FormPools(CpuMode.Long64, options, profile, t => t.Family == Family.Privileged || t.Code == Iced.Intel.Code.Syscall || PvmExclusions.IsPortAccess(t));
         _supervisorActions = Table(Offered(_pvm.SupervisorWeights));
         _userActions = Table(Offered(_pvm.UserWeights));
         _compatibilityActions = Table(Offered(_pvm.UserWeights).Where(w => ExistsInCompatibility(w.Key)));

@@ -2,6 +2,7 @@ using System.Globalization;
 using Iced.Intel;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Harness.Generate.Pvm;
+using PvDiffFuzz.Isa;
 using Decoder = Iced.Intel.Decoder;
 using Flags = PvDiffFuzz.Core.RflagsBits;
 using Register = PvDiffFuzz.Core.Register;
@@ -176,7 +177,7 @@ internal static class PvmClasses
                 continue;
             }
 
-            if (length == 10 && instruction.Mnemonic == Mnemonic.Invlpg)
+            if (bytes.AsSpan().SequenceEqual(PvmExclusions.SyntheticCpuid))
             {
                 yield return $"{who} synthetic CPUID {eax:x}";
                 continue;
