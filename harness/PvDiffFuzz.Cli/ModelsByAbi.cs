@@ -2,6 +2,7 @@ using System.Collections.Immutable;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Harness;
 using PvDiffFuzz.Instrument;
+using PvDiffFuzz.Models.Pvm;
 using PvDiffFuzz.Models.X86;
 
 namespace PvDiffFuzz.Cli;
@@ -16,9 +17,14 @@ internal sealed record ModelParts(Func<CpuProfile, ITracer> Tracer, Func<CpuProf
 /// <summary>The models by the ABI whose specification they are: one line for each.</summary>
 internal static class ModelsByAbi
 {
+    private static readonly ModelParts PvmParts = Pvm();
+
     private static readonly Dictionary<Abi, ModelParts> ByAbi = new()
     {
         [Abi.X86] = X86(),
+        [Abi.PvmRfc1] = PvmParts,
+        [Abi.Pvm612] = PvmParts,
+        [Abi.PvmAbi1] = PvmParts,
     };
 
     /// <summary>The rules of all models, each once.</summary>
@@ -38,6 +44,17 @@ internal static class ModelsByAbi
             host => new X86Model(host),
             host => new InstrumentedRules(copy.Value, copy.Value.Create<ITarget>(typeof(X86Model), host, null)),
             [.. X86Rules.All.Select(Named)],
+            mnemonic => [.. X86Rules.For(mnemonic).Select(Named)]);
+    }
+
+    /// <summary>The model of PVM with the processor's below it, so that a case counts the rules of both.</summary>
+    private static ModelParts Pvm()
+    {
+        Lazy<InstrumentedModel> copy = new(() => InstrumentedModel.Load(typeof(PvmModel), typeof(X86Model)));
+        return new ModelParts(
+            host => new PvmModel(host),
+            host => new InstrumentedRules(copy.Value, copy.Value.Create<ITarget>(typeof(PvmModel), host, null)),
+            [.. PvmRules.All.Concat(X86Rules.All).Select(Named).Distinct()],
             mnemonic => [.. X86Rules.For(mnemonic).Select(Named)]);
     }
 
