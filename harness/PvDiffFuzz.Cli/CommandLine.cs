@@ -28,6 +28,7 @@ public static class CommandLine
             ShowCommand.Create(composition),
             RecordCommand.Create(composition),
             TriageCommand.Create(composition),
+            ImportCommand.Create(composition),
             CoverageCommand.Create(),
         };
         ParseResult parsed = root.Parse(args);

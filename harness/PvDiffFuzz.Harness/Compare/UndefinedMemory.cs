@@ -1,4 +1,3 @@
-using System.Buffers.Binary;
 using System.Collections.Immutable;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Isa;
@@ -66,12 +65,12 @@ internal static class UndefinedMemory
         SortedDictionary<ulong, ulong> words = [];
         foreach (MemoryWord word in a.Memory)
         {
-            words[word.Address] = word.Value ^ InitialWord(testCase, word.Address);
+            words[word.Address] = word.Value ^ testCase.InitialWord(word.Address);
         }
 
         foreach (MemoryWord word in b.Memory)
         {
-            words[word.Address] = words.GetValueOrDefault(word.Address) ^ word.Value ^ InitialWord(testCase, word.Address);
+            words[word.Address] = words.GetValueOrDefault(word.Address) ^ word.Value ^ testCase.InitialWord(word.Address);
         }
 
         List<ulong> bytes = [];
@@ -87,30 +86,5 @@ internal static class UndefinedMemory
         }
 
         return bytes;
-    }
-
-    private static ulong InitialWord(TestCase testCase, ulong address)
-    {
-        Span<byte> word = stackalloc byte[sizeof(ulong)];
-        word.Clear();
-        Copy(testCase.Code.Address, testCase.Code.Bytes, address, word);
-        foreach (MemoryContents contents in testCase.Contents)
-        {
-            Copy(contents.Address, contents.Bytes, address, word);
-        }
-
-        return BinaryPrimitives.ReadUInt64LittleEndian(word);
-    }
-
-    private static void Copy(ulong from, ImmutableArray<byte> bytes, ulong to, Span<byte> word)
-    {
-        for (int i = 0; i < word.Length; i++)
-        {
-            ulong offset = to + (ulong)i - from;
-            if (offset < (ulong)bytes.Length)
-            {
-                word[i] = bytes[(int)offset];
-            }
-        }
     }
 }

@@ -75,6 +75,17 @@ public sealed class Replay(CaseRunner live, KnownSet known, Func<string, Immutab
         return new ReplayResult(path, status, message, fields, Stopwatch.GetElapsedTime(start).TotalSeconds) { Known = id };
     }
 
+    /// <summary>Judges a case as if it were stored now.</summary>
+    /// <param name="file">A case with recorded outcomes; its own verdict does not matter.</param>
+    /// <returns>The verdict to store, or null when all outcomes agree or there are too few to compare.</returns>
+    public Verdict? VerdictOf(CaseFile file)
+    {
+        ArgumentNullException.ThrowIfNull(file);
+        return Compare(file, live.Examine(file.Case).Outcomes, out _) is Divergence divergence ? VerdictOf(divergence) : null;
+    }
+
+    private Verdict VerdictOf(Divergence divergence) => known.Find(divergence) is int entry && entry >= 0 ? known.Entries[entry].Verdict : Verdict.New;
+
     private (ReplayStatus Status, string Message, ImmutableArray<string> Fields, string? Known) Judge(CaseFile file)
     {
         ImmutableArray<Outcome> answers = live.Examine(file.Case).Outcomes;
@@ -97,7 +108,7 @@ public sealed class Replay(CaseRunner live, KnownSet known, Func<string, Immutab
             return (ReplayStatus.Unsupported, $"{comparable} comparable outcomes of {answers.Length} targets here and {file.Outcomes.Length} stored answers; two are needed", [], null);
         }
 
-        Verdict? verdict = divergence is null ? null : known.Find(divergence) is int entry && entry >= 0 ? known.Entries[entry].Verdict : Verdict.New;
+        Verdict? verdict = divergence is null ? null : VerdictOf(divergence);
         ImmutableArray<string> fields = divergence is null ? [] : [.. divergence.Comparison.Differences.Select(d => d.Field.ToString())];
         string stored = file.Verdict ?? "agree";
         string now = verdict?.ToString() ?? "agree";

@@ -1,0 +1,65 @@
+using System.Collections.Immutable;
+using System.CommandLine;
+using PvDiffFuzz.Cli.Import;
+using PvDiffFuzz.Cli.Output;
+using PvDiffFuzz.Core;
+using PvDiffFuzz.Harness;
+
+namespace PvDiffFuzz.Cli.Commands;
+
+/// <summary><c>pvdf import FORMAT FILE --out FOLDER</c>: turns what was observed elsewhere into case files with recorded outcomes.</summary>
+internal static class ImportCommand
+{
+    /// <summary>Makes the command.</summary>
+    public static Command Create(Composition composition)
+    {
+        Argument<string> file = new("file") { Description = "Records, one JSON object a line." };
+        Option<string> folder = new("--out") { Description = "Folder for the case files; made if it does not exist.", Required = true };
+        Option<string?> known = CommonOptions.Known();
+        Option<bool> json = CommonOptions.Json();
+        Command observed = new("pvm-observed", "What a PVM host did with a few instructions; docs/pvm-recordings.md describes the records.") { file, folder, known, json };
+        observed.SetAction(parsed => CommandLine.Guard(() =>
+            Run(composition, parsed.GetRequiredValue(file), parsed.GetRequiredValue(folder), Session.Known(parsed.GetValue(known)), parsed.GetValue(json))));
+        return new Command("import", "Turn observations of other tools into case files.") { observed };
+    }
+
+    private static ExitCode Run(Composition composition, string path, string folder, KnownSet known, bool json)
+    {
+        PvmImport import = PvmImport.Of(path);
+        Directory.CreateDirectory(folder);
+        using CaseRunner runner = Session.Runner(composition, ["model.pvm"]);
+        Replay replay = new(runner, known, TargetMasks.Of);
+        SortedDictionary<string, int> verdicts = new(StringComparer.Ordinal);
+        foreach (CaseFile file in import.Files)
+        {
+            string? verdict = replay.VerdictOf(file)?.ToString();
+            AtomicFile.Write(Path.Combine(folder, $"{file.Id}.case"), (file with { Verdict = verdict }).Write());
+            verdicts[verdict ?? "agree"] = verdicts.GetValueOrDefault(verdict ?? "agree") + 1;
+        }
+
+        Report(import, verdicts, json);
+        return ExitCode.Ok;
+    }
+
+    private static void Report(PvmImport import, SortedDictionary<string, int> verdicts, bool json)
+    {
+        int leftOut = import.LeftOut.Sum(pair => pair.Value.Length);
+        if (json)
+        {
+            Json.Print(new { records = import.Files.Length + leftOut, imported = import.Files.Length, leftOut = import.LeftOut, verdicts });
+            return;
+        }
+
+        foreach ((string reason, ImmutableArray<string> ids) in import.LeftOut)
+        {
+            Console.WriteLine($"left out {ids.Length,4}  {reason}: {string.Join(", ", ids)}");
+        }
+
+        foreach ((string verdict, int count) in verdicts)
+        {
+            Console.WriteLine($"verdict  {count,4}  {verdict}");
+        }
+
+        Console.WriteLine($"{import.Files.Length + leftOut} records: {import.Files.Length} imported, {leftOut} left out");
+    }
+}
