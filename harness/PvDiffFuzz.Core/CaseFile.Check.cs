@@ -7,7 +7,7 @@ public sealed partial record CaseFile
 
     /// <summary>Finds what makes this file impossible to store or its case malformed.</summary>
     /// <returns>Null when there is nothing, else the first problem, with the key of the case format that carries it.</returns>
-    public CaseProblem? Check() => CheckHead() ?? CheckProfile(Case.Profile) ?? CheckPages() ?? Case.Check() ?? CheckOutcomes();
+    public CaseProblem? Check() => CheckHead() ?? CheckAbi() ?? CheckProfile(Case.Profile) ?? CheckPages() ?? Case.Check() ?? CheckOutcomes();
 
     /// <summary>Finds what is wrong with the comment at the top of a file.</summary>
     internal static CaseProblem? CheckComment(string text)
@@ -120,17 +120,21 @@ public sealed partial record CaseFile
         return null;
     }
 
+    private CaseProblem? CheckAbi() =>
+        Case.Abi is < Abi.X86 or > Abi.XenPv32 ? new CaseProblem("abi", $"{(int)Case.Abi} is not an ABI; use one that is")
+        : Case.Abi.IsXen() ? new CaseProblem("abi", $"{NotSupportedYet(Case.Abi)}; use x86 or a revision of PVM") : null;
+
     private CaseProblem? CheckPages()
     {
-        foreach (PageRange range in Case.Layout.Ranges)
+        foreach ((string key, PageRange range) in Case.Layout.Ranges.Select(r => ("page", r)).Concat((Case.Pvm?.UserLayout?.Ranges ?? []).Select(r => ("user-page", r))))
         {
             if (CaseFileWords.AccessOf(CaseFileWords.TextOf(range.Access)) != range.Access)
             {
-                return new CaseProblem("page", $"{range.Address:x}: rights {(int)range.Access:x}; a present page is readable");
+                return new CaseProblem(key, $"{range.Address:x}: rights {(int)range.Access:x}; a present page is readable");
             }
         }
 
-        return Case.Abi is >= Abi.X86 and <= Abi.XenPv32 ? null : new CaseProblem("abi", $"{(int)Case.Abi} is not an ABI");
+        return null;
     }
 
     private CaseProblem? CheckOutcomes()
@@ -142,7 +146,7 @@ public sealed partial record CaseFile
 
         for (int i = 0; i < Outcomes.Length; i++)
         {
-            if ((CheckRecorded(Outcomes[i]) ?? CheckOutcome(Outcomes[i].Outcome)) is CaseProblem problem)
+            if ((CheckRecorded(Outcomes[i]) ?? CheckOutcome(Case, Outcomes[i].Outcome)) is CaseProblem problem)
             {
                 return new CaseProblem(OutcomeField(i, problem.Field), $"{CaseFileText.Quote(Outcomes[i].Target)}: {problem.Message}");
             }
@@ -197,19 +201,24 @@ public sealed partial record CaseFile
         return null;
     }
 
-    private static CaseProblem? CheckOutcome(Outcome outcome)
+    private static CaseProblem? CheckOutcome(TestCase testCase, Outcome outcome)
     {
-        if (outcome.Events.IsEmpty && outcome.End is EndKind.ReachedEnd or EndKind.Event)
+        if (outcome.Events.IsEmpty && (outcome.End == EndKind.Event || (outcome.End == EndKind.ReachedEnd && testCase.Start == GuestMode.User)))
         {
             return new CaseProblem("outcome", "the end is an event, but there is none; user code ends with one");
         }
 
-        foreach (Event e in outcome.Events)
+        for (int i = 0; i < outcome.Events.Length; i++)
         {
-            if (e.Kind is < EventKind.Fault or > EventKind.Upcall || e.Entry is < EntryPoint.Idt or > EntryPoint.HypercallReturn)
+            if (CheckEvent(testCase.Abi, outcome.Events[i], i) is CaseProblem problem)
             {
-                return new CaseProblem("event", "kind or entry is no member of its enumeration; use one that is");
+                return problem;
             }
+        }
+
+        if (CheckState(testCase.Abi, outcome.System) is CaseProblem state)
+        {
+            return state;
         }
 
         ulong free = 0;
@@ -218,6 +227,11 @@ public sealed partial record CaseFile
             if (word.Address % 8 != 0 || word.Address < free)
             {
                 return new CaseProblem("memory", $"{word.Address:x} is not a multiple of 8 above the word before it; list each aligned word once, in address order");
+            }
+
+            if (testCase.Pvm is PvmState pvm && word.Address - pvm.PvcsAddress < PageLayout.PageSize)
+            {
+                return new CaseProblem("memory", $"{word.Address:x} lies in the page of the per-VCPU structure; its fields are `state`, not memory");
             }
 
             // The highest word has no successor; any word after it is out of order.

@@ -50,7 +50,7 @@ internal sealed partial class CaseFileReader
             throw line.Wrong($"{_pageCount} pages so far", $"a case has at most {TestCase.MaximumPages}");
         }
 
-        _pages.Add((line, range));
+        (line.Key == "page" ? _pages : _userPages).Add((line, range));
     }
 
     private void TakeBytes(CaseFileLine line)
@@ -90,29 +90,6 @@ internal sealed partial class CaseFileReader
         }
     }
 
-    private void TakeResponse(CaseFileLine line)
-    {
-        if (_responses.Count == TestCase.MaximumResponses)
-        {
-            throw line.Wrong("one response too many", $"a case has at most {TestCase.MaximumResponses}");
-        }
-
-        ImmutableArray<KeyValuePair<Register, ulong>>.Builder patches = ImmutableArray.CreateBuilder<KeyValuePair<Register, ulong>>();
-        string[] words = line.Words;
-        if (words.Length == 0)
-        {
-            throw line.Wrong("a response that says nothing", "write `none`, or registers as in `response rip=401000`");
-        }
-
-        foreach (string word in words is ["none"] ? [] : words)
-        {
-            (string name, string value) = line.Pair(word);
-            patches.Add(new((Register)line.OneOf(name, "register", CaseFileWords.Registers), line.Hex(value, name)));
-        }
-
-        _responses.Add((line, new Response(patches.ToImmutable())));
-    }
-
     /// <summary>Builds the case when its last line was read.</summary>
     /// <param name="next">The line after the case, where missing keys are reported.</param>
     private TestCase Finish(CaseFileLine next)
@@ -125,46 +102,52 @@ internal sealed partial class CaseFileReader
             }
         }
 
+        DemandSystem(next);
         CpuProfile? profile = FinishProfile(next);
         if (_lengths.Count == 0)
         {
             throw next.Wrong("the case has no `code` line", "add one before this line");
         }
 
+        PageLayout pages = Layout(next);
         TestCase all = new()
         {
-            Abi = Abi.X86,
+            Abi = _abi,
+            Start = _mode,
             Code = new CodeBlock(_at, [.. _code], [.. _lengths]),
             Registers = _registers,
-            Layout = Layout(next),
+            Layout = pages,
+            Contents = Contents(_contents.Count),
+            Responses = Responses(_responses.Count),
             Limits = _limits,
             Profile = profile,
+            System = _system,
+            Pvm = _pvm is null ? null : _pvm with { UserLayout = UserLayout() },
+            Inject = _inject,
         };
-
-        // The first line that makes the case malformed is the one to show: lines are added in halves until it is found.
-        Demand(all, _ => new CaseFileLine(text.File, text.LineOf(all.Check()!.Value.Field), "", ""), 0);
-        TestCase bare = all;
-        all = bare with { Contents = Contents(_contents.Count) };
-        Demand(all, count => _contents[count - 1].Line, _contents.Count, count => bare with { Contents = Contents(count) });
-        bare = all;
-        all = bare with { Responses = Responses(_responses.Count) };
-        Demand(all, count => _responses[count - 1].Line, _responses.Count, count => bare with { Responses = Responses(count) });
-        return all;
+        return all.Check() is not CaseProblem problem ? all : throw LineOf(all, problem).Wrong(problem.Message, Cure(problem.Field));
     }
 
-    private static void Demand(TestCase testCase, Func<int, CaseFileLine> lineOf, int count, Func<int, TestCase>? prefix = null)
+    /// <summary>The line that makes a case malformed. Contents and responses have many lines: they are added in halves until the problem is there.</summary>
+    private CaseFileLine LineOf(TestCase malformed, CaseProblem problem) => problem.Field switch
     {
-        if (testCase.Check() is not CaseProblem problem)
-        {
-            return;
-        }
+        "bytes" => _contents[FirstBad(_contents.Count, count => malformed with { Contents = Contents(count) }) - 1].Line,
+        "response" => _responses[FirstBad(_responses.Count, count => malformed with { Responses = Responses(count) }) - 1].Line,
+        "hypercall" => LineOfHypercall(malformed, FirstBad(_responses.Count, count => malformed with { Responses = Responses(count) }) - 1),
+        "sys" => LineOfSystem(problem),
+        _ => new CaseFileLine(text.File, text.LineOf(problem.Field), "", ""),
+    };
 
+    /// <summary>The smallest number of entries with which a case has the problem that it has with all of them.</summary>
+    private static int FirstBad(int count, Func<int, TestCase> prefix)
+    {
+        string field = prefix(count).Check()!.Value.Field;
         int good = 0;
         int bad = count;
-        while (prefix is not null && bad - good > 1)
+        while (bad - good > 1)
         {
             int middle = (good + bad) / 2;
-            if (prefix(middle).Check() is null)
+            if (prefix(middle).Check()?.Field != field)
             {
                 good = middle;
             }
@@ -174,7 +157,7 @@ internal sealed partial class CaseFileReader
             }
         }
 
-        throw lineOf(bad).Wrong(problem.Message, Cure(problem.Field));
+        return bad;
     }
 
     /// <summary>What would be right, for each key that <see cref="TestCase.Check"/> may name.</summary>
@@ -187,33 +170,29 @@ internal sealed partial class CaseFileReader
         "gpr" => "use values up to ffffffff and leave r8 to r15 out, or start with cs=33",
         "bytes" => "list contents in address order, in present pages, apart from each other and from the code",
         "response" => "list each register once, in the order rax to r15, rip, rflags, cs, ss, ds, es, fs, gs, fsbase, gsbase, with values that a case may start with",
+        "page" or "user-page" => "a present page has r, and both roots together have few pages",
+        "abi" => "a PVM case has a line such as `pvm      pvcs=490000 path=cold`",
+        "pvm" => "give the structure a page of its own that no `page` names; other ABIs have none",
+        "start" or "inject" => "leave the line out, or name another ABI",
+        "sys" => "state what the ABI has, as its specification allows it",
+        "hypercall" => "write the number and as many arguments as the ABI takes",
         _ => "docs/case-format.md says what this key takes",
     };
 
-    private PageLayout Layout(CaseFileLine next)
+    private static PageLayout Listed(List<(CaseFileLine Line, PageRange Range)> pages)
     {
-        if (_standardMap)
+        pages.Sort((a, b) => a.Range.Address.CompareTo(b.Range.Address));
+        for (int i = 1; i < pages.Count; i++)
         {
-            return _pages.Count == 0 ? AddressMap.Standard : throw _pages[0].Line.Wrong("a page beside `map standard`", "use one or the other");
-        }
-
-        if (_pages.Count == 0)
-        {
-            throw next.Wrong("the case has no pages", "add `map standard` or `page` lines before this line");
-        }
-
-        _pages.Sort((a, b) => a.Range.Address.CompareTo(b.Range.Address));
-        for (int i = 1; i < _pages.Count; i++)
-        {
-            if (_pages[i].Range.Address <= _pages[i - 1].Range.Last)
+            if (pages[i].Range.Address <= pages[i - 1].Range.Last)
             {
-                (CaseFileLine first, CaseFileLine second) = (_pages[i - 1].Line, _pages[i].Line);
+                (CaseFileLine first, CaseFileLine second) = (pages[i - 1].Line, pages[i].Line);
                 CaseFileLine later = first.Number > second.Number ? first : second;
                 throw later.Wrong($"these pages overlap those of line {Math.Min(first.Number, second.Number)}", "name each page once");
             }
         }
 
-        return PageLayout.Create(_pages.Select(p => p.Range));
+        return PageLayout.Create(pages.Select(p => p.Range));
     }
 
     private ImmutableArray<MemoryContents> Contents(int count)

@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using System.Globalization;
 using System.Text;
 
@@ -60,6 +61,14 @@ internal sealed partial class CaseFileReader
 
                 outcome.Events[^1] = outcome.Events[^1] with { Registers = outcome.Last };
                 break;
+            case "frame":
+                TakeFrame(line, outcome);
+                break;
+            case "state":
+                SystemState state = outcome.System;
+                TakeSystemValues(line, ref state);
+                outcome.System = state;
+                break;
             case "final":
                 TakeFinal(line, outcome);
                 break;
@@ -105,6 +114,33 @@ internal sealed partial class CaseFileReader
             cr2,
             (EntryPoint)line.OneOf(words[2], "entry", CaseFileWords.Entries),
             outcome.Last));
+    }
+
+    private static void TakeFrame(CaseFileLine line, RecordedBuilder outcome)
+    {
+        if (outcome.Events.Count == 0 || outcome.FinalKnown || outcome.Events[^1].Entry == EntryPoint.Idt)
+        {
+            throw line.Wrong("`frame` without an event of a paravirtual ABI before it", "`frame` has the bytes that the `event` above it stored; an IDT's are its registers");
+        }
+
+        ImmutableArray<byte>.Builder frame = ImmutableArray.CreateBuilder<byte>();
+        frame.AddRange(outcome.Events[^1].Frame);
+        foreach (string word in line.Words)
+        {
+            if (word.Length % 2 != 0 || !word.All(char.IsAsciiHexDigit) || frame.Count + (word.Length / 2) > FrameLayout.MaximumLength)
+            {
+                throw line.Wrong($"frame {CaseFileText.Quote(word)} is not bytes, or too many", $"use two hexadecimal digits a byte, in the order of memory, at most {FrameLayout.MaximumLength} bytes");
+            }
+
+            frame.AddRange(Convert.FromHexString(word));
+        }
+
+        if (line.Words.Length == 0)
+        {
+            throw line.Wrong("a frame without bytes", "write them, or leave the line out");
+        }
+
+        outcome.Events[^1] = outcome.Events[^1] with { Frame = frame.ToImmutable() };
     }
 
     private static void TakeFinal(CaseFileLine line, RecordedBuilder outcome)
@@ -200,6 +236,8 @@ internal sealed partial class CaseFileReader
 
         public bool FinalWord { get; set; }
 
+        public SystemState System { get; set; } = SystemState.Empty;
+
         public List<MemoryWord> Memory { get; } = [];
 
         public RecordedOutcome ToOutcome() => new(Target, Kind, Lineage, new Fingerprint([.. Facts]), new Outcome
@@ -207,6 +245,7 @@ internal sealed partial class CaseFileReader
             End = End,
             Events = [.. Events],
             Registers = FinalKnown ? Final : Events.Count > 0 ? Last : null,
+            System = System,
             Memory = [.. Memory],
             Detail = Detail,
         });

@@ -13,14 +13,13 @@ internal sealed partial class CaseFileReader(CaseFileText text)
     private readonly List<byte> _lengths = [];
     private readonly List<string> _remarks = [];
     private readonly List<(CaseFileLine Line, ulong Address, ImmutableArray<byte>.Builder Bytes)> _contents = [];
-    private readonly List<(CaseFileLine Line, Response Response)> _responses = [];
+    private readonly List<(ImmutableArray<CaseFileLine> Calls, CaseFileLine Line, Response Response)> _responses = [];
     private readonly List<SegmentDescriptor> _segments = [];
     private string? _id;
     private string? _found;
     private string? _verdict;
     private CpuProfile? _profile;
     private ulong _at;
-    private bool _standardMap;
     private bool _otherSegments;
     private RegisterState _registers = new() { Gpr = default, Rip = 0, Rflags = 0 };
     private ulong _gprSeen;
@@ -67,7 +66,7 @@ internal sealed partial class CaseFileReader(CaseFileText text)
     {
         switch (line.Key)
         {
-            case "fact" or "detail" or "event" or "regs" or "final" or "memory":
+            case "fact" or "detail" or "event" or "regs" or "frame" or "final" or "state" or "memory":
                 TakeOutcome(line);
                 return;
             case "outcome":
@@ -107,11 +106,11 @@ internal sealed partial class CaseFileReader(CaseFileText text)
 
     private static bool Known(string key) =>
         key is "pvdf" or "id" or "spec" or "found" or "abi" or "cpu" or "feature" or "gate" or "segment" or "reading" or "cpuid" or "map" or "page" or "at" or "code" or "gpr" or "rip" or "rflags"
-            or "sel" or "base" or "pkru" or "dr" or "bytes" or "+" or "response" or "limit";
+            or "sel" or "base" or "pkru" or "dr" or "bytes" or "+" or "response" or "limit" or "start" or "pvm" or "user-map" or "user-page" or "sys" or "inject" or "hypercall";
 
     private void TakeCase(CaseFileLine line)
     {
-        if (line.Key is not ("spec" or "feature" or "segment" or "reading" or "cpuid" or "page" or "code" or "gpr" or "bytes" or "+" or "response"))
+        if (line.Key is not ("spec" or "feature" or "segment" or "reading" or "cpuid" or "page" or "user-page" or "code" or "gpr" or "sys" or "bytes" or "+" or "hypercall" or "response"))
         {
             if (!Known(line.Key))
             {
@@ -132,16 +131,13 @@ internal sealed partial class CaseFileReader(CaseFileText text)
             case "found":
                 _found = NotEmpty(line);
                 break;
-            case "abi":
-                line.OneOf(line.Value, "ABI", CaseFileWords.Abis);
+            case "abi" or "start" or "pvm" or "map" or "user-map" or "sys" or "inject" or "hypercall":
+                TakeSystem(line);
                 break;
             case "cpu" or "feature" or "gate" or "segment" or "reading" or "cpuid":
                 TakeProfile(line);
                 break;
-            case "map":
-                _standardMap = line.Value == "standard" ? true : throw line.Wrong($"map {CaseFileText.Quote(line.Value)} is not known", "use `standard`, or `page` lines");
-                break;
-            case "page":
+            case "page" or "user-page":
                 TakePage(line);
                 break;
             case "at":

@@ -110,16 +110,21 @@ internal sealed class CaseFileText
     public List<CaseFileLine> Lines { get; }
 
     /// <summary>Line of the first use of a key; of the end of the file when there is none.</summary>
-    /// <param name="key">A key, or <c>2.memory</c> for the key in the outcome with index 2.</param>
+    /// <param name="key">A key, or <c>2.memory</c> for the key in the outcome with index 2, or <c>2.frame.0</c> for the key that belongs to its event with index 0.</param>
     public int LineOf(string key)
     {
         int dot = key.IndexOf('.', StringComparison.Ordinal);
         if (dot > 0)
         {
-            int outcomes = int.Parse(key.AsSpan(0, dot), NumberStyles.None) + 1;
-            int start = Lines.FindIndex(line => line.Key == "outcome" && --outcomes == 0);
-            int at = Lines.FindIndex(start, line => line.Key == key[(dot + 1)..]);
-            int next = Lines.FindIndex(start + 1, line => line.Key == "outcome");
+            string[] parts = key.Split('.');
+            int start = Nth("outcome", int.Parse(parts[0], NumberStyles.None), 0);
+            if (parts is [_, _, string number])
+            {
+                start = Nth("event", int.Parse(number, NumberStyles.None), start);
+            }
+
+            int at = Lines.FindIndex(start, line => line.Key == parts[1]);
+            int next = Lines.FindIndex(start + 1, line => line.Key == "outcome" || line.Key == Lines[start].Key);
             return Lines[at < 0 || (next >= 0 && at > next) ? start : at].Number;
         }
 
@@ -128,9 +133,15 @@ internal sealed class CaseFileText
             "comment" => FirstLine,
             "cs" or "ss" => LineOf("sel"),
             "fsbase" or "gsbase" => LineOf("base"),
+            "sys" or "pvm" or "start" or "inject" when !_firstLines.ContainsKey(key) => LineOf("abi"),
+            "page" when !_firstLines.ContainsKey(key) => LineOf("map"),
+            "user-page" when !_firstLines.ContainsKey(key) => LineOf("user-map"),
             _ => _firstLines.GetValueOrDefault(key, Lines[^1].Number),
         };
     }
+
+    /// <summary>Index of the n-th line with a key, from 0, not before another line.</summary>
+    private int Nth(string key, int n, int from) => Lines.FindIndex(from, line => line.Key == key && n-- == 0);
 
     /// <summary>The error for a file over the limit.</summary>
     public static CaseFileException TooLong(string file, int firstLine = 1) =>

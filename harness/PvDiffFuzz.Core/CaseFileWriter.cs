@@ -32,10 +32,12 @@ internal sealed partial class CaseFileWriter
     {
         CaseFileWriter writer = new();
         writer.Head(file);
+        writer.Start(file.Case);
         writer.Profile(file.Case.Profile);
-        writer.Pages(file.Case.Layout);
+        writer.Pages(file.Case);
         writer.Code(file.Case.Code, file.CodeComments);
         writer.Registers(file.Case.Registers);
+        writer.SystemSide(file.Case);
         writer.Rest(file.Case);
         foreach (RecordedOutcome outcome in file.Outcomes)
         {
@@ -126,20 +128,6 @@ internal sealed partial class CaseFileWriter
         }
     }
 
-    private void Pages(PageLayout layout)
-    {
-        if (layout.Equals(AddressMap.Standard))
-        {
-            Line("map", "standard");
-            return;
-        }
-
-        foreach (PageRange range in layout.Ranges)
-        {
-            Line("page", $"{range.Address:x} {range.Pages} {CaseFileWords.TextOf(range.Access)}");
-        }
-    }
-
     private void Code(CodeBlock code, ImmutableArray<string> comments)
     {
         Line("at", $"{code.Address:x}");
@@ -184,8 +172,7 @@ internal sealed partial class CaseFileWriter
 
         foreach (Response response in testCase.Responses)
         {
-            string patches = string.Join(' ', response.Patches.Select(p => $"{CaseFileWords.Registers[(int)p.Key]}={p.Value:x}"));
-            Line("response", patches.Length == 0 ? "none" : patches);
+            Response(response, testCase.Abi);
         }
 
         Line("limit", $"instructions={testCase.Limits.Instructions}");
@@ -237,10 +224,12 @@ internal sealed partial class CaseFileWriter
             string cr2 = e.Cr2 is ulong address ? $" cr2={address:x}" : "";
             Line("event", $"{CaseFileWords.EventKinds[(int)e.Kind]} {e.Vector:x2} {CaseFileWords.Entries[(int)e.Entry]}{error}{cr2}");
             List("regs", CaseFileWords.Differences(before, e.Registers));
+            Frame(e);
             before = e.Registers;
         }
 
         Final(outcome, before);
+        SystemValues("state", outcome.System);
         List("memory", outcome.Memory.Select(w => $"{w.Address:x}={w.Value:x}"));
     }
 

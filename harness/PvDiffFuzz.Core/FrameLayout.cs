@@ -38,6 +38,27 @@ public static class FrameLayout
         _ => [],
     };
 
+    /// <summary>Bytes of the longest frame.</summary>
+    public const int MaximumLength = PvcsLayout.Size;
+
+    /// <summary>True when events of an ABI come through an entry; for <see cref="EntryPoint.HypercallReturn"/>, when it has hypercalls.</summary>
+    public static bool HasEntry(Abi abi, EntryPoint entry) => entry switch
+    {
+        EntryPoint.Idt => abi == Abi.X86,
+        EntryPoint.Lstar => !abi.IsXen(),
+        EntryPoint.PvmUser or EntryPoint.PvmSupervisor => abi.IsPvm(),
+        EntryPoint.PvmSupervisorHigh => abi == Abi.PvmRfc1,
+        EntryPoint.HypercallReturn => abi != Abi.X86,
+        _ => abi.IsXen(),
+    };
+
+    /// <summary>Bytes that a delivery at an entry stores; 0 for none, and for entries whose length depends on the event.</summary>
+    public static int LengthAt(Abi abi, EntryPoint entry) => (abi, entry) switch
+    {
+        (Abi.PvmRfc1, EntryPoint.PvmSupervisor) => 64,
+        _ => abi.IsPvm() && entry != EntryPoint.HypercallReturn ? PvcsLayout.Size : 0,
+    };
+
     /// <summary>True when the frame lies in guest memory from the RSP at entry upwards; false when it is PVM's per-VCPU structure or an IDT's.</summary>
     public static bool OnStack(EntryPoint entry) => entry is EntryPoint.PvmSupervisor or >= EntryPoint.XenTrap;
 

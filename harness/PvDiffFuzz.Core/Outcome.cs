@@ -118,7 +118,7 @@ public sealed record Event(EventKind Kind, byte Vector, uint? ErrorCode, ulong? 
     public bool Equals(Event? other) =>
         ReferenceEquals(this, other)
         || (other is not null && Kind == other.Kind && Vector == other.Vector && ErrorCode == other.ErrorCode && Cr2 == other.Cr2 && Entry == other.Entry
-            && Registers.Equals(other.Registers) && _frame.AsSpan().SequenceEqual(other._frame.AsSpan()));
+            && Registers.Equals(other.Registers) && (Entry == EntryPoint.Idt || _frame.AsSpan().SequenceEqual(other._frame.AsSpan())));
 
     /// <inheritdoc/>
     public override int GetHashCode() => HashCode.Combine(Kind, Vector, ErrorCode, Entry, Registers.Rip);

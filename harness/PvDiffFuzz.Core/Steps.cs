@@ -31,13 +31,20 @@ public enum InjectionKind
 /// <summary>Something from outside that is pending when the guest goes on.</summary>
 /// <param name="Kind">What.</param>
 /// <param name="Vector">Vector of an interrupt; 2 for an NMI.</param>
-public readonly record struct Injection(InjectionKind Kind, byte Vector);
+public readonly record struct Injection(InjectionKind Kind, byte Vector)
+{
+    /// <summary>The vector of every NMI.</summary>
+    public const byte NmiVector = 2;
+}
 
 /// <summary>A call to the hypervisor that the supervisor makes before it returns from an event.</summary>
 /// <param name="Number">Request number, all 64 bits.</param>
 /// <param name="Arguments">Arguments in the order of the ABI: PVM takes RBX, R10 and RDX, Xen RDI, RSI, RDX, R10, R8 (EBX, ECX, EDX, ESI, EDI). At most six.</param>
 public sealed record Hypercall(ulong Number, ImmutableArray<ulong> Arguments)
 {
+    /// <summary>Most arguments that any ABI passes.</summary>
+    public const int MaximumArguments = 6;
+
     /// <inheritdoc/>
     public bool Equals(Hypercall? other) => ReferenceEquals(this, other) || (other is not null && Number == other.Number && Arguments.AsSpan().SequenceEqual(other.Arguments.AsSpan()));
 
@@ -53,6 +60,9 @@ public sealed record Hypercall(ulong Number, ImmutableArray<ulong> Arguments)
 /// </remarks>
 public sealed record Response(ImmutableArray<KeyValuePair<Register, ulong>> Patches)
 {
+    /// <summary>Most hypercalls that one response makes.</summary>
+    public const int MaximumHypercalls = 16;
+
     /// <summary>The way back. For <see cref="Abi.X86"/> always IRETQ.</summary>
     public ReturnKind Return { get; init; }
 

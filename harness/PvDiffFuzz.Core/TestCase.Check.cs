@@ -215,6 +215,11 @@ public sealed partial record TestCase
 
         foreach (Response response in Responses)
         {
+            if (response.Hypercalls.Length > Response.MaximumHypercalls)
+            {
+                return new CaseProblem("response", $"{response.Hypercalls.Length} hypercalls in a response; it makes at most {Response.MaximumHypercalls}");
+            }
+
             Register previous = (Register)(-1);
             foreach ((Register register, ulong value) in response.Patches)
             {

@@ -12,7 +12,8 @@ internal static class CaseGen
         from low in Gen.Choose(int.MinValue, int.MaxValue)
         select ((ulong)(uint)high << 32) | (uint)low;
 
-    private static readonly Gen<ulong> Word = Gen.Frequency(
+    /// <summary>Any quadword, small and boundary values often.</summary>
+    public static readonly Gen<ulong> Word = Gen.Frequency(
         (4, Gen.Constant(0UL)),
         (3, Gen.Elements<ulong>(1, 0x7f, 0x80, uint.MaxValue, 0x1_0000_0000, long.MaxValue, 1UL << 63, ulong.MaxValue)),
         (3, AnyWord));
@@ -50,7 +51,8 @@ internal static class CaseGen
 
     private static readonly Gen<uint?> Pkru = Gen.Frequency((2, Gen.Constant<uint?>(null)), (1, Word.Select(uint? (w) => (uint)w)));
 
-    private static readonly Gen<RegisterState> AnyRegisters =
+    /// <summary>Registers of any value.</summary>
+    public static readonly Gen<RegisterState> AnyRegisters =
         from gpr in Gprs
         from words in Word.ArrayOf(4)
         from selectors in Selector.ArrayOf(6)
@@ -79,7 +81,8 @@ internal static class CaseGen
         from pkru in Gen.Frequency((3, Gen.Constant(state.Pkru)), (1, Pkru))
         select changes.Take(4).Aggregate(state with { Pkru = pkru }, (s, c) => s.With(c.Item1, c.value));
 
-    private static readonly Gen<CodeBlock> AnyCode =
+    /// <summary>Any bytes that end where a block of user code ends.</summary>
+    public static readonly Gen<CodeBlock> AnyCode =
         from address in Gen.Elements(AddressMap.LowBlock, AddressMap.HighBlock)
         from lengths in Gen.Frequency((9, Gen.Choose(1, 15)), (1, Gen.Choose(1, 255))).NonEmptyListOf()
         let kept = lengths.Take(20).Select(n => (byte)n).ToImmutableArray()
@@ -89,19 +92,27 @@ internal static class CaseGen
     private static readonly Gen<PageAccess> Access = Gen.Elements<PageAccess>(
         PageAccess.None, PageAccess.Read, PageAccess.Read | PageAccess.Write, PageAccess.Read | PageAccess.Execute, PageAccess.Read | PageAccess.Supervisor, (PageAccess)15);
 
+    /// <summary>Pages at odd places; some overlap.</summary>
+    public static readonly Gen<List<PageRange>> Ranges =
+        (from page in Gen.Elements<ulong>(0, 1, 5, 6, 9, 0x7_ffff_fffc, 0xf_ffff_8000_0000, 0xf_ffff_ffff_0000)
+         from count in Gen.Choose(1, 3)
+         from access in Access
+         select new PageRange(page << 12, count, access)).ListOf();
+
     /// <summary>The standard map, or the code's two pages with others at odd places.</summary>
     private static Gen<PageLayout> Layouts(CodeBlock code) => Gen.Frequency(
         (1, Gen.Constant(AddressMap.Standard)),
-        (2, from ranges in (from page in Gen.Elements<ulong>(0, 1, 5, 6, 9, 0x7_ffff_fffc, 0xf_ffff_8000_0000, 0xf_ffff_ffff_0000)
-                            from count in Gen.Choose(1, 3)
-                            from access in Access
-                            select new PageRange(page << 12, count, access)).ListOf()
-            let own = new PageRange(code.End - AddressMap.CodeEnd, 2, PageAccess.Read | PageAccess.Execute)
-            select PageLayout.Create(ranges.DistinctBy(r => r.Address).OrderBy(r => r.Address).Aggregate(
-                ImmutableArray.Create(own), (kept, r) => kept.Any(k => k.Address <= r.Last && r.Address <= k.Last) ? kept : kept.Add(r)))));
+        (2, Ranges.Select(ranges => Joined(ranges, new PageRange(code.End - AddressMap.CodeEnd, 2, PageAccess.Read | PageAccess.Execute)))));
+
+    /// <summary>Some pages with their own, without those that overlap others.</summary>
+    public static PageLayout Joined(IEnumerable<PageRange> ranges, params PageRange[] own) => PageLayout.Create(
+        ranges.OrderBy(r => r.Address).Aggregate(ImmutableArray.Create(own), (kept, r) => kept.Any(k => k.Address <= r.Last && r.Address <= k.Last) ? kept : kept.Add(r)));
+
+    /// <summary>The nearest canonical address.</summary>
+    public static ulong Canonical(ulong address) => (ulong)((long)(address << 16) >> 16);
 
     /// <summary>Contents at the starts and ends of readable pages.</summary>
-    private static Gen<ImmutableArray<MemoryContents>> Contents(CodeBlock code, PageLayout layout)
+    public static Gen<ImmutableArray<MemoryContents>> Contents(CodeBlock code, PageLayout layout)
     {
         PageRange[] readable = [.. layout.Ranges.Where(r => (r.Access & PageAccess.Read) != 0 && (r.Last < code.Address || r.Address >= code.End) && r.Last != ulong.MaxValue)];
         if (readable.Length == 0)
@@ -172,15 +183,17 @@ internal static class CaseGen
     /// <summary>The nearest value with which user code can be entered.</summary>
     private static ulong Enterable(Register register, ulong value) => register switch
     {
-        Register.Rip or Register.FsBase or Register.GsBase => (ulong)((long)(value << 16) >> 16),
+        Register.Rip or Register.FsBase or Register.GsBase => Canonical(value),
         Register.Rflags => (value & RflagsBits.UserLoadable) | RflagsBits.Fixed1 | RflagsBits.IF,
         Register.Cs => (value & 1) == 0 ? Selectors.UserCode64 : Selectors.UserCode32,
         Register.Ss => Selectors.UserData,
         _ => value,
     };
 
-    /// <summary>Well-formed inputs.</summary>
-    public static readonly Gen<TestCase> Cases =
+    /// <summary>Well-formed inputs, with and without a system side.</summary>
+    public static Gen<TestCase> Cases => Gen.Frequency((3, X86Cases), (2, PvmGen.Cases));
+
+    private static readonly Gen<TestCase> X86Cases =
         from code in AnyCode
         from layout in Layouts(code)
         from registers in AnyRegisters
@@ -211,28 +224,33 @@ internal static class CaseGen
         return registers;
     }
 
-    private static Gen<Event> NextEvent(RegisterState before) =>
-        from kind in Gen.Choose(0, 5)
+    private static Gen<Event> NextEvent(Abi abi, RegisterState before) =>
+        from any in Gen.Choose(0, 5)
         from vector in Octet
         from error in Pkru
         from cr2 in Gen.Frequency((2, Gen.Constant<ulong?>(null)), (1, Word.Select(ulong? (w) => w)))
-        from entry in Gen.Elements(EntryPoint.Idt, EntryPoint.Lstar)
+        from entry in Gen.Elements(Enum.GetValues<EntryPoint>().Where(e => FrameLayout.HasEntry(abi, e)))
+        let kind = abi == Abi.X86 ? (EventKind)any : entry == EntryPoint.HypercallReturn ? EventKind.Hypercall : any == (int)EventKind.Hypercall ? EventKind.Fault : (EventKind)any
         from registers in Gen.Frequency((3, Near(before)), (1, AnyRegisters))
-        select new Event((EventKind)kind, vector, error, cr2, entry, registers);
+        from length in Gen.Elements(0, FrameLayout.LengthAt(abi, entry))
+        from frame in Gen.Frequency((1, Gen.Constant<byte>(0)), (1, Octet)).ArrayOf(length)
+        select new Event(kind, vector, error, cr2, entry, registers) { Frame = [.. frame] };
 
-    private static Gen<ImmutableArray<Event>> Events(RegisterState before, int count) =>
+    private static Gen<ImmutableArray<Event>> Events(Abi abi, RegisterState before, int count) =>
         count == 0
             ? Gen.Constant(ImmutableArray<Event>.Empty)
-            : from e in NextEvent(before) from rest in Events(e.Registers, count - 1) select ImmutableArray.CreateRange([e, .. rest]);
+            : from e in NextEvent(abi, before) from rest in Events(abi, e.Registers, count - 1) select ImmutableArray.CreateRange([e, .. rest]);
 
-    /// <summary>Answers to a case that begins with the given registers, odd ones included.</summary>
-    public static Gen<Outcome> Outcomes(RegisterState before) =>
-        from end in Gen.Choose(0, 5)
-        from count in Gen.Choose(end < 2 ? 1 : 0, 3)
-        from events in Events(before, count)
+    /// <summary>Answers to a case, odd ones included.</summary>
+    public static Gen<Outcome> Outcomes(TestCase testCase) =>
+        from end in Gen.Choose(0, (int)EndKind.HarnessError)
+        from count in Gen.Choose(end == (int)EndKind.Event || (end == (int)EndKind.ReachedEnd && testCase.Start == GuestMode.User) ? 1 : 0, 3)
+        let before = testCase.Registers with { Debug = null }
+        from events in Events(testCase.Abi, before, count)
         let last = events.IsEmpty ? before : events[^1].Registers
         from final in Gen.Frequency((3, Gen.Constant<RegisterState?>(last)), (1, Gen.Constant<RegisterState?>(null)), (1, Near(last).Select(RegisterState? (r) => r)))
         from memory in (from address in Word from value in Word select new MemoryWord(address & ~7UL, value)).ListOf()
+        from system in testCase.Abi.IsPvm() ? PvmGen.State(testCase.Abi) : Gen.Constant(SystemState.Empty)
         from detail in Gen.Frequency((2, Gen.Constant<string?>(null)), (1, AnyText.Select(string? (t) => t)))
         select new Outcome
         {
@@ -240,6 +258,7 @@ internal static class CaseGen
             Events = events,
             Registers = final,
             Memory = [.. memory.OrderBy(m => m.Address).DistinctBy(m => m.Address)],
+            System = system,
             Detail = detail,
         };
 
@@ -254,9 +273,9 @@ internal static class CaseGen
     public static readonly Gen<ImmutableArray<RecordedSource>> Sources =
         Source.NonEmptyListOf().Select(sources => ImmutableArray.CreateRange(sources.DistinctBy(s => s.Name, StringComparer.Ordinal)));
 
-    private static Gen<RecordedOutcome> Recorded(RegisterState before) =>
+    private static Gen<RecordedOutcome> Recorded(TestCase testCase) =>
         from source in Source
-        from outcome in Outcomes(before)
+        from outcome in Outcomes(testCase)
         select new RecordedOutcome(source.Name, source.Kind, source.Lineage, source.Fingerprint, outcome);
 
     /// <summary>Case files that can be stored.</summary>
@@ -268,7 +287,7 @@ internal static class CaseGen
         from found in Gen.OrNull(LineText)
         from verdict in Gen.OrNull(LineText)
         from remarks in LineText.Or(Gen.Constant("")).ArrayOf(testCase.Code.Lengths.Length)
-        from outcomes in Recorded(testCase.Registers with { Debug = null }).ListOf()
+        from outcomes in Recorded(testCase).ListOf()
         select new CaseFile
         {
             Comment = comment,

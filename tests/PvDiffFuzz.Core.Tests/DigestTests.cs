@@ -81,7 +81,7 @@ public sealed class DigestTests
     [Fact]
     public void DifferentOutcomesHaveDifferentDigests()
     {
-        Gen<(Outcome, Outcome)> pairs = CaseGen.Outcomes(Samples.Adc.Case.Registers).Two().Select(p => (p.Item1, p.Item2));
+        Gen<(Outcome, Outcome)> pairs = CaseGen.Cases.SelectMany(CaseGen.Outcomes).Two().Select(p => (p.Item1, p.Item2));
         Prop.ForAll(pairs.ToArbitrary(), pair => Assert.Equal(pair.Item1.Equals(pair.Item2), Digest64.Of(pair.Item1) == Digest64.Of(pair.Item2)))
             .Check(Config.QuickThrowOnFailure.WithMaxTest(500));
     }

@@ -23,7 +23,7 @@ internal static class RecordingGen
         from extra in Gen.Choose(0, 3)
         from comment in Gen.Elements("x", "What native answered.\n\n# and more", "é 日")
         let different = files.DistinctBy(f => f.Case, CaseComparer.Instance).Take(6).ToArray()
-        from outcomes in Gen.CollectToArray(different.SelectMany(f => targets.Select(_ => CaseGen.Outcomes(f.Case.Registers with { Debug = null }))))
+        from outcomes in Gen.CollectToArray(different.SelectMany(f => targets.Select(_ => CaseGen.Outcomes(f.Case))))
         select new Recording
         {
             Comment = comment,

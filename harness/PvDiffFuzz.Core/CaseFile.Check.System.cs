@@ -1,0 +1,49 @@
+namespace PvDiffFuzz.Core;
+
+/// <content>What can be stored of outcomes on a paravirtual guest's system side.</content>
+public sealed partial record CaseFile
+{
+    /// <summary>What is said of an ABI whose cases cannot be checked, and so not be stored, yet.</summary>
+    internal static string NotSupportedYet(Abi abi) => $"cases of {abi.Text()} are not supported yet";
+
+    /// <summary>Finds what of an event cannot have happened under an ABI.</summary>
+    private static CaseProblem? CheckEvent(Abi abi, Event e, int index)
+    {
+        if (e.Kind is < EventKind.Fault or > EventKind.Upcall || e.Entry is < EntryPoint.Idt or > EntryPoint.HypercallReturn)
+        {
+            return new CaseProblem($"event.{index}", "kind or entry is no member of its enumeration; use one that is");
+        }
+
+        string entry = CaseFileWords.Entries[(int)e.Entry];
+        if (!FrameLayout.HasEntry(abi, e.Entry))
+        {
+            return new CaseProblem($"event.{index}", $"no event of {abi.Text()} comes through {entry}; its entries are {string.Join(", ", Entries(abi))}");
+        }
+
+        if (abi != Abi.X86 && (e.Kind == EventKind.Hypercall) != (e.Entry == EntryPoint.HypercallReturn))
+        {
+            return new CaseProblem($"event.{index}", $"{CaseFileWords.EventKinds[(int)e.Kind]} and {entry}; the return of a hypercall is a hypercall, and nothing else is");
+        }
+
+        int length = FrameLayout.LengthAt(abi, e.Entry);
+        return e.Entry == EntryPoint.Idt || e.Frame.IsEmpty || e.Frame.Length == length
+            ? null
+            : new CaseProblem($"frame.{index}", $"a frame of {e.Frame.Length} bytes; at {entry} {abi.Text()} stores {(length == 0 ? "nothing" : $"{length} bytes")}");
+    }
+
+    private static IEnumerable<string> Entries(Abi abi) => Enum.GetValues<EntryPoint>().Where(e => FrameLayout.HasEntry(abi, e)).Select(e => CaseFileWords.Entries[(int)e]);
+
+    /// <summary>Finds what of the final system side cannot be.</summary>
+    private static CaseProblem? CheckState(Abi abi, SystemState state)
+    {
+        foreach ((SystemRegister register, ulong value) in state.Values)
+        {
+            if (TestCase.CheckSystemValue(abi, register, value) is string trouble)
+            {
+                return new CaseProblem("state", $"{trouble}; state what the ABI has, or leave it out");
+            }
+        }
+
+        return null;
+    }
+}
