@@ -15,19 +15,25 @@ internal static class ImportCommand
     {
         Argument<string> file = new("file") { Description = "Records, one JSON object a line." };
         Option<string> folder = new("--out") { Description = "Folder for the case files; made if it does not exist.", Required = true };
+        Option<string> targets = new("--targets") { Description = "Comma-separated targets that the records are compared with; the verdict is stored.", DefaultValueFactory = _ => "model.pvm" };
         Option<string?> known = CommonOptions.Known();
         Option<bool> json = CommonOptions.Json();
-        Command observed = new("pvm-observed", "What a PVM host did with a few instructions; docs/pvm-recordings.md describes the records.") { file, folder, known, json };
+        Command observed = new("pvm-observed", "What a PVM host did with a few instructions; docs/pvm-recordings.md describes the records.") { file, folder, targets, known, json };
         observed.SetAction(parsed => CommandLine.Guard(() =>
-            Run(composition, parsed.GetRequiredValue(file), parsed.GetRequiredValue(folder), Session.Known(parsed.GetValue(known)), parsed.GetValue(json))));
+            Run(
+                composition,
+                PvmImport.Of(parsed.GetRequiredValue(file)),
+                composition.Parse(parsed.GetRequiredValue(targets)),
+                parsed.GetRequiredValue(folder),
+                Session.Known(parsed.GetValue(known)),
+                parsed.GetValue(json))));
         return new Command("import", "Turn observations of other tools into case files.") { observed };
     }
 
-    private static ExitCode Run(Composition composition, string path, string folder, KnownSet known, bool json)
+    private static ExitCode Run(Composition composition, PvmImport import, IEnumerable<string> names, string folder, KnownSet known, bool json)
     {
-        PvmImport import = PvmImport.Of(path);
         Directory.CreateDirectory(folder);
-        using CaseRunner runner = Session.Runner(composition, ["model.pvm"]);
+        using CaseRunner runner = Session.Runner(composition, names);
         Replay replay = new(runner, known, TargetMasks.Of);
         SortedDictionary<string, int> verdicts = new(StringComparer.Ordinal);
         foreach (CaseFile file in import.Files)
