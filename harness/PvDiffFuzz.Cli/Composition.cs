@@ -21,7 +21,7 @@ public sealed class Composition
         ["native"] = _ => new NativeTarget(),
     };
 
-    /// <summary>Targets of a run that names none.</summary>
+    /// <summary>Targets of a run of an x86 case that names none.</summary>
     public const string Default = "model.x86,native";
 
     /// <summary>Forms that models have executed in this process.</summary>
@@ -72,6 +72,22 @@ public sealed class Composition
 
         string? unknown = names.FirstOrDefault(name => !_targets.ContainsKey(name));
         return unknown is null ? names : throw new UsageException($"there is no target '{unknown}'; the targets are {string.Join(", ", Names)}");
+    }
+
+    /// <summary>Targets of a run that names none: the usual two for x86, and for any other ABI those that run it and work here.</summary>
+    public IReadOnlyList<string> DefaultsFor(Abi abi) => abi == Abi.X86 ? Parse(Default) : [.. Names.Where(name => RunsHere(name, abi))];
+
+    private bool RunsHere(string name, Abi abi)
+    {
+        try
+        {
+            using ITarget target = Create(name);
+            return target.Info.Abis.Contains(abi);
+        }
+        catch (TargetUnavailableException)
+        {
+            return false;
+        }
     }
 
     private static CpuProfile ProbeHost()

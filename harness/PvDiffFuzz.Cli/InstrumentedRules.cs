@@ -2,36 +2,25 @@ using System.Collections.Immutable;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Harness;
 using PvDiffFuzz.Instrument;
-using PvDiffFuzz.Models.X86;
 
 namespace PvDiffFuzz.Cli;
 
-/// <summary>Counts the rules of <c>model.x86</c> that cases execute, with an instrumented copy of the model.</summary>
-internal sealed class InstrumentedRules : IRuleCounter
+/// <summary>Counts the rules of a model that cases execute, with an instrumented copy of the model. Used by one thread.</summary>
+/// <param name="copy">The instrumented assembly.</param>
+/// <param name="model">An instance of its model; owned from now on.</param>
+internal sealed class InstrumentedRules(InstrumentedModel copy, ITarget model) : IRuleCounter
 {
-    private static readonly Lazy<InstrumentedModel> Copy = new(() => InstrumentedModel.Load(typeof(X86Model)));
-
-    private readonly ITarget _model;
-
-    /// <summary>Makes a counter for the calling thread.</summary>
-    /// <param name="profile">The processor for cases that name none.</param>
-    public InstrumentedRules(CpuProfile profile)
-    {
-        _model = Copy.Value.Create<ITarget>(typeof(X86Model), profile, null);
-        Rules = [.. Copy.Value.Rules.Select(rule => new RuleName(rule.Document, rule.Section, rule.Implementation))];
-    }
-
     /// <inheritdoc/>
-    public ImmutableArray<RuleName> Rules { get; }
+    public ImmutableArray<RuleName> Rules { get; } = [.. copy.Rules.Select(rule => new RuleName(rule.Document, rule.Section, rule.Implementation))];
 
     /// <inheritdoc/>
     public void Count(TestCase testCase, int[] counts)
     {
         RuleHits.CollectInto(counts);
-        _model.Run(testCase);
+        model.Run(testCase);
         RuleHits.CollectInto(null);
     }
 
     /// <inheritdoc/>
-    public void Dispose() => _model.Dispose();
+    public void Dispose() => model.Dispose();
 }

@@ -2,21 +2,24 @@ using System.Collections.Immutable;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Harness;
 using PvDiffFuzz.Isa;
-using PvDiffFuzz.Models.X86;
 
 namespace PvDiffFuzz.Cli;
 
 /// <summary>Joins the parts that must not know each other: the model as tracer, the instruction set's table of undefined bits, the harness.</summary>
 internal static class Session
 {
-    /// <summary>Makes what judges cases of one thread. The tracer is the model, whichever targets run.</summary>
+    /// <summary>Makes what judges cases of one thread. The tracer is the model of a case's ABI, whichever targets run.</summary>
     /// <param name="host">The processor of cases that name none.</param>
-    public static CaseAnalyst Analyst(CpuProfile host) => CaseAnalyst.For(new X86Model(host), host.Vendor);
+    public static CaseAnalyst Analyst(CpuProfile host) => CaseAnalyst.For(Models.Tracer(host), host.Vendor);
 
     /// <summary>Makes targets by name and what runs them.</summary>
+    /// <param name="composition">Makes the targets.</param>
+    /// <param name="names">Their names.</param>
+    /// <param name="recorded">Recordings that answer, too, before them.</param>
     /// <exception cref="TargetUnavailableException">One does not work on this host.</exception>
-    public static CaseRunner Runner(Composition composition, IEnumerable<string> names) =>
-        CaseRunner.Create([.. names.Select<string, Func<ITarget>>(name => () => composition.Create(name))], Analyst(composition.Host));
+    public static CaseRunner Runner(Composition composition, IEnumerable<string> names, params IEnumerable<ITarget> recorded) => CaseRunner.Create(
+        [.. recorded.Select<ITarget, Func<ITarget>>(target => () => target), .. names.Select<string, Func<ITarget>>(name => () => composition.Create(name))],
+        Analyst(composition.Host));
 
     /// <summary>Reads known divergences.</summary>
     /// <param name="folder">A folder, or null for <c>corpus/known</c> of the checkout that the working directory lies in, else of the one that this program was built in.</param>
@@ -68,17 +71,25 @@ internal static class Session
     /// <param name="host">The processor of cases that name none.</param>
     /// <param name="testCase">The case.</param>
     /// <param name="at">The instruction.</param>
+    /// <param name="outcomes">What the targets answered.</param>
     /// <param name="eventIndex">Index of the event that it leads to, or <see cref="Field.Final"/> for the last.</param>
-    public static ImmutableArray<Rule> RulesOf(CpuProfile host, TestCase testCase, InstructionAt at, int eventIndex)
+    public static ImmutableArray<RuleName> RulesOf(CpuProfile host, TestCase testCase, InstructionAt at, ReadOnlySpan<Outcome> outcomes, int eventIndex)
     {
-        using InstrumentedRules counter = new(host);
-        ImmutableArray<Rule> named = X86Rules.For(at.Mnemonic);
-        ImmutableArray<RuleName> executed = new InstructionRules(counter, Analyst(host)).Of(testCase, eventIndex);
+        if (Models.Of(testCase.Abi) is not ModelParts model)
+        {
+            return [];
+        }
+
+        using IRuleCounter counter = model.Counter(host);
+        ImmutableArray<RuleName> named = model.Naming(at.Mnemonic);
+        ImmutableArray<RuleName> executed = new InstructionRules(counter, Analyst(host)).Of(testCase, Answers.Before(outcomes, eventIndex));
 
         // What no model runs has no rules that it follows; those that name it are the next best thing.
-        return executed.IsEmpty ? named : [.. executed.Select(rule => new Rule(rule.Document, rule.Section, rule.Implementation)).OrderBy(rule => named.Contains(rule) ? 0 : 1)];
+        return executed.IsEmpty ? named : [.. executed.OrderBy(rule => named.Contains(rule) ? 0 : 1)];
     }
 
     /// <summary>The rules that name one instruction.</summary>
-    public static ImmutableArray<Rule> RulesOf(InstructionAt instruction) => X86Rules.For(instruction.Mnemonic);
+    /// <param name="abi">The ABI whose model is asked.</param>
+    /// <param name="instruction">The instruction.</param>
+    public static ImmutableArray<RuleName> RulesOf(Abi abi, InstructionAt instruction) => Models.Of(abi)?.Naming(instruction.Mnemonic) ?? [];
 }

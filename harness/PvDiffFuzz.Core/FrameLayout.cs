@@ -79,21 +79,11 @@ public static class FrameLayout
         List<FrameField> fields = [];
         foreach (PvcsField field in PvcsLayout.Of(revision))
         {
-            fields.Add(new FrameField(CaseFileWords.SystemRegisters[(int)field.Register]["pvcs.".Length..], field.Offset, field.Width, Saved(field.Register)));
+            fields.Add(new FrameField(CaseFileWords.SystemRegisters[(int)field.Register]["pvcs.".Length..], field.Offset, field.Width, PvcsLayout.Saves(field.Register)));
         }
 
         return [.. fields];
     }
-
-    private static Register? Saved(SystemRegister register) => register switch
-    {
-        SystemRegister.PvcsEflags => Register.Rflags,
-        SystemRegister.PvcsRip => Register.Rip,
-        SystemRegister.PvcsRsp => Register.Rsp,
-        SystemRegister.PvcsRcx => Register.Rcx,
-        SystemRegister.PvcsR11 => Register.R11,
-        _ => null,
-    };
 
     private static FrameField[] XenPv64(bool error)
     {

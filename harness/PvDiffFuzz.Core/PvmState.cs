@@ -60,4 +60,15 @@ public static class PvcsLayout
 
     /// <summary>True for the fields that hold the interrupted user context: CS, SS, GS base, flags, PKRU, RIP, RSP, RCX and R11.</summary>
     public static bool IsUserContext(SystemRegister register) => register is >= SystemRegister.PvcsUserCs and <= SystemRegister.PvcsR11;
+
+    /// <summary>The register whose interrupted value a field holds, so that what is undefined there is undefined here; null for none.</summary>
+    public static Register? Saves(SystemRegister field) => field switch
+    {
+        SystemRegister.PvcsEflags => Register.Rflags,
+        SystemRegister.PvcsRip => Register.Rip,
+        SystemRegister.PvcsRsp => Register.Rsp,
+        SystemRegister.PvcsRcx => Register.Rcx,
+        SystemRegister.PvcsR11 => Register.R11,
+        _ => null,
+    };
 }

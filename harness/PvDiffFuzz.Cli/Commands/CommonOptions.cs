@@ -16,6 +16,12 @@ internal static class CommonOptions
         DefaultValueFactory = _ => Composition.Default,
     };
 
+    /// <summary><c>--targets</c> of commands that choose by the ABI of their case.</summary>
+    public static Option<string?> TargetsByAbi(Composition composition) => new("--targets")
+    {
+        Description = $"Comma-separated targets: {string.Join(", ", composition.Names)}; default: {Composition.Default} for x86, for another ABI those that run it here.",
+    };
+
     /// <summary><c>--known</c>.</summary>
     public static Option<string?> Known() => new("--known")
     {

@@ -12,17 +12,23 @@ internal static class MinimiseCommand
     public static Command Create(Composition composition)
     {
         Argument<string> path = new("case") { Description = "A case file whose outcomes diverge." };
-        Option<string> targets = CommonOptions.Targets(composition);
+        Option<string?> targets = CommonOptions.TargetsByAbi(composition);
         Option<string?> save = new("--save") { Description = "Write the smaller case to this file; default: print it on stdout." };
         Command command = new("minimise", "Make a diverging case smaller; exit 1 when it still diverges, 0 when there was nothing to minimise.") { path, targets, save };
         command.SetAction(parsed => CommandLine.Guard(() =>
-            Run(composition, parsed.GetRequiredValue(path), composition.Parse(parsed.GetRequiredValue(targets)), parsed.GetValue(save))));
+            Run(composition, parsed.GetRequiredValue(path), parsed.GetValue(targets), parsed.GetValue(save))));
         return command;
     }
 
-    private static ExitCode Run(Composition composition, string path, IReadOnlyList<string> names, string? save)
+    private static ExitCode Run(Composition composition, string path, string? targets, string? save)
     {
         CaseFile file = CaseFile.Read(path, lenient: true);
+        IReadOnlyList<string> names = targets is null ? composition.DefaultsFor(file.Case.Abi) : composition.Parse(targets);
+        if (names.Count == 0)
+        {
+            throw new UsageException($"{path}: no target here runs {file.Case.Abi.Text()}; the targets are {string.Join(", ", composition.Names)}");
+        }
+
         using CaseRunner runner = Session.Runner(composition, names);
         Examination examined = runner.Examine(file.Case);
         if (!examined.Diverges)

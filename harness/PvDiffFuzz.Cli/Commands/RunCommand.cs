@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using System.CommandLine;
 using PvDiffFuzz.Cli.Output;
 using PvDiffFuzz.Core;
@@ -12,24 +13,26 @@ internal static class RunCommand
     public static Command Create(Composition composition)
     {
         Argument<string> path = new("case") { Description = "A case file." };
-        Option<string> targets = CommonOptions.Targets(composition);
+        Option<string?> targets = CommonOptions.TargetsByAbi(composition);
         Option<bool> json = CommonOptions.Json();
         Command command = new("run", "Run one case on targets and compare; exit 1 when they differ.") { path, targets, json };
         command.SetAction(parsed => CommandLine.Guard(() =>
-            Run(composition, parsed.GetRequiredValue(path), composition.Parse(parsed.GetRequiredValue(targets)), parsed.GetValue(json))));
+            Run(composition, parsed.GetRequiredValue(path), parsed.GetValue(targets), parsed.GetValue(json))));
         return command;
     }
 
-    private static ExitCode Run(Composition composition, string path, IReadOnlyList<string> names, bool json)
+    private static ExitCode Run(Composition composition, string path, string? targets, bool json)
     {
         CaseFile file = CaseFile.Read(path, lenient: true);
-        using CaseRunner runner = Session.Runner(composition, names);
+        using CaseRunner runner = Runner(composition, path, file, targets);
+        ImmutableArray<string> names = [.. runner.Infos.Select(info => info.Name)];
         Examination examined = runner.Examine(file.Case);
         if (json)
         {
             Json.Print(new
             {
-                outcomes = examined.Outcomes.Select((outcome, i) => OutcomeView.Of(names[i], outcome)),
+                input = StepsView.Of(file.Case),
+                outcomes = examined.Outcomes.Select((outcome, i) => OutcomeView.Of(names[i], outcome, file.Case.Abi)),
                 camps = examined.Comparison.Camps.Select(camp => camp.Members.Select(member => names[member])),
                 differences = examined.Comparison.Differences.Select(difference => difference.Field.ToString()),
             });
@@ -39,11 +42,22 @@ internal static class RunCommand
             // What agrees needs no explanation; `show` gives it on request.
             int first = examined.Comparison.FirstEvent;
             InstructionAt at = InstructionAt.Find(file.Case, examined.Outcomes.AsSpan(), first, runner.Analyst);
-            CaseView.Print(file, [.. names], examined, at, examined.Diverges ? Session.RulesOf(composition.Host, file.Case, at, first) : []);
+            CaseView.Print(file, names, examined, at, examined.Diverges ? Session.RulesOf(composition.Host, file.Case, at, examined.Outcomes.AsSpan(), first) : []);
         }
 
         return examined.Outcomes.Any(outcome => outcome.End == EndKind.HarnessError) ? ExitCode.Failed
             : examined.Diverges ? ExitCode.Diverged
             : ExitCode.Ok;
+    }
+
+    /// <summary>What is stored in a case of another ABI than x86 takes part unless targets are named: few hosts have a hypervisor for it.</summary>
+    private static CaseRunner Runner(Composition composition, string path, CaseFile file, string? targets)
+    {
+        Abi abi = file.Case.Abi;
+        IReadOnlyList<string> names = targets is null ? composition.DefaultsFor(abi) : composition.Parse(targets);
+        ImmutableArray<RecordedTarget> recorded = targets is null && abi != Abi.X86 ? RecordedTarget.Of(file) : [];
+        return names.Count + recorded.Length > 0
+            ? Session.Runner(composition, names, recorded)
+            : throw new UsageException($"{path}: no target here runs {abi.Text()}, and no outcome is stored in the case; the targets are {string.Join(", ", composition.Names)}");
     }
 }

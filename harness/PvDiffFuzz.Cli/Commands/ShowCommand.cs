@@ -3,7 +3,6 @@ using System.CommandLine;
 using PvDiffFuzz.Cli.Output;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Harness;
-using Rule = PvDiffFuzz.Models.X86.Rule;
 
 namespace PvDiffFuzz.Cli.Commands;
 
@@ -28,7 +27,7 @@ internal static class ShowCommand
         IReadOnlyList<string> names = live is null ? [] : composition.Parse(live);
         if (recorded.IsEmpty && names.Count == 0)
         {
-            names = ["model.x86"];
+            names = file.Case.Abi == Abi.X86 ? ["model.x86"] : composition.DefaultsFor(file.Case.Abi);
         }
 
         using CaseRunner runner = new([.. recorded, .. names.Select(composition.Create)], Session.Analyst(composition.Host));
@@ -36,7 +35,7 @@ internal static class ShowCommand
         Examination examined = runner.Examine(file.Case);
         int first = examined.Comparison.FirstEvent;
         InstructionAt at = InstructionAt.Find(file.Case, examined.Outcomes.AsSpan(), first, runner.Analyst);
-        ImmutableArray<Rule> rules = Session.RulesOf(composition.Host, file.Case, at, first);
+        ImmutableArray<RuleName> rules = Session.RulesOf(composition.Host, file.Case, at, examined.Outcomes.AsSpan(), first);
         if (json)
         {
             Json.Print(new
@@ -44,8 +43,9 @@ internal static class ShowCommand
                 id = file.Id,
                 comment = file.Comment,
                 verdict = file.Verdict,
+                input = StepsView.Of(file.Case),
                 code = Session.Disassemble(file.Case).Select(i => new { address = i.Address, bytes = Convert.ToHexStringLower(i.Bytes.AsSpan()), text = i.Text }),
-                outcomes = examined.Outcomes.Select((outcome, i) => OutcomeView.Of(columns[i], outcome)),
+                outcomes = examined.Outcomes.Select((outcome, i) => OutcomeView.Of(columns[i], outcome, file.Case.Abi)),
                 camps = examined.Comparison.Camps.Select(camp => camp.Members.Select(member => columns[member])),
                 differences = examined.Comparison.Differences.Select(difference => difference.Field.ToString()),
                 instruction = new { form = at.Form, mnemonic = at.Mnemonic, address = at.Address, length = at.Length },

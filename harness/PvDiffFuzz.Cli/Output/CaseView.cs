@@ -2,22 +2,23 @@ using System.Collections.Immutable;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Harness;
 using Spectre.Console;
-using Rule = PvDiffFuzz.Models.X86.Rule;
 
 namespace PvDiffFuzz.Cli.Output;
 
 /// <summary>A case and its outcomes for a reader: disassembly, what each target showed side by side, differences marked, rules involved.</summary>
 internal static class CaseView
 {
+    private const string NotStated = "not stated";
+
     /// <summary>Prints everything.</summary>
     /// <param name="file">The case with its comment.</param>
     /// <param name="names">One name a column.</param>
     /// <param name="examined">Outcomes in the order of the names.</param>
     /// <param name="at">The instruction that the result is about.</param>
     /// <param name="rules">The rules that this instruction follows.</param>
-    public static void Print(CaseFile file, ImmutableArray<string> names, Examination examined, InstructionAt at, ImmutableArray<Rule> rules)
+    public static void Print(CaseFile file, ImmutableArray<string> names, Examination examined, InstructionAt at, ImmutableArray<RuleName> rules)
     {
-        AnsiConsole.MarkupLineInterpolated($"[bold]{file.Id}[/]  {file.Case.Abi}, {(file.Case.Mode == CpuMode.Long64 ? "64-bit" : "compatibility")} mode");
+        AnsiConsole.MarkupLineInterpolated($"[bold]{file.Id}[/]  {file.Case.Abi.Text()}, {(file.Case.Mode == CpuMode.Long64 ? "64-bit" : "compatibility")} mode");
         AnsiConsole.MarkupLineInterpolated($"[dim]{file.Comment}[/]");
         if (file.Found is not null)
         {
@@ -38,14 +39,18 @@ internal static class CaseView
 
         Console.WriteLine();
         PrintEntry(file.Case);
-        PrintOutcomes(names, examined);
+        if (!names.IsEmpty)
+        {
+            PrintOutcomes(names, examined);
+        }
+
         PrintComparison(names, examined.Comparison);
         if (at.Length > 0)
         {
             Console.WriteLine($"at      {at.Address:x}  {at.Form}");
         }
 
-        foreach (Rule rule in rules)
+        foreach (RuleName rule in rules)
         {
             Console.WriteLine($"rule    {rule.Document} {rule.Section}  ({rule.Implementation})");
         }
@@ -60,11 +65,7 @@ internal static class CaseView
             Console.WriteLine($"bytes   {run.Address:x} {Convert.ToHexStringLower(run.Bytes.AsSpan())}");
         }
 
-        if (!testCase.Responses.IsEmpty)
-        {
-            Console.WriteLine($"responses {testCase.Responses.Length}");
-        }
-
+        StepsView.Print(testCase);
         Console.WriteLine();
     }
 
@@ -82,6 +83,7 @@ internal static class CaseView
         {
             int at = i;
             AddRow(table, $"event {at}", examined, outcome => at < outcome.Events.Length ? Describe(outcome.Events[at]) : "-");
+            AddFrames(table, at, examined);
             for (Register register = Register.Rax; register <= Register.GsBase; register++)
             {
                 Register shown = register;
@@ -99,13 +101,45 @@ internal static class CaseView
             AddRow(table, $"[{address:x}]", examined, outcome => outcome.Memory.FirstOrDefault(word => word.Address == address) is { Address: > 0 } word ? word.Value.ToString("x") : "unchanged");
         }
 
+        foreach (SystemRegister register in examined.Outcomes.SelectMany(outcome => outcome.System.Values.Select(v => v.Key)).Distinct().Order())
+        {
+            bool changed = examined.Outcomes.Any(outcome => outcome.System.TryGet(register, out ulong value) && value != examined.Case.System[register]);
+            if (changed)
+            {
+                AddRow(table, $"sys.{register.Text()}", examined, outcome => outcome.System.TryGet(register, out ulong value) ? value.ToString("x") : NotStated);
+            }
+        }
+
         AnsiConsole.Write(table);
     }
 
-    private static void AddRow(Table table, string name, Examination examined, Func<Outcome, string> value)
+    /// <summary>A row for each named part of a frame that some target found set, and one for frames whose bytes have no names.</summary>
+    private static void AddFrames(Table table, int at, Examination examined)
     {
-        List<string> values = [.. examined.Outcomes.Select(value)];
-        bool differ = values.Distinct(StringComparer.Ordinal).Skip(1).Any();
+        Dictionary<string, string>[] frames =
+        [
+            .. examined.Outcomes.Select(outcome => at < outcome.Events.Length ? OutcomeView.FrameParts(outcome.Events[at], examined.Case.Abi).ToDictionary(StringComparer.Ordinal) : []),
+        ];
+        foreach (string part in frames.SelectMany(frame => frame.Where(p => p.Value != "0").Select(p => p.Key)).Distinct(StringComparer.Ordinal))
+        {
+            AddRow(table, $"  frame.{part}", [.. frames.Select(frame => frame.GetValueOrDefault(part, "-"))]);
+        }
+
+        if (examined.Outcomes.Any(outcome => IsNameless(outcome, at, examined.Case.Abi)))
+        {
+            AddRow(table, "  frame", examined, outcome => at < outcome.Events.Length ? Convert.ToHexStringLower(outcome.Events[at].Frame.AsSpan()) : "-");
+        }
+    }
+
+    private static bool IsNameless(Outcome outcome, int at, Abi abi) =>
+        at < outcome.Events.Length && outcome.Events[at].Entry != EntryPoint.Idt && !outcome.Events[at].Frame.IsEmpty && !OutcomeView.FrameParts(outcome.Events[at], abi).Any();
+
+    private static void AddRow(Table table, string name, Examination examined, Func<Outcome, string> value) => AddRow(table, name, [.. examined.Outcomes.Select(value)]);
+
+    private static void AddRow(Table table, string name, ImmutableArray<string> values)
+    {
+        // What a target does not state is no difference.
+        bool differ = values.Where(value => value != NotStated).Distinct(StringComparer.Ordinal).Skip(1).Any();
         List<Text> cells = [new Text(differ ? $"{name} *" : name)];
         cells.AddRange(values.Select(text => new Text(text, differ ? new Style(Color.Red, decoration: Decoration.Bold) : Style.Plain)));
         table.AddRow(cells);
@@ -115,7 +149,13 @@ internal static class CaseView
     {
         string error = delivered.ErrorCode is uint code ? $" error {code:x}" : string.Empty;
         string cr2 = delivered.Cr2 is ulong address ? $" cr2 {address:x}" : string.Empty;
-        return delivered.Entry == EntryPoint.Lstar ? "system call" : $"{VectorName(delivered.Vector)}{error}{cr2}";
+        string door = delivered.Entry is EntryPoint.Idt ? string.Empty : $" at {delivered.Entry.Text()}";
+        return delivered switch
+        {
+            { Entry: EntryPoint.Lstar } => "system call",
+            { Kind: EventKind.Hypercall } => "hypercall returned",
+            _ => $"{VectorName(delivered.Vector)}{error}{cr2}{door}",
+        };
     }
 
     private static string VectorName(byte vector) => vector switch

@@ -2,7 +2,6 @@ using System.Collections.Immutable;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Harness;
 using PvDiffFuzz.Harness.Generate;
-using PvDiffFuzz.Models.X86;
 
 namespace PvDiffFuzz.Cli.Output;
 
@@ -24,7 +23,7 @@ internal static class FindingText
         {
             Comment = Explain(divergence),
             Id = finding.Name,
-            Spec = [.. Session.RulesOf(host, testCase, divergence.Instruction, divergence.Comparison.FirstEvent).Select(Cite).Distinct(StringComparer.Ordinal)],
+            Spec = [.. Session.RulesOf(host, testCase, divergence.Instruction, divergence.Outcomes.AsSpan(), divergence.Comparison.FirstEvent).Select(Cite).Distinct(StringComparer.Ordinal)],
             Found = found ?? $"generator {Generator.Version} seed {finding.Seed:x}:{finding.Index}",
             Case = testCase,
             CodeComments = [.. Session.Disassemble(testCase).Select(instruction => instruction.Text)],
@@ -47,5 +46,5 @@ internal static class FindingText
         return $"{string.Join(" against ", camps)}: they differ at {divergence.Instruction.Mnemonic} ({divergence.Instruction.Form})\nin {string.Join(", ", fields)}{more}.";
     }
 
-    private static string Cite(Rule rule) => $"{rule.Document} {rule.Section}";
+    private static string Cite(RuleName rule) => $"{rule.Document} {rule.Section}";
 }

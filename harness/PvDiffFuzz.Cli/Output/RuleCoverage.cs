@@ -1,23 +1,20 @@
 using System.Collections.Immutable;
 using PvDiffFuzz.Harness;
-using PvDiffFuzz.Models.X86;
 
 namespace PvDiffFuzz.Cli.Output;
 
-/// <summary>Which rules campaigns executed, confirmed and contradicted. Rules of the model as it is now; evidence of a rule that is no longer there is left out.</summary>
+/// <summary>Which rules campaigns executed, confirmed and contradicted. Rules of the models as they are now; evidence of a rule that is no longer there is left out.</summary>
 /// <param name="Rules">Every rule, by document and section.</param>
 internal sealed record RuleCoverage(ImmutableArray<RuleEvidence> Rules)
 {
-    /// <summary>Joins the rules of the model with evidence.</summary>
+    /// <summary>Joins the rules of all models with evidence.</summary>
     public static RuleCoverage Of(CampaignEvidence evidence)
     {
         Dictionary<RuleName, RuleEvidence> known = evidence.Rules.ToDictionary(rule => rule.Rule);
         ImmutableSortedDictionary<string, long> nobody = ImmutableSortedDictionary.Create<string, long>(StringComparer.Ordinal);
         return new RuleCoverage(
         [
-            .. X86Rules.All
-                .Select(rule => new RuleName(rule.Document, rule.Section, rule.Implementation))
-                .Select(rule => known.GetValueOrDefault(rule) ?? new RuleEvidence(rule, 0, nobody, nobody)),
+            .. Models.AllRules.Select(rule => known.GetValueOrDefault(rule) ?? new RuleEvidence(rule, 0, nobody, nobody)),
         ]);
     }
 

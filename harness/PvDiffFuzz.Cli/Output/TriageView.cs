@@ -138,7 +138,7 @@ internal sealed class TriageView(HostTriageReport report, ImmutableArray<(string
         group.Cut.Comparison.Camps.Select(camp => camp.Members.Select(member => group.Cut.Targets[member].Name));
 
     private static IEnumerable<string> Clauses(TriageGroup group) =>
-        Session.RulesOf(group.Cut.Instruction).Select(rule => $"{rule.Document} {rule.Section}").Distinct(StringComparer.Ordinal);
+        Session.RulesOf(group.Signature.Abi, group.Cut.Instruction).Select(rule => $"{rule.Document} {rule.Section}").Distinct(StringComparer.Ordinal);
 
     /// <summary>What differs between the processors of the recordings, one line each, as <c>vendor: a.rec Amd, b.rec Intel</c>.</summary>
     private IEnumerable<string> ProcessorDifferences()

@@ -42,6 +42,11 @@ public struct Digest
 
         Add((ulong)testCase.Limits.Instructions);
         Add(OfLayout(testCase.Layout));
+        if (testCase.Abi != Abi.X86)
+        {
+            AddSystemSide(testCase);
+        }
+
         return Finish();
     }
 
@@ -57,6 +62,11 @@ public struct Digest
             Add(e.ErrorCode ?? 0);
             Add(e.Cr2 ?? 0);
             Add(e.Registers);
+            if (e.Entry != EntryPoint.Idt && !e.Frame.IsEmpty)
+            {
+                Add(e.Frame.AsSpan());
+            }
+
             last = e.Registers;
         }
 
@@ -72,8 +82,59 @@ public struct Digest
             Add(word.Value);
         }
 
+        if (!outcome.System.Values.IsEmpty)
+        {
+            Add(outcome.System);
+        }
+
         return Finish();
     }
+
+    // Cases of x86 have nothing of this, and their hashes are as they were before there was any.
+    private void AddSystemSide(TestCase testCase)
+    {
+        Add((ulong)testCase.Start);
+        Add(testCase.System);
+        Add(testCase.Inject);
+        foreach (Response response in testCase.Responses)
+        {
+            Add((ulong)response.Return);
+            Add(response.Inject);
+            Add((ulong)response.Hypercalls.Length);
+            foreach (Hypercall call in response.Hypercalls)
+            {
+                Add(call.Number);
+                Add((ulong)call.Arguments.Length);
+                foreach (ulong argument in call.Arguments)
+                {
+                    Add(argument);
+                }
+            }
+        }
+
+        if (testCase.Pvm is PvmState pvm)
+        {
+            Add(pvm.PvcsAddress);
+            Add((ulong)pvm.Path);
+            foreach (PageRange range in pvm.UserLayout?.Ranges ?? [])
+            {
+                Add(range.Address);
+                Add(((ulong)range.Pages << 8) | (byte)range.Access);
+            }
+        }
+    }
+
+    private void Add(SystemState system)
+    {
+        Add((ulong)system.Values.Length);
+        foreach ((SystemRegister register, ulong value) in system.Values)
+        {
+            Add((ulong)register);
+            Add(value);
+        }
+    }
+
+    private void Add(Injection? injection) => Add(injection is Injection i ? 1 | ((ulong)i.Kind << 8) | ((ulong)i.Vector << 16) : 0);
 
     private ulong OfLayout(PageLayout layout)
     {

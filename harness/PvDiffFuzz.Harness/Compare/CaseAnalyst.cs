@@ -12,7 +12,7 @@ public sealed class CaseAnalyst
     private readonly Func<ImmutableArray<TracedInstruction>, CpuVendor, bool, bool, CaseMask>? _rule;
     private readonly ImmutableArray<CpuVendor> _vendors;
     private TestCase? _tracedCase;
-    private int _tracedEvent;
+    private int _tracedAnswers;
     private ImmutableArray<TracedInstruction> _trace = [];
 
     /// <summary>Makes an analyst with a rule of one's own.</summary>
@@ -38,24 +38,24 @@ public sealed class CaseAnalyst
     /// <summary>Maker of the processor that a case is about; the first one at hand where the case does not say.</summary>
     public CpuVendor VendorOf(TestCase testCase) => testCase.Profile?.Vendor ?? _vendors[0];
 
-    /// <summary>The instructions executed before event <paramref name="eventIndex"/>, the one that raised it included if it was fetched; empty without a tracer.</summary>
+    /// <summary>The instructions executed until so many responses were given and the next event came, the one that raised it included if it was fetched; empty without a tracer.</summary>
     /// <param name="testCase">The case.</param>
-    /// <param name="eventIndex">Index of an event; anything past the last means the last.</param>
-    public ImmutableArray<TracedInstruction> TraceTo(TestCase testCase, int eventIndex)
+    /// <param name="answers">A number of responses, as <see cref="Answers.Before(ReadOnlySpan{Outcome}, int)"/> finds it; anything past the last means all.</param>
+    public ImmutableArray<TracedInstruction> TraceAfter(TestCase testCase, int answers)
     {
         if (_tracer is null)
         {
             return [];
         }
 
-        int answers = Math.Min(eventIndex, testCase.Responses.Length);
-        if (!ReferenceEquals(testCase, _tracedCase) || answers != _tracedEvent)
+        answers = Math.Min(answers, testCase.Responses.Length);
+        if (!ReferenceEquals(testCase, _tracedCase) || answers != _tracedAnswers)
         {
             // A case with fewer responses ends at an earlier event, so its trace is the prefix wanted.
             TestCase shortened = answers == testCase.Responses.Length ? testCase : testCase with { Responses = testCase.Responses[..answers] };
             _trace = _tracer.Trace(shortened, testCase.Limits.Instructions);
             _tracedCase = testCase;
-            _tracedEvent = answers;
+            _tracedAnswers = answers;
         }
 
         return _trace;
@@ -72,20 +72,21 @@ public sealed class CaseAnalyst
             return CaseMask.None;
         }
 
-        ImmutableArray<TracedInstruction> trace = TraceTo(testCase, eventIndex);
-        return trace.IsEmpty ? CaseMask.None : Rule(testCase, trace, Completed(trace[^1], eventIndex, outcomes), Resumes(testCase, eventIndex));
+        int answers = Answers.Before(outcomes, eventIndex);
+        ImmutableArray<TracedInstruction> trace = TraceAfter(testCase, answers);
+        return trace.IsEmpty ? CaseMask.None : Rule(testCase, trace, Completed(testCase.Abi, trace[^1], eventIndex, outcomes), Resumes(testCase, answers));
     }
 
     /// <summary>The widest reading of what is undefined at the end of a case: the last instruction taken as completed and as faulted.</summary>
     public CaseMask WidestMask(TestCase testCase)
     {
-        ImmutableArray<TracedInstruction> trace = TraceTo(testCase, int.MaxValue);
+        ImmutableArray<TracedInstruction> trace = TraceAfter(testCase, Answers.All);
         if (_rule is null || trace.IsEmpty)
         {
             return CaseMask.None;
         }
 
-        bool resumes = Resumes(testCase, int.MaxValue);
+        bool resumes = Resumes(testCase, Answers.All);
         return Rule(testCase, trace, true, resumes).Or(Rule(testCase, trace, false, resumes));
     }
 
@@ -107,20 +108,25 @@ public sealed class CaseAnalyst
     }
 
     // After a response, an instruction in the middle of the trace may have faulted and so defined nothing.
-    private static bool Resumes(TestCase testCase, int eventIndex) => Math.Min(eventIndex, testCase.Responses.Length) > 0;
+    private static bool Resumes(TestCase testCase, int answers) => Math.Min(answers, testCase.Responses.Length) > 0;
 
     // One target that completed the instruction is enough to leave its results undefined.
-    private static bool Completed(TracedInstruction last, int eventIndex, ReadOnlySpan<Outcome> outcomes)
+    private static bool Completed(Abi abi, TracedInstruction last, int eventIndex, ReadOnlySpan<Outcome> outcomes)
     {
         foreach (Outcome outcome in outcomes)
         {
+            if (eventIndex >= outcome.Events.Length && RanOn(outcome))
+            {
+                return true;
+            }
+
             if (!outcome.Comparable || outcome.Events.IsEmpty)
             {
                 continue;
             }
 
-            Event e = outcome.Events[Math.Min(eventIndex, outcome.Events.Length - 1)];
-            if (e.Kind != EventKind.Fault || e.Registers.Rip != last.Address)
+            Event e = Answers.DeliveryOf(outcome.Events.AsSpan(), eventIndex);
+            if (e.Kind != EventKind.Fault || Interrupted.Value(abi, e, Register.Rip) != last.Address)
             {
                 return true;
             }
@@ -128,4 +134,8 @@ public sealed class CaseAnalyst
 
         return false;
     }
+
+    // Supervisor code that came to its end or halted did so without an event.
+    private static bool RanOn(Outcome outcome) =>
+        outcome.End is EndKind.ReachedEnd or EndKind.Halt && (outcome.Events.IsEmpty || !Equals(outcome.Registers, outcome.Events[^1].Registers));
 }

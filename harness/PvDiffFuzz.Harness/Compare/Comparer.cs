@@ -41,7 +41,8 @@ public sealed class Comparer(ImmutableArray<TargetInfo> targets, CaseAnalyst ana
             }
         }
 
-        return same;
+        // Two that agree with different shapes of the first need not agree with each other.
+        return same && (comparable < 3 || first!.Alternatives.IsEmpty || AllPairsSame(outcomes, index));
     }
 
     /// <summary>Compares all fields of all comparable outcomes.</summary>
@@ -51,7 +52,7 @@ public sealed class Comparer(ImmutableArray<TargetInfo> targets, CaseAnalyst ana
     {
         Outcome[] answers = outcomes.ToArray();
         CaseMask?[] cache = new CaseMask?[testCase.Responses.Length + 1];
-        return Compare(testCase, answers, at => cache[Math.Min(at, cache.Length - 1)] ??= analyst.MaskAt(testCase, at, answers));
+        return Compare(testCase, answers, at => cache[Math.Min(Answers.Before(answers, at), cache.Length - 1)] ??= analyst.MaskAt(testCase, at, answers));
     }
 
     /// <summary>Compares under a given mask instead of the computed one.</summary>
@@ -59,6 +60,24 @@ public sealed class Comparer(ImmutableArray<TargetInfo> targets, CaseAnalyst ana
     /// <param name="outcomes">One outcome a target.</param>
     /// <param name="mask">What counts as undefined at every event.</param>
     public Comparison CompareUnder(TestCase testCase, ReadOnlySpan<Outcome> outcomes, CaseMask mask) => Compare(testCase, outcomes.ToArray(), _ => mask);
+
+    private static bool AllPairsSame(ReadOnlySpan<Outcome[]> outcomes, int index)
+    {
+        for (int i = 0; i < outcomes.Length; i++)
+        {
+            for (int j = i + 1; j < outcomes.Length; j++)
+            {
+                Outcome a = outcomes[i][index];
+                Outcome b = outcomes[j][index];
+                if (a.Comparable && b.Comparable && !OutcomeDiff.SameExactly(a, b))
+                {
+                    return false;
+                }
+            }
+        }
+
+        return true;
+    }
 
     private Comparison Compare(TestCase testCase, Outcome[] outcomes, Func<int, CaseMask> undefined)
     {
@@ -92,7 +111,8 @@ public sealed class Comparer(ImmutableArray<TargetInfo> targets, CaseAnalyst ana
             Result = ComparisonResult.Divergence,
             Comparable = members.Length,
             Camps = camps,
-            Differences = [.. fields.Select(f => new FieldDifference(f, [.. camps.Select(c => f.ValueIn(outcomes[c.Members[0]]))]))],
+            DifferingPairs = PairsOf(members, same),
+            Differences = [.. fields.Select(f => new FieldDifference(f, [.. camps.Select(c => f.ValueIn(outcomes[c.Members[0]], testCase.Abi))]))],
             HidingRows = hidden.Rows,
             HiddenBits = [.. atEnd.Parts.Where(p => atEnd.Consumed && p.Target == UndefinedTarget.Everything).Select(MaskedBit.Of)],
             Consumed = atEnd.Consumed,
@@ -110,8 +130,56 @@ public sealed class Comparer(ImmutableArray<TargetInfo> targets, CaseAnalyst ana
 
         OutcomeDiff diff = new(testCase, RowsOf(targets[a], targets[b]), undefined, hidden);
         diff.Collect(outcomes[a], outcomes[b]);
+        if (diff.Fields.Count == 0 || SameInAnotherShape(testCase, outcomes, a, b, undefined, hidden))
+        {
+            return true;
+        }
+
         fields.UnionWith(diff.Fields);
-        return diff.Fields.Count == 0;
+        return false;
+    }
+
+    // What no allowed shape shows is reported against the first one.
+    private bool SameInAnotherShape(TestCase testCase, Outcome[] outcomes, int a, int b, Func<int, CaseMask> undefined, Hidden hidden)
+    {
+        if (outcomes[a].Alternatives.IsEmpty && outcomes[b].Alternatives.IsEmpty)
+        {
+            return false;
+        }
+
+        foreach (Outcome one in OutcomeDiff.Shapes(outcomes[a]))
+        {
+            foreach (Outcome other in OutcomeDiff.Shapes(outcomes[b]))
+            {
+                Hidden here = new();
+                OutcomeDiff diff = new(testCase, RowsOf(targets[a], targets[b]), undefined, here);
+                diff.Collect(one, other);
+                if (diff.Fields.Count == 0)
+                {
+                    hidden.Add(here);
+                    return true;
+                }
+            }
+        }
+
+        return false;
+    }
+
+    private static ImmutableArray<(int Lower, int Higher)> PairsOf(int[] members, bool[,] same)
+    {
+        ImmutableArray<(int, int)>.Builder pairs = ImmutableArray.CreateBuilder<(int, int)>();
+        for (int i = 0; i < members.Length; i++)
+        {
+            for (int j = i + 1; j < members.Length; j++)
+            {
+                if (!same[i, j])
+                {
+                    pairs.Add((members[i], members[j]));
+                }
+            }
+        }
+
+        return pairs.ToImmutable();
     }
 
     private static ImmutableArray<TargetMask> RowsOf(TargetInfo a, TargetInfo b) =>

@@ -43,6 +43,9 @@ public sealed record Comparison
     /// <summary>Camps in the order of their first members; targets without a comparable outcome are in none.</summary>
     public ImmutableArray<Camp> Camps { get; init; } = [];
 
+    /// <summary>Pairs of targets that differ, the lower index first. Where the specification allows one of them several outcomes, or a row of its mask hides something, it may agree with two that differ.</summary>
+    public ImmutableArray<(int Lower, int Higher)> DifferingPairs { get; init; } = [];
+
     /// <summary>All fields that differ between any two camps, in field order.</summary>
     public ImmutableArray<FieldDifference> Differences { get; init; } = [];
 
@@ -63,6 +66,9 @@ public sealed record Comparison
 
     /// <summary>Index into <see cref="Camps"/> of the camp that stands against a majority of three or more lineages, or null when no majority is possible.</summary>
     public int? Dissenter { get; init; }
+
+    /// <summary>True when two targets differ.</summary>
+    public bool Differ(int one, int other) => DifferingPairs.Contains((Math.Min(one, other), Math.Max(one, other)));
 
     /// <summary>Index of the first event that differs, or -1 when only the final state does.</summary>
     public int FirstEvent

@@ -45,6 +45,13 @@ internal sealed class Hidden
     /// <summary>Bits that did.</summary>
     public ImmutableArray<MaskedBit> Bits => [.. _bits];
 
+    /// <summary>Takes over what another comparison hid.</summary>
+    public void Add(Hidden other)
+    {
+        _rows.UnionWith(other._rows);
+        _bits.UnionWith(other._bits);
+    }
+
     /// <summary>A row of a target hid something.</summary>
     public void Add(TargetMask row)
     {

@@ -8,7 +8,7 @@ namespace PvDiffFuzz.Harness;
 /// <param name="rows">Mask rows of both targets.</param>
 /// <param name="undefined">What is undefined at an event, by index; asked only when a register differs there.</param>
 /// <param name="hidden">Receives what masks hid.</param>
-internal sealed class OutcomeDiff(TestCase testCase, ImmutableArray<TargetMask> rows, Func<int, CaseMask> undefined, Hidden hidden)
+internal sealed partial class OutcomeDiff(TestCase testCase, ImmutableArray<TargetMask> rows, Func<int, CaseMask> undefined, Hidden hidden)
 {
     private readonly SortedSet<Field> _fields = new(Field.Order);
 
@@ -16,10 +16,12 @@ internal sealed class OutcomeDiff(TestCase testCase, ImmutableArray<TargetMask> 
     public IReadOnlyCollection<Field> Fields => _fields;
 
     /// <summary>True when two comparable outcomes are the same to the last bit. Allocates nothing.</summary>
-    /// <remarks><see cref="Outcome.Detail"/> is a remark for people and not compared.</remarks>
+    /// <remarks>
+    /// <see cref="Outcome.Detail"/> is a remark for people and not compared. The system side is compared in what both state. Where the specification allows an outcome more
+    /// than one shape, one that is the same is enough.
+    /// </remarks>
     public static bool SameExactly(Outcome a, Outcome b) =>
-        ReferenceEquals(a, b)
-        || (a.End == b.End && a.Events.AsSpan().SequenceEqual(b.Events.AsSpan()) && a.Memory.AsSpan().SequenceEqual(b.Memory.AsSpan()) && SameFinal(a, b));
+        ReferenceEquals(a, b) || SameAlone(a, b) || ((a.Alternatives.Length | b.Alternatives.Length) != 0 && SameAlternative(a, b));
 
     /// <summary>Collects all differences.</summary>
     public void Collect(Outcome a, Outcome b)
@@ -52,7 +54,12 @@ internal sealed class OutcomeDiff(TestCase testCase, ImmutableArray<TargetMask> 
         {
             CompareMemory(a, b);
         }
+
+        CompareSystem(a, b);
     }
+
+    private static bool SameAlone(Outcome a, Outcome b) =>
+        a.End == b.End && a.Events.AsSpan().SequenceEqual(b.Events.AsSpan()) && a.Memory.AsSpan().SequenceEqual(b.Memory.AsSpan()) && SameFinal(a, b) && SameStated(a.System, b.System);
 
     private static bool FinalIsLast(Outcome outcome) => ReferenceEquals(outcome.Registers, outcome.Events[^1].Registers) || Equals(outcome.Registers, outcome.Events[^1].Registers);
 
@@ -88,16 +95,27 @@ internal sealed class OutcomeDiff(TestCase testCase, ImmutableArray<TargetMask> 
             // Of the last event, the frame is the event's and all else is the final state.
             CompareRegisters(a.Registers, b.Registers, a, b, r => final && !InFrame(r) ? Field.Final : index, index);
         }
+
+        if (a.Entry != EntryPoint.Idt && b.Entry != EntryPoint.Idt && !a.Frame.AsSpan().SequenceEqual(b.Frame.AsSpan()))
+        {
+            CompareFrames(index, a, b);
+        }
     }
 
     private void CompareMemory(Outcome a, Outcome b)
     {
+        List<ulong> bytes = MemoryDiff.Bytes(testCase, a, b);
+        if (bytes.Count == 0)
+        {
+            return;
+        }
+
         CaseMask mask = undefined(int.MaxValue);
         if (mask.Memory)
         {
             hidden.Add(mask.Rows);
         }
-        else if (!UndefinedMemory.Covers(mask.Parts, testCase, a, b, hidden))
+        else if (!UndefinedMemory.Covers(mask.Parts, testCase.Abi, bytes, a, b, hidden))
         {
             _fields.Add(new Field(FieldKind.Memory));
         }
@@ -128,19 +146,31 @@ internal sealed class OutcomeDiff(TestCase testCase, ImmutableArray<TargetMask> 
             }
 
             differing = Remaining(differing, register, eventA, eventB);
-            if (differing != 0 && (register == Register.Rflags || register <= Register.R15))
+            if (!(maskAt != int.MaxValue && Interrupted.IsReplaced(testCase.Abi, register)))
             {
-                CaseMask mask = undefined(maskAt);
-                ulong bits = register == Register.Rflags ? mask.Rflags : mask.Gpr[(int)register];
-                if ((differing & bits) != 0)
-                {
-                    hidden.Add(mask, register, differing & bits);
-                    differing &= ~bits;
-                }
+                differing = Defined(differing, register, maskAt);
             }
 
             AddRegister(register, place(register), differing);
         }
+    }
+
+    /// <summary>What of some differing bits is not undefined.</summary>
+    private ulong Defined(ulong differing, Register register, int maskAt)
+    {
+        if (differing == 0 || !(register == Register.Rflags || register <= Register.R15))
+        {
+            return differing;
+        }
+
+        CaseMask mask = undefined(maskAt);
+        ulong bits = register == Register.Rflags ? mask.Rflags : mask.Gpr[(int)register];
+        if ((differing & bits) != 0)
+        {
+            hidden.Add(mask, register, differing & bits);
+        }
+
+        return differing & ~bits;
     }
 
     private void AddRegister(Register register, int index, ulong differing)

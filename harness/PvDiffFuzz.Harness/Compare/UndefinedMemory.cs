@@ -12,13 +12,18 @@ namespace PvDiffFuzz.Harness;
 internal static class UndefinedMemory
 {
     /// <summary>True when parts of the mask cover every differing byte; then they are noted as hiding.</summary>
-    public static bool Covers(ImmutableArray<UndefinedPart> parts, TestCase testCase, Outcome a, Outcome b, Hidden hidden)
+    /// <param name="parts">What is undefined at the end.</param>
+    /// <param name="abi">The ABI of the case.</param>
+    /// <param name="bytes">Linear addresses of the differing bytes, ascending; what is covered is taken out.</param>
+    /// <param name="a">One outcome.</param>
+    /// <param name="b">The other.</param>
+    /// <param name="hidden">Receives the parts that hid something.</param>
+    public static bool Covers(ImmutableArray<UndefinedPart> parts, Abi abi, List<ulong> bytes, Outcome a, Outcome b, Hidden hidden)
     {
         List<UndefinedPart> used = [];
-        List<ulong> bytes = DifferingBytes(testCase, a, b);
         foreach (UndefinedPart part in parts)
         {
-            if (part.BelowStack && bytes.RemoveAll(at => IsPushed(part.Bytes, at, a) || IsPushed(part.Bytes, at, b)) > 0)
+            if (part.BelowStack && bytes.RemoveAll(at => IsPushed(abi, part.Bytes, at, a) || IsPushed(abi, part.Bytes, at, b)) > 0)
             {
                 used.Add(part);
             }
@@ -44,13 +49,13 @@ internal static class UndefinedMemory
         return true;
     }
 
-    private static bool IsPushed(int bytes, ulong address, Outcome outcome)
+    private static bool IsPushed(Abi abi, int bytes, ulong address, Outcome outcome)
     {
         foreach (Event e in outcome.Events)
         {
             // In compatibility mode the stack pointer has 32 bits, and what lies below 0 is at the top of them.
-            bool narrow = e.Registers.Cs == Selectors.UserCode32;
-            ulong below = e.Registers[Register.Rsp] - 1 - address;
+            bool narrow = Interrupted.InCompatibilityMode(abi, e);
+            ulong below = Interrupted.Value(abi, e, Register.Rsp) - 1 - address;
             if ((narrow ? (uint)below : below) < (ulong)bytes)
             {
                 return true;
@@ -58,33 +63,5 @@ internal static class UndefinedMemory
         }
 
         return false;
-    }
-
-    private static List<ulong> DifferingBytes(TestCase testCase, Outcome a, Outcome b)
-    {
-        SortedDictionary<ulong, ulong> words = [];
-        foreach (MemoryWord word in a.Memory)
-        {
-            words[word.Address] = word.Value ^ testCase.InitialWord(word.Address);
-        }
-
-        foreach (MemoryWord word in b.Memory)
-        {
-            words[word.Address] = words.GetValueOrDefault(word.Address) ^ word.Value ^ testCase.InitialWord(word.Address);
-        }
-
-        List<ulong> bytes = [];
-        foreach ((ulong address, ulong differing) in words)
-        {
-            for (int i = 0; i < sizeof(ulong); i++)
-            {
-                if ((byte)(differing >> (8 * i)) != 0)
-                {
-                    bytes.Add(address + (ulong)i);
-                }
-            }
-        }
-
-        return bytes;
     }
 }

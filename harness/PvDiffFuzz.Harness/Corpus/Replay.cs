@@ -38,12 +38,17 @@ public sealed record ReplayResult(string Path, ReplayStatus Status, string Messa
     public string? Known { get; init; }
 }
 
-/// <summary>Runs stored cases again. Stored outcomes of targets that are not here take part in the comparison; those of targets that are here must come out again.</summary>
-/// <param name="live">Targets at hand; owned by the caller.</param>
+/// <summary>
+/// Runs stored cases again, each on those targets that run its ABI. Stored outcomes of targets that are not here take part in the comparison; those of targets that are here must come out
+/// again.
+/// </summary>
+/// <param name="all">Targets at hand; owned by the caller.</param>
 /// <param name="known">Described divergences.</param>
 /// <param name="masksOf">Mask rows of a target that is not at hand, by name; null for none.</param>
-public sealed class Replay(CaseRunner live, KnownSet known, Func<string, ImmutableArray<TargetMask>>? masksOf = null)
+public sealed class Replay(CaseRunner all, KnownSet known, Func<string, ImmutableArray<TargetMask>>? masksOf = null)
 {
+    private readonly Dictionary<Abi, CaseRunner> _byAbi = [];
+
     /// <summary>Replays files in the given order. A file that cannot be read is a result, too; one written by hand need not be canonical.</summary>
     public IEnumerable<ReplayResult> Run(IEnumerable<string> paths)
     {
@@ -88,6 +93,7 @@ public sealed class Replay(CaseRunner live, KnownSet known, Func<string, Immutab
 
     private (ReplayStatus Status, string Message, ImmutableArray<string> Fields, string? Known) Judge(CaseFile file)
     {
+        CaseRunner live = LiveOf(file.Case.Abi);
         ImmutableArray<Outcome> answers = live.Examine(file.Case).Outcomes;
         for (int i = 0; i < answers.Length; i++)
         {
@@ -97,12 +103,12 @@ public sealed class Replay(CaseRunner live, KnownSet known, Func<string, Immutab
             }
         }
 
-        if (FromStored(file, answers) is (string target, ImmutableArray<string> differing))
+        if (FromStored(live, file, answers) is (string target, ImmutableArray<string> differing))
         {
             return (ReplayStatus.Changed, $"{target} no longer answers as stored: {string.Join(", ", differing)}", differing, null);
         }
 
-        Divergence? divergence = Compare(file, answers, out int comparable);
+        Divergence? divergence = Compare(live, file, answers, out int comparable);
         if (comparable < 2)
         {
             return (ReplayStatus.Unsupported, $"{comparable} comparable outcomes of {answers.Length} targets here and {file.Outcomes.Length} stored answers; two are needed", [], null);
@@ -125,12 +131,22 @@ public sealed class Replay(CaseRunner live, KnownSet known, Func<string, Immutab
             : (id is null ? ReplayStatus.Open : ReplayStatus.Known, now, fields, id);
     }
 
+    private CaseRunner LiveOf(Abi abi)
+    {
+        if (!_byAbi.TryGetValue(abi, out CaseRunner? live))
+        {
+            _byAbi[abi] = live = all.Only(abi);
+        }
+
+        return live;
+    }
+
     // The same target here and in the file: one more comparison of two, under its own mask.
-    private (string Target, ImmutableArray<string> Fields)? FromStored(CaseFile file, ImmutableArray<Outcome> answers)
+    private (string Target, ImmutableArray<string> Fields)? FromStored(CaseRunner live, CaseFile file, ImmutableArray<Outcome> answers)
     {
         foreach (RecordedOutcome stored in file.Outcomes)
         {
-            int index = IndexOf(stored.Target);
+            int index = IndexOf(live, stored.Target);
             if (index >= 0)
             {
                 Comparer comparer = new([live.Infos[index], live.Infos[index]], live.Analyst);
@@ -145,9 +161,9 @@ public sealed class Replay(CaseRunner live, KnownSet known, Func<string, Immutab
         return null;
     }
 
-    private Divergence? Compare(CaseFile file, ImmutableArray<Outcome> answers, out int comparable)
+    private Divergence? Compare(CaseRunner live, CaseFile file, ImmutableArray<Outcome> answers, out int comparable)
     {
-        RecordedOutcome[] absent = [.. file.Outcomes.Where(o => IndexOf(o.Target) < 0)];
+        RecordedOutcome[] absent = [.. file.Outcomes.Where(o => IndexOf(live, o.Target) < 0)];
         ImmutableArray<TargetInfo> infos =
         [
             .. live.Infos,
@@ -161,7 +177,7 @@ public sealed class Replay(CaseRunner live, KnownSet known, Func<string, Immutab
             : null;
     }
 
-    private int IndexOf(string name)
+    private static int IndexOf(CaseRunner live, string name)
     {
         for (int i = 0; i < live.Infos.Length; i++)
         {

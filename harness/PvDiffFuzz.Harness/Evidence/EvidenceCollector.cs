@@ -71,7 +71,7 @@ internal sealed class EvidenceCollector
                 if (!counted)
                 {
                     counted = true;
-                    _rules!.Count(divergence.Case, divergence.Comparison.FirstEvent, _counts);
+                    _rules!.Count(divergence.Case, Answers.Before(divergence.Outcomes.AsSpan(), divergence.Comparison.FirstEvent), _counts);
                 }
 
                 tally.Contradict(_counts, target);
@@ -88,18 +88,7 @@ internal sealed class EvidenceCollector
     // Targets of the model's lineage repeat its mistakes, so their agreement confirms nothing.
     private bool IsRival(int target) => _runner.Infos[target].Lineage != _runner.Infos[_model].Lineage;
 
-    private bool Together(Comparison comparison, int target)
-    {
-        foreach (Camp camp in comparison.Camps)
-        {
-            if (camp.Members.Contains(_model))
-            {
-                return camp.Members.Contains(target);
-            }
-        }
-
-        return false;
-    }
+    private bool Together(Comparison comparison, int target) => !comparison.Differ(_model, target);
 
     private static int IndexOfModel(ImmutableArray<TargetInfo> infos)
     {

@@ -12,12 +12,12 @@ public sealed class InstructionRules(IRuleCounter counter, CaseAnalyst analyst)
 
     /// <summary>Counts the rules.</summary>
     /// <param name="testCase">The case.</param>
-    /// <param name="eventIndex">Index of an event, or <see cref="Field.Final"/> for the last.</param>
+    /// <param name="answers">Responses given before the event that the instruction leads to, as <see cref="Answers.Before(ReadOnlySpan{Outcome}, int)"/> finds them.</param>
     /// <param name="counts">Receives one count a rule; what it held is lost.</param>
     /// <remarks>A run that stops right after the instruction less one that stops right before it is what the instruction executed. No run stops before the first one, so that is compared with a NOP.</remarks>
-    public void Count(TestCase testCase, int eventIndex, int[] counts)
+    public void Count(TestCase testCase, int answers, int[] counts)
     {
-        ImmutableArray<TracedInstruction> trace = analyst.TraceTo(testCase, eventIndex < 0 ? int.MaxValue : eventIndex);
+        ImmutableArray<TracedInstruction> trace = analyst.TraceAfter(testCase, answers);
         int limit = LimitAfter(testCase, InstructionAt.LastIndex(trace) + 1);
         Run(testCase, limit, counts);
         Run(limit > 1 ? testCase : CodeEdit.WithNops(testCase, _ => true), Math.Max(1, limit - 1), _before);
@@ -29,11 +29,11 @@ public sealed class InstructionRules(IRuleCounter counter, CaseAnalyst analyst)
 
     /// <summary>The rules by name, in the order of the counter; none when the model does not run the instruction.</summary>
     /// <param name="testCase">The case.</param>
-    /// <param name="eventIndex">Index of an event, or <see cref="Field.Final"/> for the last.</param>
-    public ImmutableArray<RuleName> Of(TestCase testCase, int eventIndex)
+    /// <param name="answers">Responses given before the event that the instruction leads to, as <see cref="Answers.Before(ReadOnlySpan{Outcome}, int)"/> finds them.</param>
+    public ImmutableArray<RuleName> Of(TestCase testCase, int answers)
     {
         int[] counts = new int[counter.Rules.Length];
-        Count(testCase, eventIndex, counts);
+        Count(testCase, answers, counts);
         return [.. counter.Rules.Where((_, rule) => counts[rule] > 0)];
     }
 
@@ -45,7 +45,7 @@ public sealed class InstructionRules(IRuleCounter counter, CaseAnalyst analyst)
         while (low < high)
         {
             int middle = low == instructions ? low : low + (high - low) / 2;
-            if (analyst.TraceTo(testCase with { Limits = new CaseLimits(middle) }, int.MaxValue).Length >= instructions)
+            if (analyst.TraceAfter(testCase with { Limits = new CaseLimits(middle) }, Answers.All).Length >= instructions)
             {
                 high = middle;
             }

@@ -5,7 +5,7 @@ namespace PvDiffFuzz.Harness;
 /// <summary>Orders cases by how much a reader has to look at.</summary>
 public static class CaseSize
 {
-    /// <summary>Compares two cases: instructions without padding first, then bytes of code, responses, contents and set registers.</summary>
+    /// <summary>Compares two cases: instructions without padding first, then bytes of code, responses with their calls and what they let in, contents, and set registers of both sides.</summary>
     /// <returns>Less than 0 when <paramref name="a"/> is smaller.</returns>
     public static int Compare(TestCase a, TestCase b) => Measure(a).CompareTo(Measure(b));
 
@@ -17,6 +17,9 @@ public static class CaseSize
             set += value == 0 ? 0 : 1;
         }
 
-        return (CodeEdit.CountWithoutPadding(testCase.Code), testCase.Code.Bytes.Length, testCase.Responses.Length, testCase.Contents.Sum(c => c.Bytes.Length), set);
+        int steps = (testCase.Inject is null ? 0 : 1) + testCase.Responses.Sum(response => 1 + response.Hypercalls.Length + (response.Inject is null ? 0 : 1));
+        set += testCase.System.Values.Count(v => DefaultSystem.DefaultOf(v.Key) != v.Value);
+
+        return (CodeEdit.CountWithoutPadding(testCase.Code), testCase.Code.Bytes.Length, steps, testCase.Contents.Sum(c => c.Bytes.Length), set);
     }
 }

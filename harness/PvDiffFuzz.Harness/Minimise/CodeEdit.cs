@@ -9,7 +9,8 @@ namespace PvDiffFuzz.Harness;
 /// <summary>Edits the code of a case while everything that names a place in it keeps its meaning.</summary>
 /// <remarks>
 /// The end of the code stays where it is, since nothing is mapped there, so code shrinks from the front. Relative branches and RIP-relative operands are corrected; so is
-/// every address in the code that stands in an operand, in initial memory, in a general or debug register, in RIP at entry or in a response. What cannot be corrected makes the edit impossible.
+/// every address in the code that stands in an operand, in initial memory, in a general or debug register, in RIP at entry, in a register of the system side that holds addresses, or in a
+/// response and its calls. What cannot be corrected makes the edit impossible. Since the end stays, so does the room that supervisor code leaves for a target's jump stub.
 /// </remarks>
 public static class CodeEdit
 {
@@ -118,6 +119,7 @@ public static class CodeEdit
             Registers = move.Registers(testCase.Registers),
             Contents = [.. testCase.Contents.Select(move.Contents)],
             Responses = [.. testCase.Responses.Select(move.Response)],
+            System = move.System(testCase.System),
         };
     }
 
@@ -263,7 +265,20 @@ public static class CodeEdit
             }
         }
 
-        public Response Response(Response response) => new(
-            [.. response.Patches.Select(p => p.Key <= Register.R15 || p.Key == Register.Rip ? new KeyValuePair<Register, ulong>(p.Key, Of(p.Value)) : p)]);
+        /// <summary>A response with the addresses in its patches and in the arguments of its calls corrected.</summary>
+        public Response Response(Response response) => response with
+        {
+            Patches = [.. response.Patches.Select(p => p.Key <= Register.R15 || p.Key == Register.Rip ? new KeyValuePair<Register, ulong>(p.Key, Of(p.Value)) : p)],
+            Hypercalls = [.. response.Hypercalls.Select(call => call with { Arguments = [.. call.Arguments.Select(Of)] })],
+        };
+
+        /// <summary>The system side with the addresses in it corrected.</summary>
+        public SystemState System(SystemState system) =>
+            system.Values.IsEmpty ? system : SystemState.OfSorted([.. system.Values.Select(v => HoldsAddress(v.Key) ? KeyValuePair.Create(v.Key, Of(v.Value)) : v)]);
+
+        private static bool HoldsAddress(SystemRegister register) => register
+            is SystemRegister.Cr2 or SystemRegister.Lstar or SystemRegister.Cstar or SystemRegister.SysenterEip or SystemRegister.SysenterEsp or SystemRegister.KernelGsBase
+            or SystemRegister.PvmSupervisorRsp or SystemRegister.PvmEventEntry or SystemRegister.PvmRetuRip or SystemRegister.PvmRetsRip or SystemRegister.PvcsCr2
+            or SystemRegister.PvcsUserGsBase or SystemRegister.PvcsRip or SystemRegister.PvcsRsp or SystemRegister.PvcsRcx or SystemRegister.PvcsR11;
     }
 }

@@ -51,8 +51,6 @@ public sealed class SimplifyRegisters : IReduction
 /// <summary>RFLAGS to its plainest value, or one bit less.</summary>
 public sealed class SimplifyFlags : IReduction
 {
-    private const ulong Plain = RflagsBits.Fixed1 | RflagsBits.IF;
-
     /// <inheritdoc/>
     public string Name => "simplify-flags";
 
@@ -63,13 +61,16 @@ public sealed class SimplifyFlags : IReduction
     public IEnumerable<TestCase> Propose(TestCase testCase, ReductionContext context)
     {
         RegisterState registers = testCase.Registers;
-        ulong set = registers.Rflags & ~Plain;
+
+        // The interrupt flag of supervisor code is that of the system side, which has a reduction of its own.
+        ulong plain = RflagsBits.Fixed1 | (testCase.Start == GuestMode.User ? RflagsBits.IF : registers.Rflags & RflagsBits.IF);
+        ulong set = registers.Rflags & ~plain;
         if (set == 0)
         {
             yield break;
         }
 
-        yield return testCase with { Registers = registers with { Rflags = Plain } };
+        yield return testCase with { Registers = registers with { Rflags = plain } };
         for (ulong left = set; left != 0; left &= left - 1)
         {
             yield return testCase with { Registers = registers with { Rflags = registers.Rflags & ~(left & (0 - left)) } };
@@ -132,7 +133,7 @@ public sealed class SimplifySegments : IReduction
     }
 }
 
-/// <summary>The constant page layout, no processor profile, the default limits.</summary>
+/// <summary>The constant page layout, under both roots where there are two, no processor profile, the default limits.</summary>
 public sealed class DefaultSurroundings : IReduction
 {
     /// <inheritdoc/>
@@ -154,15 +155,34 @@ public sealed class DefaultSurroundings : IReduction
             yield return testCase with { Limits = CaseLimits.Default };
         }
 
-        if (testCase.Layout.Equals(AddressMap.Standard))
+        PageLayout standard = testCase.Pvm is null ? AddressMap.Standard : PvmMap.SupervisorLayout;
+        if (testCase.Pvm is PvmState pvm && !(testCase.Layout.Equals(standard) && PvmMap.UserLayout.Equals(pvm.UserLayout)))
+        {
+            yield return testCase with { Layout = standard, Pvm = pvm with { UserLayout = PvmMap.UserLayout } };
+        }
+
+        foreach (PageLayout fewer in Simpler(testCase.Layout, standard))
+        {
+            yield return testCase with { Layout = fewer };
+        }
+
+        foreach (PageLayout fewer in testCase.Pvm?.UserLayout is PageLayout user ? Simpler(user, PvmMap.UserLayout) : [])
+        {
+            yield return testCase with { Pvm = testCase.Pvm! with { UserLayout = fewer } };
+        }
+    }
+
+    private static IEnumerable<PageLayout> Simpler(PageLayout layout, PageLayout standard)
+    {
+        if (layout.Equals(standard))
         {
             yield break;
         }
 
-        yield return testCase with { Layout = AddressMap.Standard };
-        for (int i = testCase.Layout.Ranges.Length - 1; i >= 0; i--)
+        yield return standard;
+        for (int i = layout.Ranges.Length - 1; i >= 0; i--)
         {
-            yield return testCase with { Layout = PageLayout.Create(testCase.Layout.Ranges.RemoveAt(i)) };
+            yield return PageLayout.Create(layout.Ranges.RemoveAt(i));
         }
     }
 }
@@ -190,10 +210,10 @@ public sealed class DropResponses : IReduction
             ImmutableArray<KeyValuePair<Register, ulong>> patches = responses[i].Patches;
             for (int patch = 0; patch < patches.Length; patch++)
             {
-                yield return testCase with { Responses = responses.SetItem(i, new Response(patches.RemoveAt(patch))) };
+                yield return testCase with { Responses = responses.SetItem(i, responses[i] with { Patches = patches.RemoveAt(patch) }) };
                 if (patches[patch].Value != 0)
                 {
-                    yield return testCase with { Responses = responses.SetItem(i, new Response(patches.SetItem(patch, new(patches[patch].Key, 0)))) };
+                    yield return testCase with { Responses = responses.SetItem(i, responses[i] with { Patches = patches.SetItem(patch, new(patches[patch].Key, 0)) }) };
                 }
             }
         }

@@ -67,6 +67,10 @@ public sealed class CaseRunner : IDisposable
         }
     }
 
+    /// <summary>A runner of those targets that run an ABI. They stay this one's, and it stays usable; the new one is not to be disposed.</summary>
+    public CaseRunner Only(Abi abi) =>
+        Infos.All(info => info.Abis.Contains(abi)) ? this : new CaseRunner([.. _targets.Where(target => target.Info.Abis.Contains(abi))], Analyst);
+
     /// <summary>Runs a batch on every target in turn.</summary>
     /// <param name="cases">Well-formed cases.</param>
     /// <param name="outcomes">One array a target, each at least as long as <paramref name="cases"/>.</param>

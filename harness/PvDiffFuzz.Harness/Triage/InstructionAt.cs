@@ -1,6 +1,7 @@
 using System.Collections.Immutable;
 using Iced.Intel;
 using PvDiffFuzz.Core;
+using Register = PvDiffFuzz.Core.Register;
 
 namespace PvDiffFuzz.Harness;
 
@@ -28,7 +29,7 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
     /// <returns>The last instruction that ran and is no NOP, the one that raised the event included.</returns>
     public static InstructionAt Find(TestCase testCase, ReadOnlySpan<Outcome> outcomes, int eventIndex, CaseAnalyst analyst)
     {
-        ImmutableArray<TracedInstruction> trace = analyst.TraceTo(testCase, eventIndex == Field.Final ? int.MaxValue : eventIndex);
+        ImmutableArray<TracedInstruction> trace = analyst.TraceAfter(testCase, Answers.Before(outcomes, eventIndex));
         CpuVendor vendor = analyst.VendorOf(testCase);
         if (LastIndex(trace) is int last and >= 0)
         {
@@ -39,7 +40,7 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
         {
             if (outcome.Comparable && !outcome.Events.IsEmpty)
             {
-                Event e = outcome.Events[eventIndex < 0 || eventIndex >= outcome.Events.Length ? ^1 : eventIndex];
+                Event e = Answers.DeliveryOf(outcome.Events.AsSpan(), eventIndex < 0 ? int.MaxValue : eventIndex);
                 return FromEvent(testCase, e, vendor);
             }
         }
@@ -89,7 +90,7 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
     private static InstructionAt FromEvent(TestCase testCase, Event e, CpuVendor vendor)
     {
         CodeBlock code = testCase.Code;
-        ulong rip = e.Registers.Rip;
+        ulong rip = Interrupted.Value(testCase.Abi, e, Register.Rip);
         bool after = e.Kind != EventKind.Fault || rip == code.End;
         int found = -1;
         int at = 0;

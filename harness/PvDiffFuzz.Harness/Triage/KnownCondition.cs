@@ -1,6 +1,5 @@
 using System.Collections.Immutable;
 using System.Globalization;
-using PvDiffFuzz.Core;
 
 namespace PvDiffFuzz.Harness;
 
@@ -131,7 +130,7 @@ public readonly record struct KnownTerm(char Sign, TermSource Source, ulong Numb
             default:
                 Camp? camp = Source == TermSource.This ? side : other;
                 Field at = Field.Event == Field.Final ? Field : Field with { Event = divergence.EventIndex };
-                return camp is not null && at.TryRead(divergence.Outcomes[camp.Members[0]], out ulong value) ? value : null;
+                return camp is not null && at.TryRead(divergence.Outcomes[camp.Members[0]], divergence.Case.Abi, out ulong value) ? value : null;
         }
     }
 
@@ -155,39 +154,5 @@ public readonly record struct KnownTerm(char Sign, TermSource Source, ulong Numb
         return parts.Length == 2 && parts[0] is "this" or "other" && KnownFields.Numbers.TryGetValue(parts[1], out Field field)
             ? new KnownTerm(sign, parts[0] == "this" ? TermSource.This : TermSource.Other, 0, field)
             : null;
-    }
-}
-
-/// <summary>The names that known entries may use for fields.</summary>
-public static class KnownFields
-{
-    /// <summary>Names that conditions can read as numbers.</summary>
-    internal static IReadOnlyDictionary<string, Field> Numbers { get; } = All().Where(f => f.Kind != FieldKind.Memory).ToDictionary(f => f.Unindexed, StringComparer.Ordinal);
-
-    /// <summary>Names that a <c>fields</c> line may list, groups included.</summary>
-    public static IReadOnlySet<string> Names { get; } = All().Select(f => f.Unindexed).Concat(["gpr", "event.gpr"]).ToHashSet(StringComparer.Ordinal);
-
-    private static IEnumerable<Field> All()
-    {
-        yield return new Field(FieldKind.End);
-        yield return new Field(FieldKind.Events);
-        yield return new Field(FieldKind.Memory);
-        foreach (FieldKind kind in new[] { FieldKind.Kind, FieldKind.Vector, FieldKind.Error, FieldKind.Cr2, FieldKind.Entry })
-        {
-            yield return new Field(kind, 0);
-        }
-
-        foreach (int place in new[] { 0, Field.Final })
-        {
-            for (Register register = Register.Rax; register <= Register.Pkru; register++)
-            {
-                yield return new Field(FieldKind.Register, place, register);
-            }
-
-            for (byte bit = 0; bit < 64; bit++)
-            {
-                yield return new Field(FieldKind.Flag, place, default, bit);
-            }
-        }
     }
 }

@@ -46,6 +46,18 @@ public sealed record KnownEntry
     /// <summary>All fields that may differ. A divergence with any other differing field is not this one.</summary>
     public required ImmutableArray<string> Fields { get; init; }
 
+    /// <summary>ABIs of the cases. There is no PVM without a revision: each revision is named.</summary>
+    public ImmutableArray<Abi> Abis { get; init; } = [Abi.X86];
+
+    /// <summary>The host's path between the modes that the case asks for; null for either.</summary>
+    public HostPath? Path { get; init; }
+
+    /// <summary>The mode in which the case starts; null for either.</summary>
+    public GuestMode? Start { get; init; }
+
+    /// <summary>Entries that the event may have in any camp; empty for any.</summary>
+    public ImmutableArray<EntryPoint> Entries { get; init; } = [];
+
     /// <summary>Conditions on values; all must hold between the described side and every other camp.</summary>
     public ImmutableArray<KnownCondition> Conditions { get; init; } = [];
 
@@ -57,9 +69,10 @@ public sealed record KnownEntry
 
     /// <summary>True when this entry describes the whole of a divergence.</summary>
     public bool Matches(Divergence divergence) =>
-        MatchesForm(divergence.Instruction)
+        MatchesCase(divergence.Case)
+        && MatchesForm(divergence.Instruction)
         && divergence.Comparison.Differences.All(d => Covers(d.Field))
-        && MatchesVectors(divergence)
+        && MatchesEvent(divergence)
         && SplitCamps(divergence, out List<Camp> these, out List<Camp> others)
         && these.TrueForAll(t => ConditionsHold(divergence, t, others));
 
@@ -70,35 +83,33 @@ public sealed record KnownEntry
     private static bool Fits(string pattern, string form) =>
         pattern.Length == form.Length && pattern.Zip(form).All(pair => pair.First == pair.Second || pair.First == '?');
 
-    private bool Covers(Field field)
-    {
-        string name = field.Unindexed;
-        string group = name.LastIndexOf('.') is int dot and > 0 ? name[..dot] : name;
-        return Fields.Contains(name, StringComparer.Ordinal) || (group is "gpr" or "rflags" or "event.gpr" or "event.rflags" && Fields.Contains(group, StringComparer.Ordinal));
-    }
+    private bool MatchesCase(TestCase testCase) =>
+        Abis.Contains(testCase.Abi) && (Path is null || testCase.Pvm?.Path == Path) && (Start is null || testCase.Start == Start);
 
-    private bool MatchesVectors(Divergence divergence)
+    private bool Covers(Field field) => Fields.Contains(field.Unindexed, StringComparer.Ordinal) || field.Groups.Any(group => Fields.Contains(group, StringComparer.Ordinal));
+
+    private bool MatchesEvent(Divergence divergence)
     {
-        if (Vectors.IsEmpty)
+        if (Vectors.IsEmpty && Entries.IsEmpty)
         {
             return true;
         }
 
         int index = divergence.EventIndex;
-        foreach (Camp camp in divergence.Comparison.Camps)
+        foreach (int member in divergence.Comparison.Camps.SelectMany(camp => camp.Members))
         {
-            foreach (int member in camp.Members)
+            ImmutableArray<Event> events = divergence.Outcomes[member].Events;
+            if (index < 0 || index >= events.Length || !Fits(events[index]))
             {
-                ImmutableArray<Event> events = divergence.Outcomes[member].Events;
-                if (index < 0 || index >= events.Length || events[index].Kind == EventKind.SystemCall || !Vectors.Contains(events[index].Vector))
-                {
-                    return false;
-                }
+                return false;
             }
         }
 
         return true;
     }
+
+    private bool Fits(Event e) =>
+        (Vectors.IsEmpty || (e.Kind is not (EventKind.SystemCall or EventKind.Hypercall) && Vectors.Contains(e.Vector))) && (Entries.IsEmpty || Entries.Contains(e.Entry));
 
     private bool SplitCamps(Divergence divergence, out List<Camp> these, out List<Camp> others)
     {

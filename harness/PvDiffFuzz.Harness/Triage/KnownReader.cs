@@ -1,6 +1,7 @@
 using System.Collections.Immutable;
 using System.Text;
 using Iced.Intel;
+using PvDiffFuzz.Core;
 
 namespace PvDiffFuzz.Harness;
 
@@ -32,6 +33,7 @@ public static class KnownReader
     public const int MaximumBytes = 65_536;
 
     private static readonly string[] Once = ["id", "kind", "clause", "reason", "forms", "vectors", "fields"];
+    private static readonly string[] Optional = ["abi", "path", "start", "entries"];
     private static readonly HashSet<string> FormNames = [.. Enum.GetNames<Code>(), .. Enum.GetNames<Mnemonic>()];
 
     /// <summary>Reads all <c>*.known</c> files of a folder, in the order of their ids. A folder that does not exist has none.</summary>
@@ -110,6 +112,7 @@ public static class KnownReader
         private readonly Dictionary<string, (int Line, string Value)> _once = new(StringComparer.Ordinal);
         private readonly ImmutableArray<TargetPattern>.Builder _targets = ImmutableArray.CreateBuilder<TargetPattern>();
         private readonly ImmutableArray<KnownCondition>.Builder _conditions = ImmutableArray.CreateBuilder<KnownCondition>();
+        private readonly List<int> _conditionLines = [];
 
         public void Take(int line, string text)
         {
@@ -126,10 +129,10 @@ public static class KnownReader
             string[] parts = text.Split(' ', 2, StringSplitOptions.TrimEntries);
             string key = parts[0];
             string value = parts.Length == 2 ? parts[1] : "";
-            bool once = Array.IndexOf(Once, key) >= 0;
+            bool once = Array.IndexOf(Once, key) >= 0 || Array.IndexOf(Optional, key) >= 0;
             if (!once && key is not ("targets" or "where"))
             {
-                throw Wrong(line, $"unknown key '{key}'; there are {string.Join(", ", Once)}, targets and where");
+                throw Wrong(line, $"unknown key '{key}'; there are {string.Join(", ", Once)}, targets and where, and perhaps {string.Join(", ", Optional)}");
             }
 
             if (value.Length == 0)
@@ -144,6 +147,7 @@ public static class KnownReader
             else if (key == "where")
             {
                 _conditions.Add(KnownCondition.Parse(value, out string problem) ?? throw Wrong(line, problem));
+                _conditionLines.Add(line);
             }
             else if (!_once.TryAdd(key, (line, value)))
             {
@@ -161,6 +165,13 @@ public static class KnownReader
                 }
             }
 
+            KnownEntry entry = Whole();
+            CheckAbis(entry);
+            return entry;
+        }
+
+        private KnownEntry Whole()
+        {
             return new KnownEntry
             {
                 Comment = string.Join('\n', lines.TakeWhile(l => l.StartsWith('#')).Select(l => l.Length > 1 ? l[2..] : "")),
@@ -176,10 +187,56 @@ public static class KnownReader
                 Targets = _targets.Count > 0 ? _targets.ToImmutable() : throw Wrong(lines.Length, "no 'targets'"),
                 Forms = List("forms", IsForm, "is neither a code name nor a mnemonic of Iced, such as Int1 or Adc_rm64_r64, nor an encoding without a form, such as INVALID.0fff or INVALID.c4?37d"),
                 Vectors = [.. List("vectors", v => byte.TryParse(v, out _), "is no vector; vectors are decimal, 0 to 255").Select(v => byte.Parse(v))],
-                Fields = List("fields", KnownFields.Names.Contains, "is no field; fields are such as event.rip, event.rflags.CF, gpr.rax, gpr, fsbase, memory"),
+                Fields = List("fields", KnownFields.Names.Contains, "is no field; fields are such as event.rip, event.rflags.CF, gpr.rax, gpr, fsbase, memory, event.frame.rip, sys.cr3"),
+                Abis = _once.ContainsKey("abi") ? Words<Abi>("abi", abi => abi.Text()) : [Abi.X86],
+                Path = _once.ContainsKey("path") ? Words<HostPath>("path", path => path.Text())[0] : null,
+                Start = _once.ContainsKey("start") ? Words<GuestMode>("start", mode => mode.Text())[0] : null,
+                Entries = _once.ContainsKey("entries") ? Words<EntryPoint>("entries", door => door.Text()) : [],
                 Conditions = _conditions.ToImmutable(),
                 File = file,
             };
+        }
+
+        // A path is one word and so is a start; an entry that means both leaves the key out.
+        private ImmutableArray<T> Words<T>(string key, Func<T, string> text)
+            where T : struct, Enum
+        {
+            (int line, string value) = _once[key];
+            string valid = string.Join(", ", Enum.GetValues<T>().Select(text));
+            ImmutableArray<T> members =
+                [.. value.Split(' ', StringSplitOptions.RemoveEmptyEntries).Select(word => Core.Words.Find(text, word) ?? throw Wrong(line, $"'{word}' is no word for '{key}'; there are {valid}"))];
+            return members.Length == 1 || key is "abi" or "entries" ? members : throw Wrong(line, $"'{key}' has one word: {valid}");
+        }
+
+        // Frames and the system side belong to an ABI, and PVM's revisions differ in them: an entry without an ABI would say something of all.
+        private void CheckAbis(KnownEntry entry)
+        {
+            if (entry.Path is not null && !entry.Abis.All(abi => abi.IsPvm()))
+            {
+                throw Wrong(_once["path"].Line, "only PVM cases have a path; name their revisions with 'abi'");
+            }
+
+            foreach (string name in entry.Fields)
+            {
+                CheckAbis(entry, name, _once["fields"].Line);
+            }
+
+            for (int i = 0; i < entry.Conditions.Length; i++)
+            {
+                foreach (KnownTerm term in entry.Conditions[i].Left.Concat(entry.Conditions[i].Right).Where(term => term.Source is TermSource.This or TermSource.Other))
+                {
+                    CheckAbis(entry, term.Field.Unindexed, _conditionLines[i]);
+                }
+            }
+        }
+
+        private void CheckAbis(KnownEntry entry, string name, int line)
+        {
+            if (!entry.Abis.Any(abi => KnownFields.Has(abi, name)))
+            {
+                string which = string.Join(", ", entry.Abis.Select(abi => abi.Text()));
+                throw Wrong(line, $"'{name}' is nothing that {which} has; frames and the system side belong to an ABI, which 'abi' names, such as pvm-rfc1");
+            }
         }
 
         private static bool IsForm(string form) => form.StartsWith(InstructionAt.Invalid, StringComparison.Ordinal)

@@ -6,7 +6,7 @@ namespace PvDiffFuzz.Harness;
 /// <summary>What makes two divergences the same finding.</summary>
 /// <param name="Abi">The ABI of the case.</param>
 /// <param name="Form">Form of the instruction at which the divergence shows.</param>
-/// <param name="Event">The diverging event as the camps saw it: <c>end</c>, or vectors such as <c>#13</c> or <c>#6/#13</c>, <c>syscall</c>, <c>crash</c>.</param>
+/// <param name="Event">The diverging event as the camps saw it: <c>end</c>, or vectors such as <c>#13</c> or <c>#6/#13</c>, <c>syscall</c>, <c>hypercall</c>, <c>halt</c>, <c>crash</c>.</param>
 /// <param name="Fields">Classes of the differing fields, sorted, separated by commas.</param>
 /// <param name="Camps">Names of the targets by camp, sorted: <c>model.x86/native</c>, members joined by <c>+</c>.</param>
 public sealed record Signature(Abi Abi, string Form, string Event, string Fields, string Camps)
@@ -27,7 +27,7 @@ public sealed record Signature(Abi Abi, string Form, string Event, string Fields
         string.Join(',', comparison.Differences.Select(d => d.Field.Class).Distinct(StringComparer.Ordinal).Order(StringComparer.Ordinal)),
         string.Join('/', comparison.Camps.Select(c => CampName(c, targets)).Order(StringComparer.Ordinal)));
 
-    /// <summary>A short name for files: letters of the form and a hash of the whole signature, such as <c>adc-rm64-r64-1f83a09c</c>.</summary>
+    /// <summary>A short name for files: letters of the form and a hash of the whole signature, such as <c>adc-rm64-r64-1f83a09c</c>. An ABI other than x86 stands first.</summary>
     public string FileName()
     {
         uint hash = 2166136261;
@@ -37,7 +37,8 @@ public sealed record Signature(Abi Abi, string Form, string Event, string Fields
         }
 
         string letters = new([.. Form.ToLowerInvariant().Select(c => char.IsAsciiLetterOrDigit(c) ? c : '-')]);
-        return $"{letters[..Math.Min(letters.Length, 60)].Trim('-')}-{hash:x8}";
+        string abi = Abi == Abi.X86 ? "" : Abi.Text() + "-";
+        return $"{abi}{letters[..Math.Min(letters.Length, 60)].Trim('-')}-{hash:x8}";
     }
 
     private static string CampName(Camp camp, ImmutableArray<TargetInfo> targets) =>
@@ -51,18 +52,27 @@ public sealed record Signature(Abi Abi, string Form, string Event, string Fields
 
     private static string EventOf(Outcome outcome, int index)
     {
-        bool last = index < 0 || index >= outcome.Events.Length - 1;
-        if (outcome.Events.IsEmpty || (outcome.End == EndKind.Crash && last))
+        if (outcome.Events.IsEmpty || index < 0 || index >= outcome.Events.Length - 1)
         {
-            return outcome.End == EndKind.Crash ? "crash" : "none";
+            switch (outcome.End)
+            {
+                case EndKind.ReachedEnd:
+                    return "end";
+                case EndKind.Halt:
+                    return "halt";
+                case EndKind.Crash:
+                    return "crash";
+                default:
+                    index = outcome.Events.Length - 1;
+                    break;
+            }
         }
 
-        if (outcome.End == EndKind.ReachedEnd && last)
+        return index < 0 ? "none" : outcome.Events[index] switch
         {
-            return "end";
-        }
-
-        Event e = outcome.Events[last ? ^1 : index];
-        return e.Kind == EventKind.SystemCall ? "syscall" : $"#{e.Vector}";
+            { Kind: EventKind.SystemCall } => "syscall",
+            { Kind: EventKind.Hypercall } => "hypercall",
+            Event e => $"#{e.Vector}",
+        };
     }
 }

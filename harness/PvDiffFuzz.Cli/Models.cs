@@ -1,0 +1,64 @@
+using System.Collections.Immutable;
+using PvDiffFuzz.Core;
+using PvDiffFuzz.Harness;
+using PvDiffFuzz.Instrument;
+using PvDiffFuzz.Models.X86;
+
+namespace PvDiffFuzz.Cli;
+
+/// <summary>What a model gives besides outcomes: traces of cases, its rules, and which of them a case executes.</summary>
+/// <param name="Tracer">Makes a tracer for one thread; the processor is for cases that name none.</param>
+/// <param name="Counter">Makes a counter of executed rules for one thread; the processor is for cases that name none.</param>
+/// <param name="Rules">Every rule, by document, section and implementation.</param>
+/// <param name="Naming">The rules that name a mnemonic.</param>
+internal sealed record ModelParts(Func<CpuProfile, ITracer> Tracer, Func<CpuProfile, IRuleCounter> Counter, ImmutableArray<RuleName> Rules, Func<string, ImmutableArray<RuleName>> Naming);
+
+/// <summary>The models by the ABI whose specification they are: one line for each.</summary>
+internal static class Models
+{
+    private static readonly Dictionary<Abi, ModelParts> ByAbi = new()
+    {
+        [Abi.X86] = X86(),
+    };
+
+    /// <summary>The rules of all models, each once.</summary>
+    public static ImmutableArray<RuleName> AllRules { get; } = [.. ByAbi.OrderBy(model => model.Key).SelectMany(model => model.Value.Rules).Distinct()];
+
+    /// <summary>The model of an ABI, or null when there is none yet.</summary>
+    public static ModelParts? Of(Abi abi) => ByAbi.GetValueOrDefault(abi);
+
+    /// <summary>A tracer for cases of any ABI that has a model.</summary>
+    /// <param name="host">The processor for cases that name none.</param>
+    public static ITracer Tracer(CpuProfile host) => new TracerByAbi(abi => Of(abi)?.Tracer(host));
+
+    private static ModelParts X86()
+    {
+        Lazy<InstrumentedModel> copy = new(() => InstrumentedModel.Load(typeof(X86Model)));
+        return new ModelParts(
+            host => new X86Model(host),
+            host => new InstrumentedRules(copy.Value, copy.Value.Create<ITarget>(typeof(X86Model), host, null)),
+            [.. X86Rules.All.Select(Named)],
+            mnemonic => [.. X86Rules.For(mnemonic).Select(Named)]);
+    }
+
+    private static RuleName Named(Rule rule) => new(rule.Document, rule.Section, rule.Implementation);
+}
+
+/// <summary>Traces each case with the model of its ABI. A case of an ABI without one has no trace, so that nothing in it counts as undefined.</summary>
+/// <param name="create">Makes the tracer of an ABI, or null; asked once for each.</param>
+internal sealed class TracerByAbi(Func<Abi, ITracer?> create) : ITracer
+{
+    private readonly Dictionary<Abi, ITracer?> _made = [];
+
+    /// <inheritdoc/>
+    public ImmutableArray<TracedInstruction> Trace(TestCase testCase, int maximum)
+    {
+        ArgumentNullException.ThrowIfNull(testCase);
+        if (!_made.TryGetValue(testCase.Abi, out ITracer? tracer))
+        {
+            _made[testCase.Abi] = tracer = create(testCase.Abi);
+        }
+
+        return tracer?.Trace(testCase, maximum) ?? [];
+    }
+}

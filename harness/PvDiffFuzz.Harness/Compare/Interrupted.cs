@@ -1,0 +1,52 @@
+using PvDiffFuzz.Core;
+
+namespace PvDiffFuzz.Harness;
+
+/// <summary>What an event says of the context that it interrupted. For an IDT that is in its registers, for a paravirtual ABI in its frame.</summary>
+internal static class Interrupted
+{
+    /// <summary>The interrupted value of a register.</summary>
+    /// <param name="abi">The ABI of the case.</param>
+    /// <param name="e">An event.</param>
+    /// <param name="register">A register.</param>
+    /// <returns>What the frame saved; the value at entry for a register that the frame does not save, and for events without a frame.</returns>
+    public static ulong Value(Abi abi, Event e, Register register)
+    {
+        foreach (FrameField field in Layout(abi, e))
+        {
+            if (field.Saves == register)
+            {
+                return FrameLayout.Read(e.Frame, field);
+            }
+        }
+
+        return e.Registers[register];
+    }
+
+    /// <summary>True when 32-bit code was interrupted.</summary>
+    public static bool InCompatibilityMode(Abi abi, Event e)
+    {
+        foreach (FrameField field in Layout(abi, e))
+        {
+            if (field.Name is "cs" or "user-cs")
+            {
+                return FrameLayout.Read(e.Frame, field) == Selectors.UserCode32;
+            }
+        }
+
+        return e.Registers.Cs == Selectors.UserCode32;
+    }
+
+    /// <summary>True for a register whose value at entry the delivery gives, so that nothing before it can have left it undefined.</summary>
+    /// <remarks>PVM loads RCX, R11 and RFLAGS at every entry and for every hypercall (PVM rfc1, Vector events in user mode and the sections after it). Xen's ways in differ, so nothing is claimed for them.</remarks>
+    public static bool IsReplaced(Abi abi, Register register) => abi.IsPvm() && register is Register.Rcx or Register.R11 or Register.Rflags;
+
+    /// <summary>True when an event's frame lies in pages of the case, from RSP at entry upwards; PVM's structure does not.</summary>
+    public static bool IsOnStack(Abi abi, Event e) => FrameLayout.OnStack(e.Entry) && !IsPvcs(abi, e);
+
+    /// <summary>True when an event's frame is PVM's per-VCPU structure.</summary>
+    public static bool IsPvcs(Abi abi, Event e) => abi.IsPvm() && e.Entry != EntryPoint.Idt && e.Frame.Length == PvcsLayout.Size;
+
+    /// <summary>The named fields of an event's frame; none for an IDT's, whose words are the event's registers.</summary>
+    public static ReadOnlySpan<FrameField> Layout(Abi abi, Event e) => e.Entry == EntryPoint.Idt ? [] : FrameLayout.Of(abi, e.Entry, e.Frame.Length);
+}
