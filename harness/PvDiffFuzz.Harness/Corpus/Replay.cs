@@ -34,8 +34,11 @@ public enum ReplayStatus
 /// <param name="Seconds">Time taken.</param>
 public sealed record ReplayResult(string Path, ReplayStatus Status, string Message, ImmutableArray<string> Fields, double Seconds)
 {
-    /// <summary>Id of the known entry that describes what the case shows now, or null.</summary>
+    /// <summary>Id of the known entry that describes what the case shows now, ids of several that do so together, or null.</summary>
     public string? Known { get; init; }
+
+    /// <summary>The ids of <see cref="Known"/>, one by one.</summary>
+    public IEnumerable<string> KnownIds => Known?.Split(Verdict.Separator) ?? [];
 }
 
 /// <summary>
@@ -86,10 +89,11 @@ public sealed class Replay(CaseRunner all, KnownSet known, Func<string, Immutabl
     public Verdict? VerdictOf(CaseFile file)
     {
         ArgumentNullException.ThrowIfNull(file);
-        return Compare(file, live.Examine(file.Case).Outcomes, out _) is Divergence divergence ? VerdictOf(divergence) : null;
+        CaseRunner live = LiveOf(file.Case.Abi);
+        return Compare(live, file, live.Examine(file.Case).Outcomes, out _) is Divergence divergence ? VerdictOf(divergence) : null;
     }
 
-    private Verdict VerdictOf(Divergence divergence) => known.Find(divergence) is int entry && entry >= 0 ? known.Entries[entry].Verdict : Verdict.New;
+    private Verdict VerdictOf(Divergence divergence) => known.VerdictOf(known.Find(divergence));
 
     private (ReplayStatus Status, string Message, ImmutableArray<string> Fields, string? Known) Judge(CaseFile file)
     {
@@ -119,7 +123,7 @@ public sealed class Replay(CaseRunner all, KnownSet known, Func<string, Immutabl
         string stored = file.Verdict ?? "agree";
         string now = verdict?.ToString() ?? "agree";
         string? id = verdict is { IsKnown: true } ? verdict.Why : null;
-        if (file.Verdict is null && id is not null && known.Entries.First(e => e.Id == id).Targets is var described
+        if (file.Verdict is null && id is not null && known.Entries.Where(e => verdict!.KnownIds.Contains(e.Id)).SelectMany(e => e.Targets).ToArray() is TargetPattern[] described
             && live.Infos.Any(info => described.Any(t => t.Matches(info)) && !file.Outcomes.Any(o => o.Target == info.Name)))
         {
             // The stored agreement says nothing of a target that was not there; what it does is described.
