@@ -2,6 +2,7 @@ using System.Collections.Immutable;
 using PvDiffFuzz.Backends.Kvm;
 using PvDiffFuzz.Backends.Native;
 using PvDiffFuzz.Core;
+using PvDiffFuzz.Models.Pvm;
 using PvDiffFuzz.Models.X86;
 
 namespace PvDiffFuzz.Cli;
@@ -17,6 +18,7 @@ public sealed class Composition
     public Composition() => _targets = new(StringComparer.Ordinal)
     {
         ["kvm"] = profile => new KvmTarget(profile),
+        ["model.pvm"] = profile => new PvmModel(profile, Usage),
         ["model.x86"] = profile => new X86Model(profile, Usage),
         ["native"] = _ => new NativeTarget(),
     };

@@ -17,9 +17,12 @@ public static partial class X86Rules
     private const BindingFlags Everything = BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.Static | BindingFlags.Instance | BindingFlags.DeclaredOnly;
 
     /// <summary>Every rule, by document, section and implementation.</summary>
-    public static ImmutableArray<Rule> All { get; } =
+    public static ImmutableArray<Rule> All { get; } = In(typeof(X86Rules).Assembly);
+
+    /// <summary>The rules of an assembly, by document, section and implementation.</summary>
+    internal static ImmutableArray<Rule> In(Assembly assembly) =>
     [
-        .. typeof(X86Rules).Assembly.GetTypes()
+        .. assembly.GetTypes()
             .SelectMany(type => type.GetMembers(Everything).Where(member => member is not Type).Append(type))
             .SelectMany(member => member.GetCustomAttributes<SpecAttribute>().Select(spec => new Rule(spec.Document, spec.Section, Name(member))))
             .Distinct()

@@ -20,6 +20,9 @@ internal enum PendingKind : byte
 
     /// <summary>A form that the model does not have.</summary>
     Unsupported,
+
+    /// <summary>The next instruction would be fetched from an address that is not the payload's; see <see cref="X86Engine.Doors"/>.</summary>
+    Door,
 }
 
 /// <summary>Why the run loop has to look up after an instruction.</summary>
@@ -442,7 +445,7 @@ internal ref struct CpuState
             return true;
         }
 
-        Raise(14, PageFault.Present | PageFault.User | PageFault.Key | (write ? PageFault.Write : 0), address);
+        Raise(14, PageFault.Present | Memory.UserBit | PageFault.Key | (write ? PageFault.Write : 0), address);
         return false;
     }
 }

@@ -24,12 +24,20 @@ internal static class Delivery
         cpu.SegmentBase[Seg.Fs] = registers.FsBase;
         cpu.SegmentBase[Seg.Gs] = registers.GsBase;
         cpu.Pkru = registers.Pkru;
+        Resume(ref cpu, registers.Rflags);
+    }
+
+    /// <summary>Goes on at RIP with CS and the other registers as they are and nothing pending, as after a return from an event.</summary>
+    /// <param name="cpu">State.</param>
+    /// <param name="rflags">RFLAGS from now on.</param>
+    public static void Resume(ref CpuState cpu, ulong rflags)
+    {
         cpu.Pending = PendingKind.None;
         cpu.Attention = Attention.None;
         cpu.Shadow = false;
         cpu.Repeating = false;
-        cpu.LoadRflags(registers.Rflags, ulong.MaxValue);
-        cpu.TrapDue = (registers.Rflags & RflagsBits.TF) != 0;
+        cpu.LoadRflags(rflags, ulong.MaxValue);
+        cpu.TrapDue = (rflags & RflagsBits.TF) != 0;
         SetMode(ref cpu);
         Breakpoints.BeforeInstruction(ref cpu, shadow: false);
     }
@@ -123,28 +131,38 @@ internal static class Delivery
     /// <summary>A fault before the instruction began: the interrupted RIP is unchanged.</summary>
     public static void AfterFailedFetch(ref CpuState cpu) => cpu.InstructionRip = cpu.Rip;
 
-    /// <summary>Builds the event that is pending.</summary>
+    /// <summary>RFLAGS as the pending event saves them.</summary>
     [Spec("SDM", "vol.3A 6.14.2 64-Bit Mode Stack Frame; vol.3B 17.3.1.1 Instruction-Breakpoint Exception Condition (RF as saved)")]
     [Spec("APM", "vol.2 3.1.6 RFLAGS Register (RF as saved)")]
     [Spec("x86-readings", "rep-rf")]
-    public static Event Deliver(ref CpuState cpu)
+    public static ulong SavedRflags(ref CpuState cpu)
     {
         ulong rflags = (cpu.Attention & Attention.Resume) != 0 ? cpu.Rflags : cpu.Rflags & ~RflagsBits.RF;
-        switch (cpu.Pending)
+        return cpu.Pending switch
         {
-            case PendingKind.SystemCall:
-                return new Event(EventKind.SystemCall, 0, null, null, EntryPoint.Lstar, Capture(ref cpu, rflags));
-            case PendingKind.Fault:
-                rflags |= RflagsBits.RF;
-                break;
-            default:
-                // Between iterations of REP the SDM saves RF set. The APM says that this is so normally; here RF stays as it was until the instruction is done.
-                rflags |= !cpu.Repeating ? 0 : cpu.Profile.Vendor == CpuVendor.Intel ? RflagsBits.RF : cpu.Rflags & RflagsBits.RF;
-                break;
+            PendingKind.SystemCall => rflags,
+            PendingKind.Fault => rflags | RflagsBits.RF,
+
+            // Between iterations of REP the SDM saves RF set. The APM says that this is so normally; here RF stays as it was until the instruction is done.
+            _ => rflags | (!cpu.Repeating ? 0 : cpu.Profile.Vendor == CpuVendor.Intel ? RflagsBits.RF : cpu.Rflags & RflagsBits.RF),
+        };
+    }
+
+    /// <summary>Tells whether the pending event pushes an error code.</summary>
+    public static bool PushesError(ref CpuState cpu) =>
+        cpu.PendingVector < 32 && ((ErrorCodeVectors >> cpu.PendingVector) & 1) != 0 && cpu.Pending == PendingKind.Fault;
+
+    /// <summary>Builds the event that is pending.</summary>
+    public static Event Deliver(ref CpuState cpu)
+    {
+        ulong rflags = SavedRflags(ref cpu);
+        if (cpu.Pending == PendingKind.SystemCall)
+        {
+            return new Event(EventKind.SystemCall, 0, null, null, EntryPoint.Lstar, Capture(ref cpu, rflags));
         }
 
         byte vector = cpu.PendingVector;
-        bool pushesError = vector < 32 && ((ErrorCodeVectors >> vector) & 1) != 0 && cpu.Pending == PendingKind.Fault;
+        bool pushesError = PushesError(ref cpu);
         return new Event(
             Event.KindOf(vector),
             vector,
@@ -154,7 +172,8 @@ internal static class Delivery
             Capture(ref cpu, rflags));
     }
 
-    private static RegisterState Capture(ref CpuState cpu, ulong rflags)
+    /// <summary>The registers now, with RFLAGS as given.</summary>
+    public static RegisterState Capture(ref CpuState cpu, ulong rflags)
     {
         GprFile gpr = default;
         ((ReadOnlySpan<ulong>)cpu.Gpr)[..GprFile.Count].CopyTo(gpr);

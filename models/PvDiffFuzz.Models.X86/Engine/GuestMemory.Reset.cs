@@ -36,10 +36,15 @@ internal sealed unsafe partial class GuestMemory
         Poke(testCase.Code.Address, testCase.Code.Bytes.AsSpan());
     }
 
-    /// <summary>Lists what the case changed, in order of addresses, and returns every page to zero, ready for the next <see cref="Load"/>.</summary>
+    /// <summary>Lists what the case changed, in order of addresses, and returns every page to zero, ready for the next <see cref="Load(TestCase)"/>.</summary>
     public ImmutableArray<MemoryWord> Unload(TestCase testCase)
     {
         ImmutableArray<MemoryWord> changes = _lineCount == 0 ? [] : CollectChanges();
+        if (_home is not null)
+        {
+            Use(_home);
+        }
+
         foreach (MemoryContents run in testCase.Contents)
         {
             Clear(run.Address, run.Bytes.Length);
@@ -54,6 +59,12 @@ internal sealed unsafe partial class GuestMemory
         ulong bit = 1UL << line;
         if ((page->SavedLines & bit) != 0)
         {
+            return;
+        }
+
+        if (page->Other != null && IsSavedElsewhere(page, bit))
+        {
+            page->SavedLines |= bit;
             return;
         }
 
@@ -106,12 +117,17 @@ internal sealed unsafe partial class GuestMemory
             {
                 if (now[i] != line.Words[i])
                 {
-                    _words[count++] = new MemoryWord(line.Address + ((ulong)i * sizeof(ulong)), now[i]);
+                    _words[count] = new MemoryWord(line.Address + ((ulong)i * sizeof(ulong)), now[i]);
+                    count += (line.Page->Access & Unlisted) == 0 ? 1 : 0;
                     now[i] = line.Words[i];
                 }
             }
 
             line.Page->SavedLines = 0;
+            if (line.Page->Other != null)
+            {
+                ForgetSavedElsewhere(line.Page);
+            }
         }
 
         _lineCount = 0;
@@ -124,8 +140,9 @@ internal sealed unsafe partial class GuestMemory
         // SAFETY: one frame for each present page, all in one block; room for as many overflow pages.
         NativeMemory.AlignedFree(_frames);
         NativeMemory.AlignedFree(_extra);
+        FreeViews();
         _overflow.Clear();
-        Vacate();
+        Vacate(_table);
         int present = 0;
         foreach (PageRange range in layout.Ranges)
         {
@@ -158,7 +175,7 @@ internal sealed unsafe partial class GuestMemory
 
         bool user = (access & PageAccess.Supervisor) == 0;
         bool reads = user && (access & PageAccess.Read) != 0;
-        bool writes = user && (access & (PageAccess.Write | PageAccess.Execute)) == PageAccess.Write;
+        bool writes = user && (access & (PageAccess.Write | PageAccess.Execute | HoldsCode)) == PageAccess.Write;
         *page = new Page
         {
             Number = number,
@@ -170,12 +187,12 @@ internal sealed unsafe partial class GuestMemory
         };
     }
 
-    private void Vacate()
+    private static void Vacate(Page* table)
     {
         // SAFETY: the table has TableEntries entries.
         for (int i = 0; i < TableEntries; i++)
         {
-            _table[i] = new Page { Number = ulong.MaxValue, ReadTag = ulong.MaxValue, WriteTag = ulong.MaxValue, FetchTag = ulong.MaxValue };
+            table[i] = new Page { Number = ulong.MaxValue, ReadTag = ulong.MaxValue, WriteTag = ulong.MaxValue, FetchTag = ulong.MaxValue };
         }
     }
 
@@ -186,7 +203,7 @@ internal sealed unsafe partial class GuestMemory
         {
             int offset = (int)(address & (PageSize - 1));
             int length = Math.Min(bytes.Length, PageSize - offset);
-            bytes[..length].CopyTo(new Span<byte>(Find(address >> 12)->Host + offset, length));
+            bytes[..length].CopyTo(new Span<byte>(FindAnywhere(address >> 12)->Host + offset, length));
             bytes = bytes[length..];
             address += (uint)length;
         }
@@ -199,7 +216,7 @@ internal sealed unsafe partial class GuestMemory
         {
             int offset = (int)(address & (PageSize - 1));
             int part = Math.Min(length, PageSize - offset);
-            new Span<byte>(Find(address >> 12)->Host + offset, part).Clear();
+            new Span<byte>(FindAnywhere(address >> 12)->Host + offset, part).Clear();
             length -= part;
             address += (uint)part;
         }

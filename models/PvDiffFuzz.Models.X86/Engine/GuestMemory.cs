@@ -25,12 +25,21 @@ internal sealed unsafe partial class GuestMemory : IDisposable
 {
     private const int PageSize = PageLayout.PageSize;
     private const int LineSize = 64;
-    private const int TableBits = 8;
+    private const int TableBits = 9;
     private const int TableEntries = 1 << TableBits;
 
+    /// <summary>One store more in <see cref="CodeVersion"/>; the bits below tell the view.</summary>
+    private const uint CodeStep = 16;
+
+    /// <summary>Added to a page's rights: it is executable in another view, so that stores to it must be noticed.</summary>
+    private const PageAccess HoldsCode = (PageAccess)0x80;
+
+    /// <summary>Added to a page's rights: what is stored there is put back, but not listed as changed.</summary>
+    private const PageAccess Unlisted = (PageAccess)0x40;
+
     /// <summary>Pages whose table entry another page has; empty for <see cref="AddressMap.Standard"/>.</summary>
-    private readonly Dictionary<ulong, nint> _overflow = [];
-    private readonly Page* _table;
+    private Dictionary<ulong, nint> _overflow = [];
+    private Page* _table;
     private Page* _extra;
     private byte* _frames;
 
@@ -39,17 +48,20 @@ internal sealed unsafe partial class GuestMemory : IDisposable
     {
         // SAFETY: freed in Dispose; the size covers exactly TableEntries entries, all set vacant before use.
         _table = (Page*)NativeMemory.AlignedAlloc((nuint)(TableEntries * sizeof(Page)), LineSize);
-        Vacate();
+        Vacate(_table);
     }
 
-    /// <summary>Counts stores to executable pages; a predecoded instruction is stale when it changes.</summary>
+    /// <summary>Changes with every store to an executable page, and is another one under each view; a predecoded instruction is stale when it changes.</summary>
     public uint CodeVersion { get; private set; }
 
     /// <summary>Applies to the addresses of an access's second page: all ones, or 0xffffffff in compatibility mode, where linear addresses wrap.</summary>
     public ulong Mask { get; set; } = ulong.MaxValue;
 
+    /// <summary>The U bit of error codes: set unless the code that runs counts as supervisor code.</summary>
+    public uint UserBit { get; private set; } = PageFault.User;
+
     /// <summary>Makes every predecoded instruction stale: the mode changes, and so does what bytes mean.</summary>
-    public void ForgetCode() => CodeVersion++;
+    public void ForgetCode() => CodeVersion += CodeStep;
 
     /// <summary>Loads a value from one readable page.</summary>
     /// <param name="address">Canonical linear address, any alignment.</param>
@@ -147,7 +159,7 @@ internal sealed unsafe partial class GuestMemory : IDisposable
             SaveLine(page, offset / LineSize);
 
             // Executable pages have no write tag, so that every store to one comes by here and predecoded instructions are noticed to be stale.
-            CodeVersion += (page->Access & PageAccess.Execute) != 0 ? 1u : 0;
+            CodeVersion += (page->Access & (PageAccess.Execute | HoldsCode)) != 0 ? CodeStep : 0;
             bytes[..length].CopyTo(new Span<byte>(page->Host + offset, length));
             if (length == bytes.Length)
             {
@@ -224,6 +236,7 @@ internal sealed unsafe partial class GuestMemory : IDisposable
     public void Dispose()
     {
         // SAFETY: allocated by this instance and released once; the model is not used after it.
+        FreeViews();
         NativeMemory.AlignedFree(_frames);
         NativeMemory.AlignedFree(_extra);
         NativeMemory.AlignedFree(_table);
@@ -259,12 +272,12 @@ internal sealed unsafe partial class GuestMemory : IDisposable
         Page* page = Find(address >> 12);
         if (page == null)
         {
-            error = PageFault.User | intent;
+            error = UserBit | intent;
             return false;
         }
 
         bool allowed = (page->Access & (wanted | PageAccess.Supervisor)) == wanted;
-        error = allowed ? 0 : PageFault.Present | PageFault.User | intent;
+        error = allowed ? 0 : PageFault.Present | UserBit | intent;
         return allowed;
     }
 
@@ -299,6 +312,10 @@ internal sealed unsafe partial class GuestMemory : IDisposable
         /// <summary>Linear address / 4096; all ones when the entry is vacant.</summary>
         public ulong Number;
 
+        /// <summary>The same frame in another view, in a ring; null when there is no other.</summary>
+        public Page* Other;
+
+        /// <summary>Rights in this view, with <see cref="HoldsCode"/> and <see cref="Unlisted"/>.</summary>
         public PageAccess Access;
     }
 }

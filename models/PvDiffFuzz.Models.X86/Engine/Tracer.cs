@@ -1,0 +1,38 @@
+using System.Collections.Immutable;
+using PvDiffFuzz.Core;
+
+namespace PvDiffFuzz.Models.X86;
+
+/// <summary>Collects executed instructions.</summary>
+/// <param name="maximum">Most of them.</param>
+internal sealed class Tracer(int maximum)
+{
+    /// <summary>What was executed so far.</summary>
+    public ImmutableArray<TracedInstruction>.Builder Instructions { get; } = ImmutableArray.CreateBuilder<TracedInstruction>();
+
+    /// <summary>Adds the instruction that is about to be executed.</summary>
+    public void Add(ref CpuState cpu, in MicroOp op) => Add(ref cpu, op.Length);
+
+    /// <summary>What was fetched of an instruction that did not decode; nothing when not even its first byte was.</summary>
+    public void AddUndecoded(ref CpuState cpu)
+    {
+        if (cpu.Canonical(cpu.Rip))
+        {
+            Add(ref cpu, longest: 15);
+        }
+    }
+
+    private void Add(ref CpuState cpu, int longest)
+    {
+        Span<byte> bytes = stackalloc byte[15];
+        int length = Instructions.Count < maximum ? cpu.Memory.Fetch(cpu.Rip, bytes[..longest], out _) : 0;
+        if (length > 0)
+        {
+            Instructions.Add(new TracedInstruction(
+                cpu.Rip,
+                ImmutableArray.Create<byte>(bytes[..length]),
+                cpu.Compatibility ? CpuMode.Compatibility32 : CpuMode.Long64,
+                cpu.Read<ulong>(X86.Gpr.Rcx)));
+        }
+    }
+}
