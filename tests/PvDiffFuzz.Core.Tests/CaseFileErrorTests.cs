@@ -13,7 +13,7 @@ public sealed class CaseFileErrorTests
     [InlineData("id       adc-carry-wrap\n", "", 21, "the case has no `id` line; add one")]
     [InlineData("limit    instructions=20000\n", "", 21, "the case has no `limit` line; add one")]
     [InlineData("map      standard\n", "", 21, "the case has no pages; add `map standard` or `page` lines")]
-    [InlineData("abi      x86", "abi      pvm-rfc1", 10, "ABI `pvm-rfc1` is not known; use one of: x86")]
+    [InlineData("abi      x86", "abi      pvm-rfc2", 10, "ABI `pvm-rfc2` is not known; use one of: x86, pvm-rfc1, pvm-612, pvm-abi1")]
     [InlineData("rflags   203", "rflagz   203", 17, "unknown key `rflagz`; docs/case-format.md lists the keys")]
     [InlineData("rflags   203", "rflags   203\nrflags   203", 18, "`rflags` for the second time (first in line 17); say it once")]
     [InlineData("rflags   203", "rflags   3", 17, "3: user code is entered with bits 202 set")]
@@ -46,7 +46,7 @@ public sealed class CaseFileErrorTests
     [InlineData("limit    ", "bytes    410010 00\nbytes    410011 00\nbytes    410012 00 00\nbytes    410013 01\nlimit    ", 23, "410013: contents overlap")]
     [InlineData("bytes    410000 ", "+        ", 19, "`+` without `bytes` before it")]
     [InlineData("limit    ", "response none\nresponse rbx=0 rax=0\nlimit    ", 21, "Rax: patches are in register order")]
-    [InlineData("limit    ", "response pkru=0\nlimit    ", 20, "Pkru: patches are in register order, once each, without PKRU and debug registers")]
+    [InlineData("limit    ", "response pkru=0\nlimit    ", 20, "Pkru: patches are in register order, once each, without debug registers, PKRU for eretu only")]
     [InlineData("limit    ", "response\nlimit    ", 20, "a response that says nothing; write `none`")]
     [InlineData("instructions=20000", "instructions=0", 20, "instructions `0` is not a count of this field; use decimal digits, 1 to 10000000")]
     [InlineData("map      standard", "map      standard\npage     410000 1 rw-u", 12, "a page beside `map standard`; use one or the other")]
@@ -124,10 +124,12 @@ public sealed class CaseFileErrorTests
     public void AnEmptyFileIsRefused() => Assert.StartsWith("x:1: the file does not start with a comment; ", Refusal([]), StringComparison.Ordinal);
 
     /// <summary>Cut after any byte, a file is refused; the last line <c>end</c> is what makes a cut between two lines visible.</summary>
-    [Fact]
-    public void EveryTruncationIsRefused()
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void EveryTruncationIsRefused(bool pvm)
     {
-        byte[] text = Encoding.UTF8.GetBytes(Samples.Adc.Write());
+        byte[] text = Encoding.UTF8.GetBytes((pvm ? Samples.Pvm : Samples.Adc).Write());
         for (int length = 0; length < text.Length; length++)
         {
             Assert.Throws<CaseFileException>(() => CaseFile.Parse(text.AsSpan(0, length), "x"));

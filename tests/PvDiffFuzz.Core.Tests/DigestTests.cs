@@ -15,6 +15,15 @@ public sealed class DigestTests
         Assert.Equal(CaseDigest.Of(Samples.Adc.Case).ToString("x32")[..12], CaseDigest.NameOf(Samples.Adc.Case));
     }
 
+    /// <summary>The same for a case with a system side. Its two maps are constants that case files name.</summary>
+    [Fact]
+    public void DigestsOfThePvmSampleNeverChange()
+    {
+        Assert.Equal("9d97807dc8aa2877", $"{Digest64.Of(Samples.Pvm.Case):x}");
+        Assert.Equal("e8d40fd519c4d442", $"{Digest64.Of(Samples.Pvm.Outcomes[0].Outcome):x}");
+        Assert.Equal("514d238979415cb6e8b69c48e53e922d", $"{CaseDigest.Of(Samples.Pvm.Case):x32}");
+    }
+
     /// <summary>Case files name these constants, so another value would silently change stored cases: it needs another format version.</summary>
     [Fact]
     public void ConstantsThatCaseFilesNameNeverChange()
@@ -78,6 +87,63 @@ public sealed class DigestTests
         Assert.Equal(variants.Length, variants.Select(CaseDigest.Of).Distinct().Count());
     }
 
+    /// <summary>The same for the system side.</summary>
+    [Fact]
+    public void EveryFieldOfTheSystemSideChangesTheDigest()
+    {
+        TestCase c = Samples.Pvm.Case;
+        Response r = c.Responses[0];
+        TestCase[] variants =
+        [
+            c,
+            c with { Abi = Abi.Pvm612 },
+            c with { Start = GuestMode.Supervisor },
+            c with { Pvm = c.Pvm! with { PvcsAddress = 0x1000 } },
+            c with { Pvm = c.Pvm! with { Path = HostPath.Cold } },
+            c with { Pvm = c.Pvm! with { UserLayout = null } },
+            c with { Pvm = c.Pvm! with { UserLayout = AddressMap.Standard } },
+            c with { Pvm = c.Pvm! with { UserLayout = PageLayout.Create([]) } },
+            c with { Inject = new Injection(InjectionKind.Nmi, 2) },
+            c with { Inject = new Injection(InjectionKind.Interrupt, 2) },
+            c with { Inject = new Injection(InjectionKind.Interrupt, 0) },
+            .. Enum.GetValues<SystemRegister>().Select(register => c with { System = c.System.With(register, 0x77) }),
+            c with { System = c.System.With(SystemRegister.Dr6, 0) },
+            c with { Responses = [r with { Return = ReturnKind.Erets }, c.Responses[1]] },
+            c with { Responses = [r with { Inject = null }, c.Responses[1]] },
+            c with { Responses = [r with { Inject = new Injection(InjectionKind.Nmi, 2) }, c.Responses[1]] },
+            c with { Responses = [r with { Hypercalls = [] }, c.Responses[1]] },
+            c with { Responses = [r with { Hypercalls = [new Hypercall(0x1708_8205, [])] }, c.Responses[1]] },
+            c with { Responses = [r with { Hypercalls = [new Hypercall(0x1708_8205, [0x41_0000, 0])] }, c.Responses[1]] },
+            c with { Responses = [r with { Hypercalls = [new Hypercall(0x1708_8205, []), new Hypercall(0x41_0000, [])] }, c.Responses[1]] },
+            c with { Responses = [r with { Hypercalls = [] }, c.Responses[1] with { Hypercalls = r.Hypercalls }] },
+        ];
+
+        Assert.Equal(variants.Length, variants.Select(Digest64.Of).Distinct().Count());
+        Assert.Equal(variants.Length, variants.Select(CaseDigest.Of).Distinct().Count());
+        Assert.Equal(variants.Length, variants.Distinct().Count());
+    }
+
+    /// <summary>Frames and the final system side count in an answer; alternatives do not, since they are not part of what was seen.</summary>
+    [Fact]
+    public void EveryFieldOfAnAnswerOfTheSystemSideChangesItsDigest()
+    {
+        Outcome o = Samples.Pvm.Outcomes[0].Outcome;
+        Event e = o.Events[0];
+        Outcome[] variants =
+        [
+            o,
+            o with { System = SystemState.Empty },
+            o with { System = o.System.With(SystemRegister.Dr6, 0) },
+            o with { Events = o.Events.SetItem(0, e with { Frame = [] }) },
+            o with { Events = o.Events.SetItem(0, e with { Frame = e.Frame.SetItem(127, 1) }) },
+            o with { Events = o.Events.SetItem(0, e with { Entry = EntryPoint.Lstar }) },
+        ];
+
+        Assert.Equal(variants.Length, variants.Select(Digest64.Of).Distinct().Count());
+        Assert.Equal(variants.Length, variants.Distinct().Count());
+        Assert.Equal(Digest64.Of(o), Digest64.Of(o with { Alternatives = [Outcome.Unsupported("x")] }));
+    }
+
     [Fact]
     public void DifferentOutcomesHaveDifferentDigests()
     {
@@ -92,11 +158,13 @@ public sealed class DigestTests
     {
         TestCase testCase = Samples.Adc.Case;
         Outcome outcome = Samples.Adc.Outcomes[0].Outcome;
-        ulong sum = Digest64.Of(testCase) ^ Digest64.Of(outcome);
+        TestCase pvm = Samples.Pvm.Case;
+        Outcome answer = Samples.Pvm.Outcomes[0].Outcome;
+        ulong sum = Digest64.Of(testCase) ^ Digest64.Of(outcome) ^ Digest64.Of(pvm) ^ Digest64.Of(answer);
         long before = GC.GetAllocatedBytesForCurrentThread();
         for (int i = 0; i < 1000; i++)
         {
-            sum += Digest64.Of(testCase) ^ Digest64.Of(outcome);
+            sum += Digest64.Of(testCase) ^ Digest64.Of(outcome) ^ Digest64.Of(pvm) ^ Digest64.Of(answer);
         }
 
         Assert.Equal(before, GC.GetAllocatedBytesForCurrentThread());

@@ -4,16 +4,18 @@ using System.Text;
 namespace PvDiffFuzz.Core.Tests;
 
 /// <summary>Small files that several tests share.</summary>
-internal static class Samples
+internal static partial class Samples
 {
     /// <summary>Two instructions, contents, two outcomes: the example of docs/case-format.md.</summary>
     public static CaseFile Adc { get; } = Make();
 
     /// <summary>The canonical text of <see cref="Adc"/> with one piece replaced.</summary>
     /// <exception cref="InvalidOperationException">The piece is not in the text, so the replacement would show nothing.</exception>
-    public static byte[] AdcWith(string piece, string replacement)
+    public static byte[] AdcWith(string piece, string replacement) => With(Adc, piece, replacement);
+
+    private static byte[] With(CaseFile file, string piece, string replacement)
     {
-        string text = Adc.Write();
+        string text = file.Write();
         return text.Contains(piece, StringComparison.Ordinal)
             ? Encoding.UTF8.GetBytes(text.Replace(piece, replacement, StringComparison.Ordinal))
             : throw new InvalidOperationException($"the sample has no `{piece}`:\n{text}");
