@@ -44,8 +44,13 @@ public static class LinuxAbi
 
     public const int O_RDWR = 2;
     public const int ENOENT = 2;
-    public const int EACCES = 13;
+    public const int EPERM = 1;
     public const int EAGAIN = 11;
+    public const int EACCES = 13;
+    public const int ENODEV = 19;
+    public const int EINVAL = 22;
+    public const int ENFILE = 23;
+    public const int EMFILE = 24;
     public const int CLOCK_MONOTONIC = 1;
     public const int CLOCK_THREAD_CPUTIME_ID = 3;
     public const int SIGEV_THREAD_ID = 4;

@@ -76,9 +76,13 @@ internal sealed unsafe class BatchRun
                 sequence = Sequence;
                 begin = now;
             }
-            else if (now - begin >= SingleRun.LongestRun && StopCase())
+            else if (now - begin >= RunTimer.LongestRun && StopCase())
             {
                 begin = 0;
+            }
+            else if (now - begin >= RunTimer.LongestWork)
+            {
+                return new Death("the agent does not come back", Crash: false);
             }
         }
 

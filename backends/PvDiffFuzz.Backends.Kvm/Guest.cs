@@ -145,9 +145,9 @@ internal sealed unsafe class Guest : IDisposable
         sregs.Efer = Efer;
         Clean = sregs;
         Vcpu.SetSregs(in sregs);
-        if (_profile.Has("OSXSAVE") && !Vcpu.TrySetXcr0(xcr0))
+        if (_profile.Has("OSXSAVE"))
         {
-            throw new KvmException("KVM_SET_XCRS", 22);
+            Vcpu.SetXcr0(xcr0);
         }
 
         ulong star = ((ulong)Selectors.UserCode32 << 48) | ((ulong)GuestMap.KernelCode << 32);

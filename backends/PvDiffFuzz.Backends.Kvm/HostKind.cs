@@ -34,7 +34,10 @@ internal static class HostKind
         : Pvm;
 
     /// <summary>What executes: the kind, or <c>tcg</c> where the whole host is emulated.</summary>
-    public static string Lineage(string kind) => Hypervisor() == TinyCodeGenerator ? "tcg" : kind;
+    public static string Lineage(string kind) => IsEmulated ? "tcg" : kind;
+
+    /// <summary>True where the host itself runs on an emulated processor.</summary>
+    public static bool IsEmulated => Hypervisor() == TinyCodeGenerator;
 
     /// <summary>The name of the hypervisor below this host, or <c>none</c>.</summary>
     public static string Hypervisor()

@@ -20,14 +20,22 @@ internal sealed record KvmProbe(bool Breakpoints, bool Compatibility, bool Neste
     /// <exception cref="TargetUnavailableException">No payload runs here.</exception>
     public static KvmProbe Of(CpuProfile profile) => Known.GetOrAdd(profile, p => new Lazy<KvmProbe>(() => Run(p))).Value;
 
+    /// <summary>Says that KVM makes guests here, which do not run code at CPL3.</summary>
+    /// <param name="kind">Kind of the host.</param>
+    /// <param name="nop">What became of a NOP.</param>
+    internal static TargetUnavailableException Refusal(string kind, Outcome nop) => new(
+        $"guests of this host ({kind}) do not run a NOP at CPL3 of long mode: {nop.End} {nop.Detail}",
+        kind == HostKind.Pvm
+            ? "this KVM module lacks CPL3 support for ordinary guests: use a module that has it, or a host with VMX or SVM; see the kernel's messages (dmesg)"
+            : "see the kernel's messages (dmesg), and whether other guests run here; a hypervisor below may emulate virtualisation badly");
+
     private static KvmProbe Run(CpuProfile profile)
     {
         using KvmTarget target = new(profile, oneCaseAnEntry: true, probe: null);
         Outcome plain = target.Run(Case(a => a.nop()));
         if (plain.End != EndKind.ReachedEnd)
         {
-            throw new TargetUnavailableException(
-                $"a guest of this host does not run a NOP at CPL3: {plain.End} {plain.Detail}", "see the kernel's messages (dmesg); this KVM may not support CPL3 in long mode with these page tables");
+            throw Refusal(HostKind.OfThisHost(), plain);
         }
 
         TestCase breakpoint = Case(a => a.nop());

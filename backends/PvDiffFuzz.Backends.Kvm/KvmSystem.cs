@@ -21,31 +21,30 @@ internal sealed unsafe class KvmSystem : KvmDescriptor
     }
 
     /// <summary>Opens the device.</summary>
-    /// <exception cref="TargetUnavailableException">It is missing, closed to us, or speaks another version; the cure says which.</exception>
-    public static KvmSystem Open()
+    /// <param name="path">Where it is.</param>
+    /// <exception cref="TargetUnavailableException">It is missing, closed to us, something else, or speaks another version; the cure says which.</exception>
+    public static KvmSystem Open(string path = Device)
     {
-        int fd = LibCMore.open(Device, LinuxAbi.O_RDWR | O_CLOEXEC);
+        int fd = LibCMore.open(path, LinuxAbi.O_RDWR | O_CLOEXEC);
         if (fd < 0)
         {
             int error = errno;
-            string cure = error switch
-            {
-                LinuxAbi.ENOENT => "switch virtualisation on in the firmware (or nested virtualisation in the hypervisor below) and load the kernel's KVM module; in a container pass the device in",
-                LinuxAbi.EACCES => "join the group that owns the device (often kvm), or have its rights changed",
-                _ => "see the kernel's messages (dmesg): KVM may be there without a processor that supports it",
-            };
-            throw new TargetUnavailableException($"{Device} cannot be opened: {PosixException.Describe(error)} (errno {error})", cure);
+            throw new TargetUnavailableException($"{path} cannot be opened: {PosixException.Describe(error)} (errno {error})", CureOfOpen(error));
         }
 
         KvmSystem system = new(fd);
         int version = system.TryCall(KVM_GET_API_VERSION, null);
-        if (version != KVM_API_VERSION)
+        if (version == KVM_API_VERSION)
         {
-            system.Dispose();
-            throw new TargetUnavailableException($"{Device} answers KVM_GET_API_VERSION with {version}, not {KVM_API_VERSION}", "use a kernel with the stable KVM interface");
+            return system;
         }
 
-        return system;
+        system.Dispose();
+        throw version < 0
+            ? new TargetUnavailableException(
+                $"{path} is not the device of KVM: KVM_GET_API_VERSION: {PosixException.Describe(-version)} (errno {-version})",
+                "something else lies at this path, as where a sandbox hides the device: pass the host's own in")
+            : new TargetUnavailableException($"{path} answers KVM_GET_API_VERSION with {version}, not {KVM_API_VERSION}", "use a kernel with the stable KVM interface");
     }
 
     /// <summary>Makes a virtual machine.</summary>
@@ -70,6 +69,18 @@ internal sealed unsafe class KvmSystem : KvmDescriptor
 
         return table;
     }
+
+    /// <summary>What a person can do when the device cannot be opened.</summary>
+    /// <param name="error">Error number of open(2).</param>
+    internal static string CureOfOpen(int error) => error switch
+    {
+        LinuxAbi.ENOENT => "switch virtualisation on in the firmware (or nested virtualisation in the hypervisor below) and load the kernel's KVM module; in a container pass the device in",
+        LinuxAbi.EACCES => "join the group that owns the device (often kvm), or have its rights changed",
+        LinuxAbi.EPERM => "the container or sandbox forbids the device: have it allowed there",
+        LinuxAbi.ENODEV => "load the kernel's KVM module; when it refuses, switch virtualisation on in the firmware, or nested virtualisation in the hypervisor below",
+        LinuxAbi.EMFILE or LinuxAbi.ENFILE => "raise the limit of open files (ulimit -n)",
+        _ => "see the kernel's messages (dmesg): KVM may be there without a processor that supports it",
+    };
 
     private int VcpuMappingSize() => Call(KVM_GET_VCPU_MMAP_SIZE, null, nameof(KVM_GET_VCPU_MMAP_SIZE));
 }

@@ -156,6 +156,15 @@ public sealed unsafe class KvmTarget : ITarget
         return left;
     }
 
+    /// <summary>Bytes of the machine that runs now, for tests that break it on purpose.</summary>
+    /// <param name="offset">Where in the guest's memory.</param>
+    /// <param name="length">How many bytes.</param>
+    internal Span<byte> MemoryOfGuest(int offset, int length)
+    {
+        _machine ??= Build();
+        return new Span<byte>(_machine.Guest.Memory, GuestMap.Size).Slice(offset, length);
+    }
+
     private Machine Build()
     {
         Guest guest = Guest.Create(_system, _profile);

@@ -109,7 +109,7 @@ internal sealed unsafe class KvmVcpu : KvmDescriptor
         int done = Call(KVM_SET_MSRS, list, nameof(KVM_SET_MSRS));
         if (done < entries.Length)
         {
-            throw new KvmException($"KVM_SET_MSRS of {entries[done].Index:x}", 0);
+            throw new KvmException($"KVM_SET_MSRS, register {entries[done].Index:x}", LinuxAbi.EINVAL);
         }
     }
 
@@ -124,8 +124,8 @@ internal sealed unsafe class KvmVcpu : KvmDescriptor
     }
 
     /// <summary>Sets XCR0.</summary>
-    /// <returns>False when the kernel refused.</returns>
-    public bool TrySetXcr0(ulong value)
+    /// <exception cref="KvmException">The kernel refused.</exception>
+    public void SetXcr0(ulong value)
     {
         // struct kvm_xcrs: number of entries, flags, then index, padding and value of each.
         byte* xcrs = stackalloc byte[SizeOfXcrs];
@@ -134,7 +134,7 @@ internal sealed unsafe class KvmVcpu : KvmDescriptor
         *(ulong*)(xcrs + 16) = value;
 
         // SAFETY: the kernel reads one structure.
-        return TryCall(KVM_SET_XCRS, xcrs) >= 0;
+        Call(KVM_SET_XCRS, xcrs, nameof(KVM_SET_XCRS));
     }
 
     /// <summary>Reads x87 and vector state.</summary>

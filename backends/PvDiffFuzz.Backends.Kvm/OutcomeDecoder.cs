@@ -8,7 +8,7 @@ namespace PvDiffFuzz.Backends.Kvm;
 internal sealed unsafe class OutcomeDecoder
 {
     /// <summary>The detail of a case that the harness stopped.</summary>
-    public const string TimeLimit = "8 ms of processor time";
+    public static readonly string TimeLimit = $"{RunTimer.LongestRun / 1_000_000} ms of processor time";
 
     /// <summary>Vectors that push an error code: #DF, #TS, #NP, #SS, #GP, #PF, #AC, #CP, #VC, #SX.</summary>
     private const uint PushErrorCode =

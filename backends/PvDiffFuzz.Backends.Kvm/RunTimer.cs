@@ -16,12 +16,23 @@ internal sealed unsafe class RunTimer : IDisposable
     /// <summary>Signals that are blocked while the guest runs: all but ours.</summary>
     public const ulong BlockedWhileRunning = ~(1UL << (Signal - 1));
 
-    private const long Interval = 4_000_000;
+    private const long EveryOnProcessor = 4_000_000;
     private const int NotCreated = -1;
+
+    /// <summary>How much longer anything may take where the whole host is emulated: code that is met for the first time is translated first.</summary>
+    private const int EmulatedFactor = 50;
+
+    private static readonly long Interval = HostKind.IsEmulated ? EveryOnProcessor * EmulatedFactor : EveryOnProcessor;
 
     private int _thread = NotCreated;
     private nint _timer;
     private bool _armed;
+
+    /// <summary>Processor time after which a case is stopped, in nanoseconds: two intervals, 8 ms on a processor.</summary>
+    public static long LongestRun => 2 * Interval;
+
+    /// <summary>Processor time after which the agent itself must have gone wrong, in nanoseconds: no case takes it as long.</summary>
+    public static long LongestWork => 50 * LongestRun;
 
     /// <summary>Begins to interrupt runs of the calling thread.</summary>
     /// <exception cref="PosixException">The kernel has no timer for us.</exception>

@@ -18,9 +18,6 @@ internal sealed unsafe class SingleRun(Guest guest, RunTimer timer)
     /// <summary>In a context's vector: the frame has an error code.</summary>
     public const uint ErrorCodePushed = 1 << 17;
 
-    /// <summary>Processor time after which a case is stopped.</summary>
-    public const long LongestRun = 8_000_000;
-
     private const ulong StackTop = GuestMap.Base + GuestMap.Ring0Stack + GuestMap.StackTop;
     private const ulong Landing = GuestMap.Base + GuestMap.SingleLanding;
 
@@ -197,21 +194,28 @@ internal sealed unsafe class SingleRun(Guest guest, RunTimer timer)
     /// <summary>Runs until the guest leaves through a port, or for too long.</summary>
     private Death? Wait(out bool stopped)
     {
-        stopped = false;
+        stopped = !RunUntilExit(RunTimer.LongestRun);
+        return stopped || guest.Vcpu.ExitReason == KVM_EXIT_IO ? null : new Death(guest.Vcpu.DescribeExit(), guest.Vcpu.ExitReason == KVM_EXIT_SHUTDOWN);
+    }
+
+    /// <summary>Runs until the guest leaves, whatever the reason.</summary>
+    /// <param name="limit">Processor time in nanoseconds.</param>
+    /// <returns>False when it was stopped after that time.</returns>
+    private bool RunUntilExit(long limit)
+    {
         long begin = 0;
         while (!guest.Vcpu.Run())
         {
             timer.Consume();
             long now = RunTimer.ThreadNanoseconds();
             begin = begin == 0 ? now : begin;
-            if (now - begin >= LongestRun)
+            if (now - begin >= limit)
             {
-                stopped = true;
-                return null;
+                return false;
             }
         }
 
-        return guest.Vcpu.ExitReason == KVM_EXIT_IO ? null : new Death(guest.Vcpu.DescribeExit(), guest.Vcpu.ExitReason == KVM_EXIT_SHUTDOWN);
+        return true;
     }
 
     /// <summary>Writes the event that left the guest.</summary>
@@ -268,14 +272,10 @@ internal sealed unsafe class SingleRun(Guest guest, RunTimer timer)
     /// <summary>Lets the guest go on to code that stores the selectors; what KVM knows of the event has been read before.</summary>
     private Death? LookForSelectors(byte* context)
     {
-        while (!guest.Vcpu.Run())
+        bool left = RunUntilExit(RunTimer.LongestWork);
+        if (!left || guest.Vcpu.ExitReason != KVM_EXIT_MMIO)
         {
-            timer.Consume();
-        }
-
-        if (guest.Vcpu.ExitReason != KVM_EXIT_MMIO)
-        {
-            return new Death($"{guest.Vcpu.DescribeExit()} while looking at selectors", Crash: false);
+            return new Death($"{(left ? guest.Vcpu.DescribeExit() : "no exit")} while looking at selectors", Crash: false);
         }
 
         // SAFETY: four selectors stand in the mailbox's page.

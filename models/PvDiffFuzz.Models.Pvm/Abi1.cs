@@ -33,6 +33,8 @@ internal readonly struct Abi1 : IPvmAbi
 
     public static ulong? TlsIndex => null;
 
+    public static ulong RootBits => ulong.MaxValue;
+
     public static uint ErrorOfRefusedInt(byte vector) => 0;
 
     public static bool IsSyntheticReturn(ulong start, ulong next, ulong address) => false;

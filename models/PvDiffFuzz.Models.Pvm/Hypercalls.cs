@@ -98,7 +98,7 @@ internal static class Hypercalls
             return;
         }
 
-        ulong supervisor = cpu.Read<ulong>(R10);
+        ulong supervisor = cpu.Read<ulong>(R10) & TAbi.RootBits;
         vcpu[SystemRegister.Cr3] = supervisor;
         vcpu.Root = vcpu.RootOf(supervisor, switching: false);
         if (TAbi.SwitchesRoots)

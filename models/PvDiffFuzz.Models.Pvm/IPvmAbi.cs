@@ -40,6 +40,9 @@ internal interface IPvmAbi
     /// <summary>Result of the LOAD_TLS hypercall; null when it has none.</summary>
     static abstract ulong? TlsIndex { get; }
 
+    /// <summary>The bits of a root that the LOAD_PGTBL hypercall keeps.</summary>
+    static abstract ulong RootBits { get; }
+
     /// <summary>Error code of the #GP of an <c>INT n</c> that is not allowed.</summary>
     static abstract uint ErrorOfRefusedInt(byte vector);
 

@@ -44,6 +44,8 @@ internal readonly struct Pvm612 : IPvmAbi
 
     public static ulong? TlsIndex => null;
 
+    public static ulong RootBits => 0x000f_ffff_ffff_ffff;
+
     [Spec("PVM 612", "Instructions")]
     public static uint ErrorOfRefusedInt(byte vector) => 0;
 
@@ -58,6 +60,8 @@ internal readonly struct Pvm612 : IPvmAbi
         if (TripleFault.NeedsPvcs(vcpu))
         {
             SaveEvent(vcpu, in what);
+            Pvcs<Pvm612> pvcs = vcpu.Pvcs<Pvm612>();
+            pvcs[SystemRegister.PvcsPkru] = 0;
             ToSupervisor(ref cpu, vcpu, what.Rflags, vcpu[SystemRegister.PvmEventEntry], EntryPoint.PvmUser);
         }
     }
@@ -89,7 +93,7 @@ internal readonly struct Pvm612 : IPvmAbi
         }
     }
 
-    /// <summary>The event vector and the rest of the event stay as they are.</summary>
+    /// <summary>Vector, error code, CR2 and PKRU of the structure stay as they are.</summary>
     [Spec("PVM 612", "Events in user mode")]
     public static void UserSyscall(ref CpuState cpu, Vcpu vcpu)
     {
@@ -155,9 +159,7 @@ internal readonly struct Pvm612 : IPvmAbi
     [Spec("PVM 612", "Events in user mode")]
     private static void ToSupervisor(ref CpuState cpu, Vcpu vcpu, ulong rflags, ulong entry, EntryPoint door)
     {
-        Pvcs<Pvm612> pvcs = vcpu.Pvcs<Pvm612>();
         UserEvents.SaveContext<Pvm612>(ref cpu, vcpu, rflags);
-        pvcs[SystemRegister.PvcsPkru] = 0;
         vcpu.UserMode = false;
         vcpu.SelectView(SupervisorRights);
         cpu.SegmentBase[Seg.Gs] = vcpu[SystemRegister.KernelGsBase];

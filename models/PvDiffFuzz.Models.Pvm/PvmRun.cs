@@ -46,7 +46,7 @@ internal sealed partial class PvmRun<TAbi>(X86Engine engine, Vcpu vcpu) : IPvmRu
             return Outcome.Unsupported($"no behaviour is claimed for {testCase.Abi.Text()}");
         }
 
-        if (testCase.Registers.Pkru is not null && !profile.Has("PKU"))
+        if (testCase.Registers.Pkru is not null && testCase.Start == GuestMode.Supervisor && !profile.Has("PKU"))
         {
             return Outcome.Unsupported("the case states PKRU, but its processor has no protection keys");
         }
@@ -125,9 +125,10 @@ internal sealed partial class PvmRun<TAbi>(X86Engine engine, Vcpu vcpu) : IPvmRu
         RegisterState registers = testCase.Registers;
         bool user = testCase.Start == GuestMode.User;
         Delivery.Enter(ref cpu, user ? registers with { Rip = 0, Rflags = UnderlyingStates.EntryRflags } : registers with { Rflags = UnderlyingStates.Standardize(registers.Rflags) });
-        if (engine.Profile.Has("PKU"))
+        uint? pkru = !engine.Profile.Has("PKU") ? null : user ? ProtectionKeys.Default(vcpu) : registers.Pkru ?? 0;
+        if (pkru != cpu.Pkru)
         {
-            cpu.Pkru = user ? ProtectionKeys.Default(vcpu) : registers.Pkru ?? 0;
+            cpu.Pkru = pkru;
             Delivery.SetMode(ref cpu);
         }
 
@@ -239,6 +240,7 @@ internal sealed partial class PvmRun<TAbi>(X86Engine engine, Vcpu vcpu) : IPvmRu
             {
                 // Back to the guest with RFLAGS from R11: a single step is due after the next instruction.
                 AfterHypercall(ref cpu);
+                NoteHalt(ref cpu);
             }
             else
             {
@@ -286,16 +288,21 @@ internal sealed partial class PvmRun<TAbi>(X86Engine engine, Vcpu vcpu) : IPvmRu
             Complete(ref cpu, length);
         }
 
-        if (vcpu.Verdict == Verdict.Halt)
-        {
-            _final = UnderlyingStates.Capture<TAbi>(ref cpu, vcpu);
-        }
-        else if (cpu.Pending != PendingKind.None)
+        NoteHalt(ref cpu);
+        if (vcpu.Verdict == Verdict.Running && cpu.Pending != PendingKind.None)
         {
             DeliverPending(ref cpu);
         }
 
         return true;
+    }
+
+    private void NoteHalt(ref CpuState cpu)
+    {
+        if (vcpu.Verdict == Verdict.Halt)
+        {
+            _final = UnderlyingStates.Capture<TAbi>(ref cpu, vcpu);
+        }
     }
 
     /// <summary>An emulated instruction ends as a native one does: RF is cleared, and a single step traps.</summary>

@@ -39,6 +39,8 @@ internal readonly struct Rfc1 : IPvmAbi
 
     public static ulong? TlsIndex => Hypercalls.TlsEntry;
 
+    public static ulong RootBits => ulong.MaxValue;
+
     /// <summary>As the processor has it: the vector's gate, with the IDT bit.</summary>
     public static uint ErrorOfRefusedInt(byte vector) => ((uint)vector << 3) | 2;
 

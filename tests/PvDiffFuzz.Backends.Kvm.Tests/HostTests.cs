@@ -85,6 +85,25 @@ public sealed class HostTests : KvmTests
     public void KindsAreToldByModules(bool vmx, bool svm, string module, string kind) =>
         Assert.Equal(kind, HostKind.Of(path => path == "/sys/module/" + module && module.Length > 0, vmx, svm));
 
+    /// <summary>What is missing is said exactly, with errno, and so is the cure. ENOENT and ENOTTY are errors 2 and 25.</summary>
+    [Fact]
+    public void WhatIsMissingIsNamedWithItsCure()
+    {
+        TargetUnavailableException absent = Assert.Throws<TargetUnavailableException>(() => KvmSystem.Open("/dev/there-is-no-such-device"));
+        TargetUnavailableException hidden = Assert.Throws<TargetUnavailableException>(() => KvmSystem.Open("/dev/null"));
+        TargetUnavailableException refused = KvmProbe.Refusal(HostKind.Pvm, new Outcome { End = EndKind.Crash, Detail = "KVM_EXIT_SHUTDOWN" });
+
+        Assert.Contains("errno 2)", absent.Message, StringComparison.Ordinal);
+        Assert.Contains("load the kernel's KVM module", absent.Cure, StringComparison.Ordinal);
+        Assert.Contains("KVM_GET_API_VERSION: ", hidden.Message, StringComparison.Ordinal);
+        Assert.Contains("errno 25)", hidden.Message, StringComparison.Ordinal);
+        Assert.Contains("(kvm-pvm) do not run a NOP at CPL3 of long mode: Crash KVM_EXIT_SHUTDOWN", refused.Message, StringComparison.Ordinal);
+        Assert.Contains("lacks CPL3 support", refused.Cure, StringComparison.Ordinal);
+        Assert.Contains("group", KvmSystem.CureOfOpen(13), StringComparison.Ordinal);
+        Assert.Contains("container", KvmSystem.CureOfOpen(1), StringComparison.Ordinal);
+        Assert.Contains("ulimit -n", KvmSystem.CureOfOpen(24), StringComparison.Ordinal);
+    }
+
     /// <summary>A call to the hypervisor below is never executed.</summary>
     [KvmTheory]
     [InlineData("0f 01 d9")]

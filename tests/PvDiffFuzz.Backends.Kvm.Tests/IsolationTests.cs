@@ -117,6 +117,60 @@ public sealed class IsolationTests : KvmTests
         Assert.Equal(outcomes[0], Run(plain));
     }
 
+    /// <summary>A guest without handlers shuts down at its first event: alone that is a crash, and in a batch the cases run again; both get a new machine.</summary>
+    [KvmFact]
+    public void AMachineThatShutsDownIsReplaced()
+    {
+        TestCase plain = Case("48 ff c0");
+        Outcome first = Target.Run(plain);
+        Target.MemoryOfGuest(GuestMap.SingleIdt, 0x1000).Clear();
+        Outcome crashed = Target.Run(plain);
+
+        Assert.Equal((EndKind.Crash, "KVM_EXIT_SHUTDOWN", 1), (crashed.End, crashed.Detail, Target.Replaced));
+        Assert.Equal(first, Target.Run(plain));
+
+        Target.MemoryOfGuest(GuestMap.BatchIdt, 0x1000).Clear();
+        Outcome[] outcomes = new Outcome[3];
+        Target.Run([plain, plain, plain], outcomes);
+
+        Assert.Equal([first, first, first], outcomes);
+        Assert.Equal((2, 3), (Target.Replaced, Target.RunAgain));
+    }
+
+    /// <summary>A payload that rings the agent's doorbell leaves the guest where none may: trouble that names the exit, and the neighbours are as ever.</summary>
+    [KvmFact]
+    public void AnUnexpectedExitIsNamed()
+    {
+        // MOV RDI,half of the address; ADD RDI,RDI; MOV DWORD [RDI],1.
+        string half = Convert.ToHexString(BitConverter.GetBytes((GuestMap.Base + GuestMap.Doorbell) / 2));
+        TestCase ring = Case($"48 bf {half} 48 01 ff c7 07 01 00 00 00");
+        TestCase plain = Case("48 ff c0");
+        Outcome[] outcomes = new Outcome[3];
+        Target.Run([plain, ring, plain], outcomes);
+
+        Assert.Equal([EndKind.ReachedEnd, EndKind.HarnessError, EndKind.ReachedEnd], outcomes.Select(o => o.End));
+        Assert.Equal("KVM_EXIT_MMIO, address 10000000", outcomes[1].Detail);
+        Assert.Equal((2, 3), (Target.Replaced, Target.RunAgain));
+        Assert.Equal(outcomes[0], Run(plain));
+    }
+
+    /// <summary>A payload that makes the agent fault for ever, by a place for results that is not mapped, costs its batch some time and no more.</summary>
+    [KvmFact]
+    public void AnAgentThatNeverComesBackIsGivenUp()
+    {
+        // MOV RDI,half of the address; ADD RDI,RDI; MOV QWORD [RDI],0.
+        string half = Convert.ToHexString(BitConverter.GetBytes((GuestMap.Base + GuestMap.MailboxPage + Mailbox.Result) / 2));
+        TestCase write = Case($"48 bf {half} 48 01 ff 48 c7 07 00 00 00 00");
+        TestCase plain = Case("48 ff c0");
+        TestCase[] batch = [plain, write, plain];
+        Outcome[] outcomes = new Outcome[batch.Length];
+        Target.Run(batch, outcomes);
+
+        Assert.Equal((1, batch.Length), (Target.Replaced, Target.RunAgain));
+        Assert.Equal([EndKind.ReachedEnd, EndKind.ReachedEnd, EndKind.ReachedEnd], outcomes.Select(o => o.End));
+        Assert.Equal(outcomes[0], Run(plain));
+    }
+
     /// <summary>Targets that come and go leave no descriptor and no mapping behind.</summary>
     [KvmFact]
     public void NothingLeaks()

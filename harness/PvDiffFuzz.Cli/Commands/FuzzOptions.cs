@@ -1,6 +1,7 @@
 using System.Collections.Immutable;
 using System.CommandLine;
 using System.Globalization;
+using PvDiffFuzz.Core;
 using PvDiffFuzz.Harness;
 using PvDiffFuzz.Harness.Generate;
 using PvDiffFuzz.Isa;
@@ -31,6 +32,7 @@ internal sealed class FuzzOptions(Composition composition)
     private readonly Option<long> _start = CommonOptions.Number("--start", "Index of the first case.", 0, 0, long.MaxValue);
     private readonly Option<long> _jobs = CommonOptions.Number("--jobs", "Threads, each with its own targets.", Environment.ProcessorCount, 1, 256);
     private readonly Option<string> _shard = new("--shard") { Description = "n/m: run the n-th of m parts of the campaign, n from 0.", DefaultValueFactory = _ => "0/1" };
+    private readonly Option<string> _abi = new("--abi") { Description = "ABI of the cases: x86, pvm-rfc1 or pvm-612.", DefaultValueFactory = _ => Abi.X86.Text() };
     private readonly Option<string?> _families = new("--families")
     {
         Description = $"Comma-separated families, each with an optional weight as in stack=3; default: all. Families: {string.Join(", ", Enum.GetNames<Family>().Select(n => n.ToLowerInvariant()))}.",
@@ -51,7 +53,7 @@ internal sealed class FuzzOptions(Composition composition)
     /// <summary>Adds all options to a command.</summary>
     public void AddTo(Command command)
     {
-        foreach (Option option in (Option[])[_targets, _seed, _seconds, _count, _start, _jobs, _shard, _families, _minimum, _maximum, _raw, _compatibility, _debug, _out, _known, _resume, _skip, _json, _verbose])
+        foreach (Option option in (Option[])[_targets, _seed, _seconds, _count, _start, _jobs, _shard, _abi, _families, _minimum, _maximum, _raw, _compatibility, _debug, _out, _known, _resume, _skip, _json, _verbose])
         {
             command.Add(option);
         }
@@ -80,15 +82,7 @@ internal sealed class FuzzOptions(Composition composition)
             Jobs = (int)parsed.GetValue(_jobs),
             Shard = journal is not null && IsDefault(parsed, _shard) ? journal.Shard : ParseShard(parsed.GetRequiredValue(_shard)),
         };
-        GeneratorOptions generator = new()
-        {
-            Weights = ParseFamilies(parsed.GetValue(_families)),
-            MinimumInstructions = (int)parsed.GetValue(_minimum),
-            MaximumInstructions = (int)parsed.GetValue(_maximum),
-            RawPercent = (int)parsed.GetValue(_raw),
-            CompatibilityPercent = (int)parsed.GetValue(_compatibility),
-            DebugPermille = (int)parsed.GetValue(_debug),
-        };
+        GeneratorOptions generator = ReadGenerator(parsed);
         string? wrong = campaign.Check() ?? generator.Check();
         string targets = journal is not null && IsDefault(parsed, _targets) ? string.Join(',', journal.Targets) : parsed.GetRequiredValue(_targets);
         string folder = resume is not null && IsDefault(parsed, _out) ? Path.GetDirectoryName(Path.GetFullPath(resume))! : parsed.GetRequiredValue(_out);
@@ -105,6 +99,36 @@ internal sealed class FuzzOptions(Composition composition)
                 parsed.GetValue(_json),
                 parsed.GetValue(_verbose))
             : throw new UsageException(wrong);
+    }
+
+    /// <summary>What was asked for; what was not is the default of the ABI.</summary>
+    private GeneratorOptions ReadGenerator(ParseResult parsed)
+    {
+        GeneratorOptions usual = GeneratorOptions.DefaultsFor(ParseAbi(parsed.GetRequiredValue(_abi)));
+        return usual with
+        {
+            Weights = ParseFamilies(parsed.GetValue(_families)),
+            MinimumInstructions = Value(_minimum, usual.MinimumInstructions),
+            MaximumInstructions = Value(_maximum, usual.MaximumInstructions),
+            RawPercent = Value(_raw, usual.RawPercent),
+            CompatibilityPercent = Value(_compatibility, usual.CompatibilityPercent),
+            DebugPermille = Value(_debug, usual.DebugPermille),
+        };
+
+        int Value(Option<long> option, int otherwise) => IsDefault(parsed, option) ? otherwise : (int)parsed.GetValue(option);
+    }
+
+    private static Abi ParseAbi(string text)
+    {
+        foreach (Abi abi in (ReadOnlySpan<Abi>)[Abi.X86, Abi.PvmRfc1, Abi.Pvm612])
+        {
+            if (string.Equals(text, abi.Text(), StringComparison.OrdinalIgnoreCase))
+            {
+                return abi;
+            }
+        }
+
+        throw new UsageException($"--abi {text}: cases are generated for {Abi.X86.Text()}, {Abi.PvmRfc1.Text()} and {Abi.Pvm612.Text()}");
     }
 
     /// <summary>Reads a seed; null stands for one from the clock.</summary>

@@ -6,12 +6,12 @@ using RflagsBits = PvDiffFuzz.Core.RflagsBits;
 namespace PvDiffFuzz.Harness.Generate;
 
 /// <content>Control transfers: mostly a few instructions ahead, so that cases end; loops only with a small count.</content>
-internal sealed partial class CaseBuilder
+internal partial class CaseBuilder
 {
     private const int LoopBody = 3;
 
     /// <summary>Instructions to skip.</summary>
-    private int Ahead() => _random.Below(8) switch { 0 => 3, 1 => 2, < 5 => 1, _ => 0 };
+    private protected int Ahead() => _random.Below(8) switch { 0 => 3, 1 => 2, < 5 => 1, _ => 0 };
 
     private void EmitNearBranch(FormTemplate template)
     {
@@ -45,7 +45,7 @@ internal sealed partial class CaseBuilder
     }
 
     /// <summary>Loads the address of a later instruction into a register.</summary>
-    private void LoadCodeAddress(int register, int ahead)
+    private protected void LoadCodeAddress(int register, int ahead)
     {
         if (Long64)
         {
@@ -69,7 +69,7 @@ internal sealed partial class CaseBuilder
         {
             < 3 => _block + AddressMap.WritableCode + (ulong)(_random.Below(120) * ContentsBuilder.RunLength),
             < 5 => ChooseTarget(1, writes: false),
-            5 => _block + AddressMap.CodeEnd,
+            5 => _block + _codeEnd,
             _ => Aim.Faulting(ref _random, _block, 2, writes: false),
         };
         target = Long64 ? target : (uint)target;
@@ -140,7 +140,7 @@ internal sealed partial class CaseBuilder
         _pinned = 0;
     }
 
-    private void EmitFarReturn(FormTemplate template)
+    private protected void EmitFarReturn(FormTemplate template)
     {
         EnsureStack();
         bool iret = template.Code.Mnemonic() is Mnemonic.Iretq or Mnemonic.Iretd or Mnemonic.Iret;
@@ -202,7 +202,7 @@ internal sealed partial class CaseBuilder
     }
 
     /// <summary>A loop of one to three plain instructions that runs a few times.</summary>
-    private void EmitLoop()
+    private protected void EmitLoop()
     {
         SetRegister(Rcx, (ulong)(1 + _random.Below(5)));
         int start = _code.Length;

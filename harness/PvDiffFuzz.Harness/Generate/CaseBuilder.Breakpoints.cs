@@ -5,19 +5,19 @@ using PvDiffFuzz.Core;
 namespace PvDiffFuzz.Harness.Generate;
 
 /// <content>Debug registers: breakpoints on instructions, operands and stack of the case, and answers that let it go on behind them.</content>
-internal sealed partial class CaseBuilder
+internal partial class CaseBuilder
 {
     private const ulong UserEnd = 0x7fff_ffff_f000;
     private const ulong AlwaysOne = 0x400;
 
     /// <summary>The operands aimed at last, most recent at <c>_aimCount - 1</c>.</summary>
     private readonly ulong[] _aims = new ulong[16];
-    private int _aimCount;
+    private protected int _aimCount;
 
-    private void RememberAim(ulong target) => _aims[_aimCount++ & 15] = target;
+    private protected void RememberAim(ulong target) => _aims[_aimCount++ & 15] = target;
 
     /// <summary>One to four breakpoints, most of them where the case will come by.</summary>
-    private DebugRegisters Debug(CodeBlock code, bool executes)
+    private protected DebugRegisters Debug(CodeBlock code, bool executes)
     {
         Span<ulong> addresses = stackalloc ulong[4];
         ulong dr7 = AlwaysOne | (_random.Next() & 0x300);
@@ -66,7 +66,7 @@ internal sealed partial class CaseBuilder
         {
             < 10 when _aimCount > 0 => _aims[_random.Below(Math.Min(_aimCount, _aims.Length))] + (kind < 6 ? 0 : near),
             < 14 => _initial[Rsp] - (ulong)_random.Below(64) + 8,
-            14 => _block + AddressMap.CodeEnd - (_random.Next() & 0xff) - 1,
+            14 => _block + _codeEnd - (_random.Next() & 0xff) - 1,
             _ => Aim.Valid(ref _random, _block, size, writes: true, _hot),
         };
     }

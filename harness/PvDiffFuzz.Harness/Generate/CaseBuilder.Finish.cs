@@ -6,13 +6,13 @@ using PvDiffFuzz.Isa;
 namespace PvDiffFuzz.Harness.Generate;
 
 /// <content>From instructions to a case: final addresses, contents, responses, and the check for excluded instructions.</content>
-internal sealed partial class CaseBuilder
+internal partial class CaseBuilder
 {
-    private TestCase? Finish()
+    private protected TestCase? Finish()
     {
-        ulong address = _block + AddressMap.CodeEnd - (ulong)_code.Length;
+        ulong address = _block + _codeEnd - (ulong)_code.Length;
         _code.Resolve(address);
-        if (Exclusions.FindAnywhere(_code.Bytes, _mode, _profile, out _) is not null)
+        if (IsExcluded(_code.Bytes))
         {
             return null;
         }
@@ -20,7 +20,10 @@ internal sealed partial class CaseBuilder
         return Assemble(new CodeBlock(address, ImmutableCollectionsMarshal.AsImmutableArray(_code.Bytes.ToArray()), _code.Lengths()));
     }
 
-    private TestCase Assemble(CodeBlock code)
+    /// <summary>True when some byte of the code may begin an instruction that is never generated.</summary>
+    private protected virtual bool IsExcluded(ReadOnlySpan<byte> code) => Exclusions.FindAnywhere(code, _mode, _profile, out _) is not null;
+
+    private protected virtual TestCase Assemble(CodeBlock code)
     {
         _contents.Resolve(ref _random, _code, code.Address, _block);
         bool armed = _options.DebugPermille > 0 && _random.Permille(_options.DebugPermille);
@@ -30,27 +33,33 @@ internal sealed partial class CaseBuilder
             : [];
         DebugRegisters? debug = armed ? Debug(code, executes) : null;
         _rflags |= armed ? _random.Pick<ulong>([0, 0, 0, RflagsBits.TF, RflagsBits.RF, RflagsBits.TF | RflagsBits.RF]) : 0;
-        ulong selectors = _random.Next();
         return new TestCase
         {
+            Registers = StartState(code.Address, debug),
             Code = code,
             Layout = AddressMap.Standard,
             Contents = _contents.ToContents(_mode, _profile),
             Responses = responses,
-            Registers = new RegisterState
-            {
-                Gpr = _initial,
-                Rip = code.Address,
-                Rflags = _rflags,
-                Cs = Long64 ? Selectors.UserCode64 : Selectors.UserCode32,
-                Ds = DataSelector(selectors),
-                Es = DataSelector(selectors >> 8),
-                Fs = (selectors & 0x70_0000) == 0 ? Selectors.UserData : (ushort)0,
-                Gs = (selectors & 0x7000_0000) == 0 ? Selectors.UserData : (ushort)0,
-                FsBase = _startFsBase,
-                GsBase = _startGsBase,
-                Debug = debug,
-            },
+        };
+    }
+
+    /// <summary>The registers with which the case starts.</summary>
+    private protected RegisterState StartState(ulong rip, DebugRegisters? debug)
+    {
+        ulong selectors = _random.Next();
+        return new RegisterState
+        {
+            Gpr = _initial,
+            Rip = rip,
+            Rflags = _rflags,
+            Cs = Long64 ? Selectors.UserCode64 : Selectors.UserCode32,
+            Ds = DataSelector(selectors),
+            Es = DataSelector(selectors >> 8),
+            Fs = (selectors & 0x70_0000) == 0 ? Selectors.UserData : (ushort)0,
+            Gs = (selectors & 0x7000_0000) == 0 ? Selectors.UserData : (ushort)0,
+            FsBase = _startFsBase,
+            GsBase = _startGsBase,
+            Debug = debug,
         };
     }
 

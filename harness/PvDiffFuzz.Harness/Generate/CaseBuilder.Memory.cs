@@ -1,10 +1,9 @@
-using PvDiffFuzz.Core;
 using PvDiffFuzz.Isa;
 
 namespace PvDiffFuzz.Harness.Generate;
 
 /// <content>Memory operands: an address is chosen first, then a way to express it.</content>
-internal sealed partial class CaseBuilder
+internal partial class CaseBuilder
 {
     private const byte FsPrefix = 0x64;
     private const byte GsPrefix = 0x65;
@@ -12,7 +11,7 @@ internal sealed partial class CaseBuilder
     private ulong _ripTarget;
 
     /// <summary>Chooses an address for an access and sees to it that there is something to read.</summary>
-    private ulong ChooseTarget(int size, bool writes)
+    private protected virtual ulong ChooseTarget(int size, bool writes)
     {
         if (_random.Permille(_options.FaultingOperandPermille))
         {
@@ -28,7 +27,7 @@ internal sealed partial class CaseBuilder
     }
 
     /// <summary>Expresses an address as a memory operand. Adds an instruction that loads a register when nothing else reaches it.</summary>
-    private void Express(ulong target, ref OperandChoice choice)
+    private protected void Express(ulong target, ref OperandChoice choice)
     {
         choice.IsMemory = true;
         choice.SegmentPrefix = 0;
@@ -61,7 +60,7 @@ internal sealed partial class CaseBuilder
 
     private bool ByRip(ulong target, ref OperandChoice choice)
     {
-        long distance = (long)(target - (_block + AddressMap.CodeEnd));
+        long distance = (long)(target - (_block + _codeEnd));
         if (distance is > int.MaxValue - 0x4000 or < int.MinValue + 0x4000)
         {
             return false;

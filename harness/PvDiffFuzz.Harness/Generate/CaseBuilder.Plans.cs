@@ -7,7 +7,7 @@ using RflagsBits = PvDiffFuzz.Core.RflagsBits;
 namespace PvDiffFuzz.Harness.Generate;
 
 /// <content>Operands, and what has to be set up before some instructions.</content>
-internal sealed partial class CaseBuilder
+internal partial class CaseBuilder
 {
     private void Prepare(Candidate candidate, ref OperandChoice choice)
     {
@@ -86,13 +86,13 @@ internal sealed partial class CaseBuilder
             return;
         }
 
-        ulong target = stack ? _block + AddressMap.Stack + PageLayout.PageSize + (_random.Next() & 0x1f8) - 0x100 : ChooseTarget(8, writes: true);
+        ulong target = stack ? _block + _stackSlot + PageLayout.PageSize + (_random.Next() & 0x1f8) - 0x100 : ChooseTarget(8, writes: true);
         SetRegister(register, target);
     }
 
-    private void EnsureStack()
+    private protected void EnsureStack()
     {
-        ulong room = _value[Rsp] - (_block + AddressMap.Stack);
+        ulong room = _value[Rsp] - (_block + _stackSlot);
         if (!IsKnown(Rsp) || room is < 0x40 or > (2 * PageLayout.PageSize) - 0x40)
         {
             PointRegister(Rsp, 70, stack: true);
@@ -100,7 +100,7 @@ internal sealed partial class CaseBuilder
     }
 
     /// <summary>PUSH imm32.</summary>
-    private void Push(uint value)
+    private protected void Push(uint value)
     {
         Span<byte> push = stackalloc byte[5];
         push[0] = 0x68;
@@ -110,7 +110,7 @@ internal sealed partial class CaseBuilder
     }
 
     /// <summary>PUSH r64 or r32.</summary>
-    private void PushRegister(int register)
+    private protected void PushRegister(int register)
     {
         if (register >= 8)
         {
@@ -124,10 +124,10 @@ internal sealed partial class CaseBuilder
         _value[Rsp] -= Long64 ? 8UL : 4UL;
     }
 
-    private ushort Selector() => _random.Percent(70) ? _random.Pick(EdgeValues.GoodSelectors.AsSpan()) : _random.Pick(EdgeValues.BadSelectors.AsSpan());
+    private protected ushort Selector() => _random.Percent(70) ? _random.Pick(EdgeValues.GoodSelectors.AsSpan()) : _random.Pick(EdgeValues.BadSelectors.AsSpan());
 
     /// <summary>Flags for POPF and IRET: what user code may load, sometimes with bits that it may not.</summary>
-    private uint FlagsValue()
+    private protected uint FlagsValue()
     {
         ulong bits = _random.Next();
         ulong flags = RflagsBits.Fixed1 | RflagsBits.IF | (bits & RflagsBits.Status);
@@ -181,7 +181,7 @@ internal sealed partial class CaseBuilder
         ChooseMemory(template, plan, ref choice);
     }
 
-    private void PrepareBase(FormTemplate template, ref OperandChoice choice)
+    private protected void PrepareBase(FormTemplate template, ref OperandChoice choice)
     {
         choice.Rm = ScratchRegister();
         ulong target = ChooseTarget(8, writes: false);

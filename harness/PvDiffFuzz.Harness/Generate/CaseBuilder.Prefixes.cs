@@ -3,7 +3,7 @@ using PvDiffFuzz.Isa;
 namespace PvDiffFuzz.Harness.Generate;
 
 /// <content>Prefixes that an instruction does not need.</content>
-internal sealed partial class CaseBuilder
+internal partial class CaseBuilder
 {
     private const byte Lock = 0xf0;
 

@@ -6,23 +6,23 @@ using PvDiffFuzz.Isa;
 namespace PvDiffFuzz.Harness.Generate;
 
 /// <content>The second generator: bytes of a generated case, mutated without regard to instructions.</content>
-internal sealed partial class CaseBuilder
+internal partial class CaseBuilder
 {
     private const int MutationAttempts = 8;
     private const int LongestRandom = 48;
 
     private readonly byte[] _raw = new byte[CodeBlock.MaximumLength];
 
-    private TestCase? FinishRaw()
+    private protected TestCase? FinishRaw()
     {
-        _code.Resolve(_block + AddressMap.CodeEnd - (ulong)_code.Length);
+        _code.Resolve(_block + _codeEnd - (ulong)_code.Length);
         for (int attempt = 0; attempt < MutationAttempts; attempt++)
         {
             int length = Mutate();
             ReadOnlySpan<byte> bytes = _raw.AsSpan(0, length);
-            if (Exclusions.FindAnywhere(bytes, _mode, _profile, out _) is null && !LoopsBack(bytes))
+            if (!IsExcluded(bytes) && !LoopsBack(bytes))
             {
-                ulong address = _block + AddressMap.CodeEnd - (ulong)length;
+                ulong address = _block + _codeEnd - (ulong)length;
                 return Assemble(new CodeBlock(address, ImmutableCollectionsMarshal.AsImmutableArray(bytes.ToArray()), CodeSplitter.Split(bytes, _mode, _profile.Vendor)));
             }
         }

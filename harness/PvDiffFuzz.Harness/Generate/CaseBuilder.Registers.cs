@@ -5,14 +5,14 @@ using PvDiffFuzz.Isa;
 namespace PvDiffFuzz.Harness.Generate;
 
 /// <content>Initial registers, known values, and instructions that set a register.</content>
-internal sealed partial class CaseBuilder
+internal partial class CaseBuilder
 {
-    private GprFile _initial;
-    private ulong _rflags;
+    private protected GprFile _initial;
+    private protected ulong _rflags;
+    private protected ulong _startGsBase;
     private ulong _startFsBase;
-    private ulong _startGsBase;
 
-    private void StartRegisters()
+    private protected void StartRegisters()
     {
         ulong bits = _random.Next();
         for (int i = 0; i < _hot.Length; i++)
@@ -51,15 +51,15 @@ internal sealed partial class CaseBuilder
         _rflags = StartFlags();
     }
 
-    private ulong StackPointer()
+    private protected virtual ulong StackPointer()
     {
         ulong bits = _random.Next();
-        ulong middle = _block + AddressMap.Stack + PageLayout.PageSize;
+        ulong middle = _block + _stackSlot + PageLayout.PageSize;
         return (bits & 63) switch
         {
             0 => Aim.Faulting(ref _random, _block, 8, writes: true),
-            1 => _block + AddressMap.Stack + ((bits >> 8) & 0xff),
-            2 => _block + AddressMap.Stack + (2 * PageLayout.PageSize) - ((bits >> 8) & 0x1f),
+            1 => _block + _stackSlot + ((bits >> 8) & 0xff),
+            2 => _block + _stackSlot + (2 * PageLayout.PageSize) - ((bits >> 8) & 0x1f),
             < 8 => middle + ((bits >> 8) & 0xff),
             < 16 => middle,
             _ => middle - ((bits >> 8) & 0x1f8),
@@ -79,7 +79,7 @@ internal sealed partial class CaseBuilder
         if (register == Rbp && kind < 40)
         {
             pointer = true;
-            return _block + AddressMap.Stack + PageLayout.PageSize + ((bits >> 8) & 0x1f8) - 0x80;
+            return _block + _stackSlot + PageLayout.PageSize + ((bits >> 8) & 0x1f8) - 0x80;
         }
 
         switch (kind)
@@ -100,7 +100,7 @@ internal sealed partial class CaseBuilder
 
     private ulong PointerValue() => Aim.Valid(ref _random, _block, 8, writes: true, _hot);
 
-    private ulong StartFlags()
+    private protected ulong StartFlags()
     {
         ulong bits = _random.Next();
         ulong flags = RflagsBits.Fixed1 | RflagsBits.IF | (bits & RflagsBits.Status);
@@ -115,7 +115,7 @@ internal sealed partial class CaseBuilder
     }
 
     /// <summary>An operand value: an edge value, a random one, or a small one.</summary>
-    private ulong OperandValue()
+    private protected ulong OperandValue()
     {
         ulong bits = _random.Next();
         return (bits & 15) switch
@@ -127,7 +127,7 @@ internal sealed partial class CaseBuilder
     }
 
     /// <summary>Sets a register by the shortest move and remembers its value.</summary>
-    private void SetRegister(int register, ulong value)
+    private protected void SetRegister(int register, ulong value)
     {
         Span<byte> move = stackalloc byte[10];
         int at = 0;
@@ -166,10 +166,17 @@ internal sealed partial class CaseBuilder
         _pinned |= 1 << register;
     }
 
-    private bool IsKnown(int register) => ((_known >> register) & 1) != 0;
+    /// <summary>A segment base is no longer what the straight path says.</summary>
+    private protected void ForgetSegmentBase(bool fs)
+    {
+        _fsKnown &= !fs;
+        _gsKnown &= fs;
+    }
+
+    private protected bool IsKnown(int register) => ((_known >> register) & 1) != 0;
 
     /// <summary>A register that an instruction may write without spoiling pointers.</summary>
-    private byte ScratchRegister()
+    private protected byte ScratchRegister()
     {
         for (int i = 0; i < 4; i++)
         {

@@ -8,42 +8,49 @@ namespace PvDiffFuzz.Harness.Generate;
 /// While it writes instructions it follows the values of registers as far as they are known on the straight path, so that most memory operands can be aimed at a chosen address,
 /// and which flags are undefined, so that instructions do not read those.
 /// </remarks>
-internal sealed partial class CaseBuilder
+internal partial class CaseBuilder
 {
-    private const byte Rax = 0;
-    private const byte Rcx = 1;
-    private const byte Rdx = 2;
-    private const byte Rbx = 3;
-    private const byte Rsp = 4;
-    private const byte Rbp = 5;
-    private const byte Rsi = 6;
-    private const byte Rdi = 7;
+    private protected const byte Rax = 0;
+    private protected const byte Rcx = 1;
+    private protected const byte Rdx = 2;
+    private protected const byte Rbx = 3;
+    private protected const byte Rsp = 4;
+    private protected const byte Rbp = 5;
+    private protected const byte Rsi = 6;
+    private protected const byte Rdi = 7;
 
-    private readonly GeneratorOptions _options;
-    private readonly CpuProfile _profile;
-    private readonly FormPools _pools64;
-    private readonly FormPools _pools32;
-    private readonly CodeWriter _code = new();
-    private readonly ContentsBuilder _contents = new();
-    private readonly ulong[] _value = new ulong[GprFile.Count];
+    private protected readonly GeneratorOptions _options;
+    private protected readonly CpuProfile _profile;
+    private protected readonly FormPools _pools64;
+    private protected readonly FormPools _pools32;
+    private protected readonly CodeWriter _code = new();
+    private protected readonly ContentsBuilder _contents = new();
+    private protected readonly ulong[] _value = new ulong[GprFile.Count];
     private readonly byte[] _scratch = new byte[GprFile.Count];
-    private readonly int[] _hot = new int[4];
+    private protected readonly int[] _hot = new int[4];
     private readonly byte[] _buffer = new byte[64];
 
-    private CounterRandom _random;
-    private FormPools _pools;
-    private CpuMode _mode;
-    private ulong _block;
-    private int _known;
-    private int _pinned;
+    private protected CounterRandom _random;
+    private protected FormPools _pools;
+    private protected CpuMode _mode;
+    private protected ulong _block;
+
+    /// <summary>Offset in the block at which the code ends.</summary>
+    private protected ulong _codeEnd = AddressMap.CodeEnd;
+
+    /// <summary>Offset in the block of the stack slot.</summary>
+    private protected ulong _stackSlot = AddressMap.Stack;
+
+    private protected int _known;
+    private protected int _pinned;
     private int _scratchCount;
-    private int _registers;
-    private ulong _undefined;
+    private protected int _registers;
+    private protected ulong _undefined;
     private ulong _fsBase;
     private ulong _gsBase;
     private bool _fsKnown;
     private bool _gsKnown;
-    private bool _inside;
+    private protected bool _inside;
 
     /// <summary>Prepares the pools.</summary>
     public CaseBuilder(GeneratorOptions options, CpuProfile profile)
@@ -55,12 +62,12 @@ internal sealed partial class CaseBuilder
         _pools = _pools64;
     }
 
-    private bool Long64 => _mode == CpuMode.Long64;
+    private protected bool Long64 => _mode == CpuMode.Long64;
 
     /// <summary>Makes one case.</summary>
     /// <param name="random">Its stream.</param>
     /// <returns>A well-formed case, or null when its bytes happen to hold an excluded instruction; another stream will do better.</returns>
-    public TestCase? Build(CounterRandom random)
+    public virtual TestCase? Build(CounterRandom random)
     {
         _random = random;
         bool compatibility = _options.CompatibilityPercent > 0 && _random.Percent(_options.CompatibilityPercent);
@@ -80,7 +87,7 @@ internal sealed partial class CaseBuilder
         return raw ? FinishRaw() : Finish();
     }
 
-    private void WriteInstructions()
+    private protected virtual void WriteInstructions()
     {
         int wanted = _random.Percent(_options.TypicalPercent)
             ? Math.Clamp(_options.TypicalInstructions, _options.MinimumInstructions, _options.MaximumInstructions)
@@ -105,7 +112,7 @@ internal sealed partial class CaseBuilder
     }
 
     /// <summary>Writes one instruction and what it needs before it.</summary>
-    private void Emit(Candidate candidate)
+    private protected void Emit(Candidate candidate)
     {
         FormTemplate template = candidate.Template;
         DefineFlagsFor(template.FlagsRead);
@@ -145,7 +152,7 @@ internal sealed partial class CaseBuilder
     }
 
     /// <summary>Adds an instruction that sets flags when one that is about to be read may be undefined.</summary>
-    private void DefineFlagsFor(ulong read)
+    private protected void DefineFlagsFor(ulong read)
     {
         if ((read & _undefined) == 0)
         {
@@ -165,13 +172,13 @@ internal sealed partial class CaseBuilder
         _undefined = 0;
     }
 
-    private void AddSetup(ReadOnlySpan<byte> instruction)
+    private protected void AddSetup(ReadOnlySpan<byte> instruction)
     {
         _code.Add(instruction, _inside);
         _inside = true;
     }
 
-    private void Write(FormTemplate template, in OperandChoice choice, Plan plan)
+    private protected void Write(FormTemplate template, in OperandChoice choice, Plan plan)
     {
         int prefixes = 0;
         if (_random.Permille(_options.PrefixPermille))
@@ -188,7 +195,7 @@ internal sealed partial class CaseBuilder
     }
 
     /// <summary>Follows what an instruction does to registers and flags.</summary>
-    private void Track(FormTemplate template, in OperandChoice choice, Candidate? candidate)
+    private protected void Track(FormTemplate template, in OperandChoice choice, Candidate? candidate)
     {
         int written = template.ImplicitWrite;
         if ((template.RegAccess & Access.Write) != 0)

@@ -16,6 +16,7 @@ internal sealed class CodeWriter
     private readonly bool[] _inside = new bool[Capacity + 1];
     private readonly Fixup[] _fixups = new Fixup[Capacity];
     private int _fixupCount;
+    private bool _unshifted;
 
     private enum FixupKind : byte
     {
@@ -42,6 +43,7 @@ internal sealed class CodeWriter
         Count = 0;
         Length = 0;
         _fixupCount = 0;
+        _unshifted = false;
     }
 
     /// <summary>Adds an instruction.</summary>
@@ -55,6 +57,9 @@ internal sealed class CodeWriter
         Count++;
         Length += instruction.Length;
     }
+
+    /// <summary>From here on no branch of the case lands inside an instruction: this one holds another that must not run by itself.</summary>
+    public void KeepWhole() => _unshifted = true;
 
     /// <summary>The last instruction's displacement reaches a linear address.</summary>
     /// <param name="at">Offset of the 32-bit displacement in the instruction.</param>
@@ -70,6 +75,9 @@ internal sealed class CodeWriter
         AddFixup(new Fixup(FixupKind.Branch, _starts[Count - 1] + at, (byte)size, Length, (ulong)(Count + ahead), shift));
 
     /// <summary>The last instruction's immediate is the linear address of a later instruction.</summary>
+    /// <param name="at">Offset of the immediate in the instruction.</param>
+    /// <param name="size">Its bytes: 4 or 8.</param>
+    /// <param name="ahead">How many instructions to skip.</param>
     public void AddressAhead(int at, int size, int ahead) =>
         AddFixup(new Fixup(FixupKind.Absolute, _starts[Count - 1] + at, (byte)size, Length, (ulong)(Count + ahead), 0));
 
@@ -141,7 +149,7 @@ internal sealed class CodeWriter
             distance = BoundaryFrom(instruction) - fixup.End;
         }
 
-        distance += fixup.Shift;
+        distance += _unshifted ? 0 : fixup.Shift;
         switch (fixup.Size)
         {
             case 1:

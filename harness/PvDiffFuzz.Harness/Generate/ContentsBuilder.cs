@@ -21,12 +21,15 @@ internal sealed class ContentsBuilder
     private readonly (ulong Address, int Instruction, int Size)[] _codeAddresses = new (ulong, int, int)[Capacity];
     private int _count;
     private int _codeAddressCount;
+    private bool _pvm;
 
     /// <summary>Forgets everything.</summary>
-    public void Clear()
+    /// <param name="pvm">True when the slots of <see cref="PvmMap"/> may have contents too.</param>
+    public void Clear(bool pvm = false)
     {
         _count = 0;
         _codeAddressCount = 0;
+        _pvm = pvm;
     }
 
     /// <summary>Gives an access something to read, if there is room left and its page has contents.</summary>
@@ -167,19 +170,24 @@ internal sealed class ContentsBuilder
     }
 
     /// <summary>Contents may stand in any present page but those of the code.</summary>
-    private static bool MayHold(ulong address)
+    private bool MayHold(ulong address)
     {
         ulong inBlock = address & ~0xf_ffffUL;
         if (inBlock is AddressMap.LowBlock or AddressMap.HighBlock)
         {
             ulong offset = address & 0xf_ffff;
-            return (offset & 0xffff) < 0x2000 && offset is >= AddressMap.Data and < AddressMap.Supervisor;
+            ulong last = offset & 0xffff;
+            return last < 0x2000 && (offset is >= AddressMap.Data and < AddressMap.Supervisor || (_pvm && MayHoldPvm(offset & 0xf_0000, last)));
         }
 
         ulong page = address & ~0xfffUL;
         return page is AddressMap.Lowest or AddressMap.Highest or AddressMap.SignEdge or (AddressMap.SignEdge + 0x1000) or AddressMap.FourGigabyteEdge
             or (AddressMap.FourGigabyteEdge + 0x1000);
     }
+
+    /// <summary>The slots that PVM cases have besides, but for supervisor code, the structure and the returns.</summary>
+    private static bool MayHoldPvm(ulong slot, ulong offset) =>
+        slot is PvmMap.Stack or PvmMap.Data or PvmMap.UserOnly || (slot is PvmMap.SupervisorInBoth or PvmMap.WritableForSupervisor && offset < PageLayout.PageSize);
 
     private static bool IsWritableCode(ulong address) =>
         (address & ~0xf_ffffUL) is AddressMap.LowBlock or AddressMap.HighBlock && (address & 0xf_0000) == AddressMap.WritableCode;

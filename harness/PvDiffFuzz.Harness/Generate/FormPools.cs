@@ -93,10 +93,14 @@ internal sealed class FormPools
     private readonly Candidate[] _body;
 
     /// <summary>Makes the pools.</summary>
-    public FormPools(CpuMode mode, GeneratorOptions options, CpuProfile profile)
+    /// <param name="mode">Mode of the code.</param>
+    /// <param name="options">Families and their weights.</param>
+    /// <param name="profile">The processor.</param>
+    /// <param name="without">Forms that are left out besides the excluded ones; null for none.</param>
+    public FormPools(CpuMode mode, GeneratorOptions options, CpuProfile profile, Predicate<FormTemplate>? without = null)
     {
         ILookup<Family, Candidate> byFamily = InstructionForms.Templates(mode)
-            .Where(t => Exclusions.Find(t.Code, mode, profile) is null && !HidesExcluded(t, profile))
+            .Where(t => Exclusions.Find(t.Code, mode, profile) is null && !HidesExcluded(t, profile) && without?.Invoke(t) != true)
             .ToLookup(t => t.Family, t => new Candidate(t, PlanOf(t), FlagEffects.HasCount(t.Code)));
         List<(Family Family, int Weight)> weights = [];
         foreach (Family family in Enum.GetValues<Family>())

@@ -1,4 +1,6 @@
 using System.Collections.Immutable;
+using PvDiffFuzz.Core;
+using PvDiffFuzz.Harness.Generate.Pvm;
 using PvDiffFuzz.Isa;
 
 namespace PvDiffFuzz.Harness.Generate;
@@ -31,6 +33,12 @@ public sealed record GeneratorOptions
         KeyValuePair.Create(Family.Misc, 3),
     ]);
 
+    /// <summary>ABI of the cases: <see cref="Abi.X86"/>, <see cref="Abi.PvmRfc1"/> or <see cref="Abi.Pvm612"/>. <see cref="DefaultsFor"/> has options that suit one.</summary>
+    public Abi Abi { get; init; }
+
+    /// <summary>What matters to PVM cases only.</summary>
+    public PvmOptions Pvm { get; init; } = new();
+
     /// <summary>Families and their weights, 0 to 10,000 each, at least one above 0.</summary>
     public ImmutableSortedDictionary<Family, int> Weights { get; init; } = DefaultWeights;
 
@@ -49,7 +57,7 @@ public sealed record GeneratorOptions
     /// <summary>Share of cases in percent that are byte mutations.</summary>
     public int RawPercent { get; init; } = 5;
 
-    /// <summary>Share of cases in percent that run in compatibility mode.</summary>
+    /// <summary>Share of cases in percent that run in compatibility mode; of those that start in user mode, where a case may start in either.</summary>
     public int CompatibilityPercent { get; init; }
 
     /// <summary>Share of cases in per mille that arm debug registers. Few, because a live target has to attach to its process for each.</summary>
@@ -67,16 +75,35 @@ public sealed record GeneratorOptions
     /// <summary>Share of instructions in per mille that get prefixes that they do not need.</summary>
     public int PrefixPermille { get; init; } = 90;
 
+    /// <summary>The options that suit an ABI. PVM cases are shorter, and most have responses, since what they are about is what events do.</summary>
+    public static GeneratorOptions DefaultsFor(Abi abi) => abi.IsPvm()
+        ? new GeneratorOptions
+        {
+            Abi = abi,
+            TypicalInstructions = 6,
+            MaximumInstructions = 14,
+            RawPercent = 2,
+            CompatibilityPercent = 15,
+            ResponsePercent = 60,
+        }
+        : new GeneratorOptions { Abi = abi };
+
     /// <summary>All options in one line: equal lines, seeds and profiles give equal cases.</summary>
     public override string ToString() =>
         $"generator {Generator.Version} instructions={MinimumInstructions}-{MaximumInstructions} typical={TypicalInstructions}/{TypicalPercent} raw={RawPercent} compatibility={CompatibilityPercent} "
         + $"debug={DebugPermille} responses={ResponsePercent} final-entry={FinalEntryPercent} faulting={FaultingOperandPermille} prefixes={PrefixPermille} "
-        + $"families={string.Join(',', Weights.Select(w => $"{w.Key}={w.Value}"))}";
+        + $"families={string.Join(',', Weights.Select(w => $"{w.Key}={w.Value}"))}"
+        + (Abi.IsPvm() ? $" abi={Abi.Text()} {Pvm}" : "");
 
     /// <summary>Checks the options.</summary>
     /// <returns>Null when they are valid, else a message that names the option and the valid values.</returns>
     public string? Check()
     {
+        if (Abi is not (Abi.X86 or Abi.PvmRfc1 or Abi.Pvm612))
+        {
+            return $"abi {(Enum.IsDefined(Abi) ? Abi.Text() : Abi)}: cases are generated for {Abi.X86.Text()}, {Abi.PvmRfc1.Text()} and {Abi.Pvm612.Text()}";
+        }
+
         if (MinimumInstructions < 1 || MaximumInstructions > MaximumLength || MinimumInstructions > MaximumInstructions)
         {
             return $"instructions {MinimumInstructions}..{MaximumInstructions}: a range within 1..{MaximumLength}";
@@ -114,6 +141,6 @@ public sealed record GeneratorOptions
             return $"every family has weight 0; give one of {string.Join(", ", Enum.GetNames<Family>())} a weight from 1 to 10000";
         }
 
-        return null;
+        return Pvm.Check();
     }
 }

@@ -61,7 +61,7 @@ internal ref struct LengthDecoder
             case 0xc4 when IsVector():
                 return Mapped(Peek(0) & 0x1f, payload: 2);
             case 0x62 when _evex && IsVector():
-                return Mapped(Peek(0) & 7, payload: 3);
+                return Evex();
             case 0x8f when _amd && !_rex && (Peek(0) & 0x38) != 0:
                 return Extended(Peek(0) & 0x1f);
             default:
@@ -193,6 +193,24 @@ internal ref struct LengthDecoder
 
         SkipModRm();
         return _at + (map == 3 ? 1 : 0);
+    }
+
+    /// <summary>An EVEX encoding: always a ModRM byte in maps 2 and 3, and in map 3 an immediate. AMD gives maps 4 to 7 the shapes of maps 0 to 3.</summary>
+    [Spec("x86-readings", "evex-length")]
+    private int Evex()
+    {
+        const int payload = 3;
+        int map = Peek(0) & (_amd ? 3 : 7);
+        byte opcode = Peek(payload);
+        if (map != 1 || opcode is not (0x78 or 0x7a or 0x7b))
+        {
+            return Mapped(map, payload);
+        }
+
+        // Conversions of vectors, and so neither EXTRQ nor empty.
+        _at += payload + 1;
+        SkipModRm();
+        return _at;
     }
 
     /// <summary>An XOP encoding: map 8 has an immediate byte from opcode 80 up where XOP exists, map 10 a doubleword always.</summary>

@@ -18,12 +18,14 @@ internal sealed unsafe class Predecoder
     private readonly Decoder _long64;
     private readonly Decoder _compatibility32;
     private readonly OpTable _table;
+    private readonly bool _amd;
     private readonly bool _evex;
 
     /// <summary>Makes a predecoder for a profile: AMD and Intel decode a few encodings differently.</summary>
     public Predecoder(OpTable table, CpuProfile profile)
     {
-        DecoderOptions options = profile.Vendor == CpuVendor.Amd ? DecoderOptions.AMD : DecoderOptions.None;
+        _amd = profile.Vendor == CpuVendor.Amd;
+        DecoderOptions options = _amd ? DecoderOptions.AMD : DecoderOptions.None;
         _table = table;
         _evex = profile.Has("AVX512F");
         _long64 = Decoder.Create(64, _reader, options);
@@ -66,7 +68,7 @@ internal sealed unsafe class Predecoder
             code = Decode(decoder, rip, fetched, out instruction);
         }
 
-        if (code == Code.INVALID || (code is Code.Vmread_rm64_r64 or Code.Vmread_rm32_r32 && cpu.Profile.Vendor == CpuVendor.Amd))
+        if (code == Code.INVALID)
         {
             RaiseInvalid(ref cpu, _reader.Buffer.AsSpan(0, fetched), error);
             return false;
@@ -95,14 +97,15 @@ internal sealed unsafe class Predecoder
         _reader.Start(length);
         decoder.IP = rip;
         decoder.Decode(out instruction);
-        return instruction.Code;
+        Code code = instruction.Code;
+        return code is Code.Vmread_rm64_r64 or Code.Vmread_rm32_r32 && _amd ? Code.INVALID : code;
     }
 
     /// <summary>A byte that cannot be fetched is #PF, more than fifteen bytes #GP(0), everything else #UD.</summary>
     [Spec("SDM", "vol.3A 6.15 Exception and Interrupt Reference: Interrupt 6 (#UD), Interrupt 13 (instruction longer than 15 bytes), Interrupt 14 (fetch)")]
     private void RaiseInvalid(ref CpuState cpu, ReadOnlySpan<byte> bytes, uint error)
     {
-        int length = LengthDecoder.Measure(bytes, !cpu.Compatibility, cpu.Profile.Vendor == CpuVendor.Amd, _evex, cpu.Profile.Has("XOP"));
+        int length = LengthDecoder.Measure(bytes, !cpu.Compatibility, _amd, _evex, cpu.Profile.Has("XOP"));
         if (length <= bytes.Length)
         {
             cpu.Raise(6);

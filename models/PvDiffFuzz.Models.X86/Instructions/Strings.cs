@@ -190,6 +190,7 @@ internal static unsafe class Strings
 
     /// <summary>Subtracts the rDI operand from the rSI operand. No manual orders the two loads; the rDI one comes first here.</summary>
     [Spec("SDM", "vol.2A CMPS/CMPSB/CMPSW/CMPSD/CMPSQ")]
+    [Spec("x86-readings", "cmps-order")]
     private readonly struct CompareStrings : IStringOp
     {
         public static bool UsesSource => true;

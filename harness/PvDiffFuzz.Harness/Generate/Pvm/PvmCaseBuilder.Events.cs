@@ -1,0 +1,153 @@
+using PvDiffFuzz.Core;
+using PvDiffFuzz.Isa;
+using RflagsBits = PvDiffFuzz.Core.RflagsBits;
+
+namespace PvDiffFuzz.Harness.Generate.Pvm;
+
+/// <content>What raises events in both modes.</content>
+internal sealed partial class PvmCaseBuilder
+{
+    private void SoftwareInterrupt()
+    {
+        byte vector = (byte)_random.Next();
+        switch (_random.Below(20))
+        {
+            case < 5:
+                AddSetup([0xcc]);
+                break;
+            case < 7:
+                AddSetup([0xcd, 3]);
+                break;
+            case < 9 when !Long64:
+                DefineFlagsFor(RflagsBits.OF);
+                AddSetup([0xce]);
+                break;
+            case < 10:
+                AddSetup([0xcd, 4]);
+                break;
+            case < 16:
+                AddSetup([0xcd, 0x80]);
+                break;
+            case < 18:
+                AddSetup([0xcd, (byte)(vector & 31)]);
+                break;
+            default:
+                AddSetup([0xcd, vector]);
+                break;
+        }
+    }
+
+    private void Undefined()
+    {
+        ReadOnlySpan<byte> bytes = _random.Below(8) switch
+        {
+            < 3 => [0x0f, 0x0b],
+            3 => [0x0f, 0xb9, 0xc0],
+            4 => [0x0f, 0xff, 0xc0],
+            _ => [0xf1],
+        };
+        AddSetup(bytes);
+    }
+
+    private void DivideError()
+    {
+        bool zero = _random.Percent(60);
+        SetRegister(Rdx, zero ? 0UL : 0x7fff_fffe);
+        SetRegister(Rcx, zero ? 0UL : (ulong)(1 + _random.Below(3)));
+        ReadOnlySpan<byte> bytes = _random.Below(3) switch
+        {
+            0 => [0xf7, 0xf1],                              // DIV ECX
+            1 => [0xf7, 0xf9],                              // IDIV ECX
+            _ => [0xf6, 0xf1],                              // DIV CL: AX may fit
+        };
+        AddSetup(bytes);
+        Forget([Rax, Rdx]);
+        _undefined = RflagsBits.Status;
+    }
+
+    private void PageFault()
+    {
+        ulong target = FaultTarget();
+        target = Long64 ? target : (uint)target;
+        OperandChoice choice = default;
+        switch (_random.Below(8))
+        {
+            case 0 when !IsAgent(target):
+                // A fetch.
+                byte pointer = ScratchRegister();
+                SetRegister(pointer, target);
+                AddSetup(pointer >= 8 ? [0x41, 0xff, (byte)(0xe0 | (pointer & 7))] : [0xff, (byte)(0xe0 | pointer)]);
+                return;
+            case 1 when Long64:
+                // #SS where the address is not canonical.
+                SetRegister(Rbp, target);
+                choice.IsMemory = true;
+                choice.Memory = new MemoryOperand((sbyte)Rbp, MemoryOperand.None, 0, 0);
+                break;
+            case 2 when Long64:
+                SetRegister(Rsp, target);
+                AddSetup([0x50]);
+                Forget([Rsp]);
+                return;
+            default:
+                Express(target, ref choice);
+                break;
+        }
+
+        choice.Reg = ScratchRegister();
+        FormTemplate form = _random.Below(8) switch { < 3 => Forms.Load, < 6 => Forms.Store, _ => Forms.Modify };
+        WriteForm(form, in choice);
+    }
+
+    /// <summary>PUSHF, OR of TF, POPF: the trap comes after the instruction behind it.</summary>
+    private void SingleStep()
+    {
+        EnsureStack();
+        DefineFlagsFor(RflagsBits.Status);
+        AddSetup([0x9c]);
+        AddSetup([0x81, 0x0c, 0x24, 0x00, 0x01, 0x00, 0x00]);
+        AddSetup([0x9d]);
+    }
+
+    private void StackShadow()
+    {
+        if (_random.Percent(50))
+        {
+            SingleStep();
+        }
+
+        if (_random.Percent(75))
+        {
+            byte register = ScratchRegister();
+            SetRegister(register, _random.Percent(92) ? Selectors.UserData : Selector());
+            AddSetup(register >= 8 ? [0x41, 0x8e, (byte)(0xd0 | (register & 7))] : [0x8e, (byte)(0xd0 | register)]);
+        }
+        else if (Long64)
+        {
+            // LSS would do as well; POP SS exists in compatibility mode only.
+            AddSetup([0x8c, 0xd0]);
+            AddSetup([0x8e, 0xd0]);
+            Forget([Rax]);
+        }
+        else
+        {
+            Push(Selectors.UserData);
+            AddSetup([0x17]);
+            _value[Rsp] += 4;
+        }
+
+        ReadOnlySpan<byte> behind = _random.Below(8) switch
+        {
+            0 => [0xcc],
+            1 => [0xcd, 0x03],
+            2 => [0xcd, 0x80],
+            3 => [0xf1],
+            4 when Long64 => [0x0f, 0x05],
+            5 => [0x0f, 0x0b],
+            6 => [0xfb],
+            _ => [0x90],
+        };
+        AddSetup(behind);
+        Forget([Rax, Rcx, R10, R11]);
+    }
+}

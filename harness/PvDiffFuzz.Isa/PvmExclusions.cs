@@ -1,0 +1,82 @@
+using System.Collections.Frozen;
+using System.Collections.Immutable;
+using Iced.Intel;
+using PvDiffFuzz.Core;
+
+namespace PvDiffFuzz.Isa;
+
+/// <summary>Something that cases of PVM never do on purpose because its result is not the guest ABI's to say, and why.</summary>
+/// <param name="Id">Stable name for messages and documents.</param>
+/// <param name="What">What is not generated.</param>
+/// <param name="Reason">Why, in one sentence.</param>
+public sealed record PvmExclusion(string Id, string What, string Reason);
+
+/// <summary>What PVM cases leave out besides <see cref="Exclusions"/>, and the two places where they leave out less.</summary>
+public static class PvmExclusions
+{
+    /// <summary>Bytes of PVM's synthetic CPUID: INVLPG of a magic address, then CPUID.</summary>
+    public static ReadOnlySpan<byte> SyntheticCpuid => [0x0f, 0x01, 0x3c, 0x25, 0x50, 0x56, 0x4d, 0xff, 0x0f, 0xa2];
+
+    private const int MagicLength = 8;
+
+    private static readonly FrozenSet<Mnemonic> PortInstructions = new[]
+    {
+        Mnemonic.In, Mnemonic.Out, Mnemonic.Insb, Mnemonic.Insw, Mnemonic.Insd, Mnemonic.Outsb, Mnemonic.Outsw, Mnemonic.Outsd,
+    }.ToFrozenSet();
+
+    /// <summary>All rows.</summary>
+    public static ImmutableArray<PvmExclusion> Rows { get; } =
+    [
+        new("port-io", "IN, OUT, INS and OUTS in supervisor mode", "Leave to the virtual machine monitor, which answers as it likes. In user mode they are #GP and generated."),
+        new("bare-cpuid", "CPUID outside the synthetic instruction, also behind a prefixed or misplaced INVLPG", "Shows the host's processor."),
+        new("cpuid-leaves", "The synthetic CPUID with leaves other than 40000000 and 40000002", "Answers what the monitor loaded; the text fixes these two leaves only."),
+        new("host-tables", "SGDT, SIDT, SLDT, STR, SMSW and LSL", "Show the host's tables, its CR0, or the number of the processor."),
+        new("host-calls", "VMCALL, VMMCALL and other calls to a hypervisor below", "Are answered or patched by whichever hypervisor is below the host."),
+        new("counters", "RDTSC, RDTSCP, RDPMC, RDPRU and the time-stamp MSRs", "Never show the same value twice; the text says that its ABI for the time-stamp counter is not settled."),
+        new("host-msrs", "RDMSR and WRMSR of valid MSRs that the document does not name, but for FS_BASE", "Show or change what the monitor emulates of the host's processor."),
+        new("host-controls", "Changes of CR4.UMIP, PKE, OSXSAVE, OSXMMEXCPT and OSFXSR, and of CR4 bits that features of the host decide", "Are the host's by the text."),
+        new("unstated-roots", "CR3, SWITCH_CR3 and PGTBL arguments other than the two roots, but for values past any physical address", "Would walk memory that the case does not state."),
+        new("unstated-structure", "VCPU_CTRL_STRUCT other than the case's page, 0, or misaligned", "Would put the structure on memory that the case does not state."),
+        new("kvm-calls", "KVM hypercalls 5 (KICK_CPU), 9 (CLOCK_PAIRING), 10 (SEND_IPI), 11 (SCHED_YIELD) and 12 (MAP_GPA_RANGE)", "Depend on other processors, the clock or the monitor."),
+        new("syscall-compatibility", "SYSCALL in compatibility mode", "Enters the host's own 32-bit entry on one vendor and is #UD on the other."),
+        new("protection-keys", "RDPKRU and WRPKRU where the processor has them", "Could take the agent's own pages away; PKRU is switched through the structure instead."),
+    ];
+
+    /// <summary>True for forms that supervisor code must not execute.</summary>
+    public static bool IsPortAccess(FormTemplate template) => PortInstructions.Contains(template.Code.Mnemonic());
+
+    /// <summary>As <see cref="Exclusions.FindAnywhere"/>, for PVM: the synthetic CPUID is allowed, and SYSENTER, which the text defines for every processor.</summary>
+    /// <param name="code">Machine code.</param>
+    /// <param name="mode">Mode to decode in.</param>
+    /// <param name="profile">The processor that is to execute it.</param>
+    /// <param name="offset">Where the opcode of the excluded instruction begins, or -1.</param>
+    /// <returns>The row, or null when the code may be executed.</returns>
+    public static Exclusion? FindAnywhere(ReadOnlySpan<byte> code, CpuMode mode, CpuProfile profile, out int offset)
+    {
+        int from = 0;
+        while (Exclusions.FindAnywhere(code[from..], mode, profile, out int found) is { } row)
+        {
+            offset = from + found;
+            if (!IsAllowed(row, code, offset))
+            {
+                return row;
+            }
+
+            // Neither opcode ends in a byte that could be a prefix of what follows.
+            from = offset + 2;
+        }
+
+        offset = -1;
+        return null;
+    }
+
+    /// <summary>True when the code may run on a live host under the ABI.</summary>
+    public static bool MayRunLive(TestCase testCase, CpuProfile profile) =>
+        (testCase.Abi.IsPvm()
+            ? FindAnywhere(testCase.Code.Bytes.AsSpan(), testCase.Mode, profile, out _)
+            : Exclusions.FindAnywhere(testCase.Code.Bytes.AsSpan(), testCase.Mode, profile, out _)) is null;
+
+    private static bool IsAllowed(Exclusion row, ReadOnlySpan<byte> code, int offset) =>
+        row.Mnemonics.Contains(Mnemonic.Sysenter)
+        || (row.Mnemonics.Contains(Mnemonic.Cpuid) && offset >= MagicLength && code[(offset - MagicLength)..].StartsWith(SyntheticCpuid));
+}
