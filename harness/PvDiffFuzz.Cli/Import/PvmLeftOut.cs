@@ -38,6 +38,7 @@ internal static class PvmLeftOut
         ["u_int3_retu_srsp"] = NameOnly + "MSR_PVM_SUPERVISOR_RSP",
         ["u_syscall_at_retu"] = NameOnly + "MSR_PVM_RETU_RIP",
         ["u_syscall_noDS"] = NameOnly + "how the direct switch was kept off",
+        ["s_lidt"] = "memory that the record does not show",
         ["s_rsvd_r"] = "a page-table entry with reserved bits, which a case cannot state",
     }.ToFrozenDictionary(StringComparer.Ordinal);
 
