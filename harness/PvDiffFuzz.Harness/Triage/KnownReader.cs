@@ -224,7 +224,7 @@ public static class KnownReader
 
             for (int i = 0; i < entry.Conditions.Length; i++)
             {
-                foreach (KnownTerm term in entry.Conditions[i].Left.Concat(entry.Conditions[i].Right).Where(term => term.Source is TermSource.This or TermSource.Other))
+                foreach (KnownTerm term in entry.Conditions[i].Left.Concat(entry.Conditions[i].Right).Where(term => term.Source is TermSource.This or TermSource.Other or TermSource.Start))
                 {
                     CheckAbis(entry, term.Field.Unindexed, _conditionLines[i]);
                 }
