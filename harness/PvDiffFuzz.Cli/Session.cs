@@ -10,7 +10,7 @@ internal static class Session
 {
     /// <summary>Makes what judges cases of one thread. The tracer is the model of a case's ABI, whichever targets run.</summary>
     /// <param name="host">The processor of cases that name none.</param>
-    public static CaseAnalyst Analyst(CpuProfile host) => CaseAnalyst.For(Models.Tracer(host), host.Vendor);
+    public static CaseAnalyst Analyst(CpuProfile host) => CaseAnalyst.For(ModelsByAbi.Tracer(host), host.Vendor);
 
     /// <summary>Makes targets by name and what runs them.</summary>
     /// <param name="composition">Makes the targets.</param>
@@ -75,7 +75,7 @@ internal static class Session
     /// <param name="eventIndex">Index of the event that it leads to, or <see cref="Field.Final"/> for the last.</param>
     public static ImmutableArray<RuleName> RulesOf(CpuProfile host, TestCase testCase, InstructionAt at, ReadOnlySpan<Outcome> outcomes, int eventIndex)
     {
-        if (Models.Of(testCase.Abi) is not ModelParts model)
+        if (ModelsByAbi.Of(testCase.Abi) is not ModelParts model)
         {
             return [];
         }
@@ -91,5 +91,5 @@ internal static class Session
     /// <summary>The rules that name one instruction.</summary>
     /// <param name="abi">The ABI whose model is asked.</param>
     /// <param name="instruction">The instruction.</param>
-    public static ImmutableArray<RuleName> RulesOf(Abi abi, InstructionAt instruction) => Models.Of(abi)?.Naming(instruction.Mnemonic) ?? [];
+    public static ImmutableArray<RuleName> RulesOf(Abi abi, InstructionAt instruction) => ModelsByAbi.Of(abi)?.Naming(instruction.Mnemonic) ?? [];
 }

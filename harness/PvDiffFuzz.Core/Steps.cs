@@ -35,6 +35,9 @@ public readonly record struct Injection(InjectionKind Kind, byte Vector)
 {
     /// <summary>The vector of every NMI.</summary>
     public const byte NmiVector = 2;
+
+    /// <summary>The lowest vector of an interrupt: a local APIC refuses those below (SDM vol.3A, Valid Interrupt Vectors), though it takes those of exceptions from here.</summary>
+    public const byte LowestInterrupt = 16;
 }
 
 /// <summary>A call to the hypervisor that the supervisor makes before it returns from an event.</summary>

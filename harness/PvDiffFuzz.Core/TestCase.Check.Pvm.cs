@@ -287,7 +287,7 @@ public sealed partial record TestCase
     private static string? CheckInjection(Injection injection) => injection.Kind switch
     {
         InjectionKind.Nmi => injection.Vector == Injection.NmiVector ? null : $"an NMI with vector {injection.Vector:x2}: it has vector {Injection.NmiVector:x2}",
-        InjectionKind.Interrupt => injection.Vector >= 32 ? null : $"an interrupt with vector {injection.Vector:x2}: vectors below 20 are exceptions",
+        InjectionKind.Interrupt => injection.Vector >= Injection.LowestInterrupt ? null : $"an interrupt with vector {injection.Vector:x2}: no interrupt controller sends vectors below {Injection.LowestInterrupt:x2} (SDM vol.3A, Valid Interrupt Vectors)",
         _ => $"{(int)injection.Kind} is nothing that comes from outside",
     };
 

@@ -78,6 +78,12 @@ internal sealed partial class PvmRun<TAbi>
             return;
         }
 
+        if (vcpu.Root != 0)
+        {
+            vcpu.End(Verdict.Unsupported, "an event comes in under a root that does not have the agent of a target");
+            return;
+        }
+
         Event what = new(_what.Kind, _what.Vector, _what.Error, _what.Cr2, door, UnderlyingStates.Capture<TAbi>(ref cpu, vcpu)) { Frame = FrameAt(ref cpu, door) };
         _events.Add(what);
         bool atEnd = vcpu.Case.Start == GuestMode.User && what.Cr2 == vcpu.Case.Code.End && vcpu.InterruptedRip == vcpu.Case.Code.End
@@ -192,9 +198,9 @@ internal sealed partial class PvmRun<TAbi>
                 return;
             }
 
-            if (vcpu.LooksOutside && Injections.CanTake<TAbi>(vcpu))
+            if (vcpu.Root != 0 || (vcpu.LooksOutside && Injections.CanTake<TAbi>(vcpu)))
             {
-                vcpu.End(Verdict.Unsupported, "something from outside is taken while the agent of a target runs");
+                vcpu.End(Verdict.Unsupported, "a hypercall of a response lets something in, or takes the agent's root away, while the agent of a target runs");
                 return;
             }
         }
@@ -266,6 +272,7 @@ internal sealed partial class PvmRun<TAbi>
     /// <summary>By the frame on the stack where the event pushed one, else by one that the agent makes of the context in the structure.</summary>
     private void AnswerErets(ref CpuState cpu, Event what, Response response)
     {
+        // The frame lies where it was pushed just now, so it can be read and written.
         Span<ulong> frame = stackalloc ulong[ReturnSupervisor.FrameWords];
         bool pushed = what.Entry == EntryPoint.PvmSupervisor;
         ulong at = cpu.Read<ulong>(X86.Gpr.Rsp);

@@ -349,11 +349,6 @@ internal sealed partial class PvmRun<TAbi>(X86Engine engine, Vcpu vcpu) : IPvmRu
         _what = what;
         if (vcpu.UserMode)
         {
-            if (what.Cr2 is ulong address && (what.Error & PageFault.Present) != 0)
-            {
-                Paging.NoteSupervisorPage(vcpu, address);
-            }
-
             TAbi.UserEvent(ref cpu, vcpu, in what);
         }
         else if (UnderlyingStates.HasSupervisorSegments(ref cpu, vcpu))

@@ -277,7 +277,7 @@ internal sealed class Vcpu(GuestMemory memory)
     /// <summary>What is 0 unless the case says otherwise. Of the rest a case that says nothing cannot read it.</summary>
     private static ulong Zeroed { get; } = Mask(
         SystemRegister.Cr8, SystemRegister.Star, SystemRegister.Lstar, SystemRegister.Cstar, SystemRegister.SyscallMask, SystemRegister.SysenterCs, SystemRegister.SysenterEip,
-        SystemRegister.SysenterEsp, SystemRegister.KernelGsBase, SystemRegister.PvmVcpuStruct, SystemRegister.PvmSupervisorRsp, SystemRegister.PvmSupervisorRedzone,
+        SystemRegister.SysenterEsp, SystemRegister.KernelGsBase, SystemRegister.Pkrs, SystemRegister.PvmVcpuStruct, SystemRegister.PvmSupervisorRsp, SystemRegister.PvmSupervisorRedzone,
         SystemRegister.PvmEventEntry, SystemRegister.PvmRetuRip, SystemRegister.PvmRetsRip);
 
     private static ulong Mask(params ReadOnlySpan<SystemRegister> registers)

@@ -33,6 +33,18 @@ public sealed partial class PackageTests
             10);
     }
 
+    /// <summary>The opt-in package stands in the lock files of its property and in no other.</summary>
+    [Fact]
+    public void TheOptInPackageHasLockFilesOfItsOwn()
+    {
+        string[] folders = [.. Repository.Projects.Select(p => Path.GetDirectoryName(p.Path)!)];
+        bool Locks(string folder, string file) =>
+            File.Exists(Path.Combine(folder, file)) && File.ReadAllText(Path.Combine(folder, file)).Contains("\"Tmds.LibC\"", StringComparison.OrdinalIgnoreCase);
+
+        Assert.True(Locks(Path.Combine(Repository.Root, "backends", "PvDiffFuzz.Backends.Interop"), "packages.UseTmdsLibC.lock.json"), "run dotnet restore -p:UseTmdsLibC=true and commit the lock files");
+        Repository.AssertNone(folders.Where(f => Locks(f, "packages.lock.json")).Select(f => $"{Repository.Relative(f)}: restored with UseTmdsLibC into the default lock file"), folders.Length, 10);
+    }
+
     [Fact]
     public void EveryProjectIsInTheSolution()
     {

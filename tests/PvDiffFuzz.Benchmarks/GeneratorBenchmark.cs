@@ -1,3 +1,4 @@
+using PvDiffFuzz.Core;
 using PvDiffFuzz.Harness.Generate;
 
 namespace PvDiffFuzz.Benchmarks;
@@ -7,11 +8,13 @@ internal static class GeneratorBenchmark
 {
     private const int Count = 20_000;
 
-    /// <summary>Default options, and exactly sixteen instructions.</summary>
+    /// <summary>Default options, exactly sixteen instructions, and the default options of other ABIs.</summary>
     public static void Run()
     {
         Row("generator, default", new GeneratorOptions());
         Row("generator, 16 instructions", Cases.Mixed);
+        Row("generator, pvm-rfc1", GeneratorOptions.DefaultsFor(Abi.PvmRfc1));
+        Row("generator, pvm-612", GeneratorOptions.DefaultsFor(Abi.Pvm612));
     }
 
     private static void Row(string what, GeneratorOptions options)

@@ -14,35 +14,43 @@ internal static class ModelBenchmark
     /// <summary>Runs all rows.</summary>
     public static void Run()
     {
-        Row("model.x86, 16 increments", Cases.Increments("90", Count));
-        Row("model.x86, 16 of twelve plain kinds", Cases.Plain(Count));
-        Row("model.x86, generated, straight", Cases.Generated(Cases.Straight, Count));
-        Row("model.x86, generated, default mix", Cases.Generated(Cases.Mixed, Count));
-        Row("model.x86, generated, default lengths", Cases.Generated(new GeneratorOptions(), Count));
+        (string What, TestCase[] Cases)[] rows =
+        [
+            ("model.x86, 16 increments", Cases.Increments("90", Count)),
+            ("model.x86, 16 of twelve plain kinds", Cases.Plain(Count)),
+            ("model.x86, generated, straight", Cases.Generated(Cases.Straight, Count)),
+            ("model.x86, generated, default mix", Cases.Generated(Cases.Mixed, Count)),
+            ("model.x86, generated, default lengths", Cases.Generated(new GeneratorOptions(), Count)),
+        ];
+        X86Model[] models = [.. rows.Select(_ => new X86Model(Cases.Profile))];
+        Measure.Rates([.. rows.Zip(models, (row, model) => new Row(row.What, Count, () => RunAll(model, row.Cases)))]);
+        for (int i = 0; i < rows.Length; i++)
+        {
+            Describe(rows[i].What, models[i], rows[i].Cases);
+            models[i].Dispose();
+        }
     }
 
-    private static void Row(string what, TestCase[] cases)
+    /// <summary>As a campaign does: outcomes of a batch are compared and dropped before the next.</summary>
+    private static void RunAll(ITarget target, TestCase[] cases)
     {
-        using X86Model model = new(Cases.Profile);
-        ITarget target = model;
         Outcome[] batch = new Outcome[BatchLength];
-        Measure.Rate(what, cases.Length, () =>
+        for (int at = 0; at < cases.Length; at += BatchLength)
         {
-            // As a campaign does: outcomes of a batch are compared and dropped before the next.
-            for (int at = 0; at < cases.Length; at += BatchLength)
-            {
-                ReadOnlySpan<TestCase> some = cases.AsSpan(at, Math.Min(BatchLength, cases.Length - at));
-                target.Run(some, batch.AsSpan(0, some.Length));
-            }
-        });
-        Outcome[] outcomes = new Outcome[cases.Length];
-        target.Run(cases, outcomes);
+            ReadOnlySpan<TestCase> some = cases.AsSpan(at, Math.Min(BatchLength, cases.Length - at));
+            target.Run(some, batch.AsSpan(0, some.Length));
+        }
+    }
+
+    private static void Describe(string what, X86Model model, TestCase[] cases)
+    {
+        Outcome[] outcomes = [.. cases.Select(model.Run)];
         int ended = outcomes.Count(o => o.End == EndKind.ReachedEnd);
         double executed = cases.Take(2000).Average(c => model.Trace(c, 1000).Length);
         double contents = cases.Average(c => c.Contents.Length);
         double words = outcomes.Average(o => o.Memory.Length);
         Console.WriteLine(string.Create(
             CultureInfo.InvariantCulture,
-            $"    {100.0 * ended / cases.Length:F0} % reach the end; {executed:F1} instructions executed, {contents:F1} runs of contents, {words:F1} changed words a case"));
+            $"{what}: {100.0 * ended / cases.Length:F0} % reach the end; {executed:F1} instructions executed, {contents:F1} runs of contents, {words:F1} changed words a case"));
     }
 }

@@ -1,6 +1,7 @@
 using System.Text.Json;
 using System.Xml.Linq;
 using PvDiffFuzz.Core;
+using PvDiffFuzz.Harness;
 
 namespace PvDiffFuzz.Cli.Tests;
 
@@ -210,7 +211,7 @@ public sealed class CommandTests : IDisposable
     [Fact]
     public void TheInstrumentedModelIsTheModel()
     {
-        using InstrumentedRules counter = new(_terminal.Composition.Host);
+        using IRuleCounter counter = ModelsByAbi.Of(Abi.X86)!.Counter(_terminal.Composition.Host);
         int[] counts = new int[counter.Rules.Length];
         counter.Count(CaseFile.Read(_terminal.WriteCase(), lenient: true).Case, counts);
         string[] used = [.. counter.Rules.Where((_, i) => counts[i] > 0).Select(r => r.Implementation)];

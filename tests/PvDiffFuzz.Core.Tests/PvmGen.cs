@@ -13,7 +13,7 @@ internal static class PvmGen
     private static readonly Gen<Injection?> Inject = Gen.Frequency(
         (3, Gen.Constant<Injection?>(null)),
         (1, Gen.Constant<Injection?>(new Injection(InjectionKind.Nmi, Injection.NmiVector))),
-        (1, Gen.Choose(32, 255).Select(Injection? (vector) => new Injection(InjectionKind.Interrupt, (byte)vector))));
+        (1, Gen.Choose(Injection.LowestInterrupt, 255).Select(Injection? (vector) => new Injection(InjectionKind.Interrupt, (byte)vector))));
 
     /// <summary>Well-formed inputs.</summary>
     public static Gen<TestCase> Cases =>

@@ -146,26 +146,37 @@ public sealed class MinimiserTests
         TestCase big = Cases.Of("48ffc0", "480304d8", "4881c078563412", "6648ffc3", "c3") with
         {
             Contents = [new MemoryContents(0x410000, [9, 0, 7])],
-            Responses = [new Response([new(Register.Rip, 0x401fff), new(Register.Rax, 5)])],
+            Responses = [new Response([new(Register.Rax, 5), new(Register.Rip, 0x401fff)])],
             Limits = new CaseLimits(77),
         };
         big = big.With(Register.Rax, 0xdeadbeef).With(Register.FsBase, 0x1000) with { Profile = CpuProfile.DefaultIntel };
         big = big with { Registers = big.Registers with { Rflags = 0x246, Es = 0x2b, Debug = new DebugRegisters(1, 2, 3, 4, 0xff) } };
+        TestCase pvm = PvmCases.Supervisor("48ffc0", "90") with
+        {
+            Responses = [new Response([]) { Return = ReturnKind.Erets, Hypercalls = [new Hypercall(0x17088203, [7])], Inject = new Injection(InjectionKind.Nmi, 2) }],
+            System = PvmCases.System.With(SystemRegister.Lstar, 0x1000).With(SystemRegister.Cr8, 0x35),
+        };
+        Assert.Null(big.Check());
+        Assert.Null(pvm.Check());
         List<string> wrong = [];
         foreach (IReduction reduction in Reductions.All)
         {
-            TestCase current = big;
+            int proposals = 0;
             int steps = 0;
-            int proposals = reduction.Propose(big, new ReductionContext(CpuVendor.Intel)).Count();
-            while (reduction.Propose(current, new ReductionContext(CpuVendor.Intel)).FirstOrDefault(c => c.Check() is null) is TestCase next && steps++ < 1000)
+            foreach (TestCase start in (TestCase[])[big, pvm])
             {
-                if (next.Equals(current))
+                TestCase current = start;
+                proposals += reduction.Propose(start, new ReductionContext(CpuVendor.Intel)).Count();
+                while (reduction.Propose(current, new ReductionContext(CpuVendor.Intel)).FirstOrDefault(c => c.Check() is null) is TestCase next && steps++ < 1000)
                 {
-                    wrong.Add($"{reduction.Name} proposes what it was given");
-                    break;
-                }
+                    if (next.Equals(current))
+                    {
+                        wrong.Add($"{reduction.Name} proposes what it was given");
+                        break;
+                    }
 
-                current = next;
+                    current = next;
+                }
             }
 
             if (proposals == 0 || steps >= 1000)

@@ -77,6 +77,27 @@ public sealed class ReplayTests
         Assert.Equal(ReplayStatus.Changed, replay.Run("x", File(null, Stored("kvm", Cases.Fault(rax: 1)))).Status);
     }
 
+    /// <summary>A case is run on the targets of its ABI alone; the others are neither asked nor counted.</summary>
+    [Fact]
+    public void TargetsOfAnotherAbiTakeNoPart()
+    {
+        List<string> asked = [];
+        Outcome answer = PvmCases.Ends(PvmCases.Fault());
+        FakeTarget Target(string name, Abi abi) => new(Cases.Info(name) with { Abis = [abi] }, c =>
+        {
+            asked.Add($"{name} {c.Abi.Text()}");
+            return c.Abi == abi ? answer : Outcome.HarnessError("asked");
+        });
+        using CaseRunner live = Fakes.Runner(Target("model.x86", Abi.X86), Target("model.pvm", Abi.PvmRfc1), Target("model.pvm2", Abi.Pvm612));
+        Replay replay = new(live, KnownSet.Empty);
+        CaseFile file = File(null, Stored("pvm", answer)) with { Case = PvmCases.Supervisor("90") };
+
+        Assert.Equal(ReplayStatus.Agree, replay.Run("x", file).Status);
+        Assert.Equal(ReplayStatus.Agree, replay.Run("y", File(null, Stored("native", answer))).Status);
+        Assert.Equal(["model.pvm pvm-rfc1", "model.x86 x86"], asked);
+        Assert.StartsWith("0 comparable outcomes of 0 targets", replay.Run("z", File(null) with { Case = file.Case with { Abi = Abi.PvmAbi1 } }).Message, StringComparison.Ordinal);
+    }
+
     [Fact]
     public void OurTroubleIsAFailureAndSoIsADamagedFile()
     {

@@ -14,9 +14,9 @@ namespace PvDiffFuzz.Models.X86.Tests;
 /// </para>
 /// <para>
 /// Not here, because no case can show them: what SYSRET does to SS and to a return address that is not canonical (it is #GP at CPL3), FOP, FIP and FDP after FXSAVE (a
-/// case carries no x87 state), the values of undefined flags after multiplications, divisions and shifts (rows of the table of undefined bits), the second half of
-/// descriptors of 16 bytes (a profile has none), and what a hypervisor makes of VMCALL and VMMCALL (without one both are #UD). Breakpoints on the instruction after MOV SS
-/// belong to the tests of breakpoints.
+/// case carries no x87 state), the values of undefined flags after multiplications, divisions and shifts (rows of the table of undefined bits), and what a hypervisor makes
+/// of VMCALL and VMMCALL (without one both are #UD). Breakpoints on the instruction after MOV SS belong to the tests of breakpoints (<see cref="BreakpointTests"/>), lengths of
+/// undefined encodings to <see cref="UndefinedLengthTests"/>.
 /// </para>
 /// </remarks>
 public sealed class VendorDifferencesTests

@@ -39,9 +39,9 @@ internal sealed class FuzzOptions(Composition composition)
     };
 
     private readonly Option<long> _minimum = CommonOptions.Number("--min-length", "Fewest instructions in a case.", 1, 1, GeneratorOptions.MaximumLength);
-    private readonly Option<long> _maximum = CommonOptions.Number("--max-length", "Most instructions in a case.", 24, 1, GeneratorOptions.MaximumLength);
-    private readonly Option<long> _raw = CommonOptions.Number("--raw-percent", "Share of cases that are byte mutations.", 5, 0, 100);
-    private readonly Option<long> _compatibility = CommonOptions.Number("--compat-percent", "Share of cases in compatibility mode.", 0, 0, 100);
+    private readonly Option<long> _maximum = CommonOptions.Number("--max-length", "Most instructions in a case; 14 for PVM unless given.", 24, 1, GeneratorOptions.MaximumLength);
+    private readonly Option<long> _raw = CommonOptions.Number("--raw-percent", "Share of cases that are byte mutations; 2 for PVM unless given.", 5, 0, 100);
+    private readonly Option<long> _compatibility = CommonOptions.Number("--compat-percent", "Share of cases in compatibility mode; for PVM of those that start in user mode, 15 unless given.", 0, 0, 100);
     private readonly Option<long> _debug = CommonOptions.Number("--breakpoint-permille", "Share of cases per mille that arm debug registers; each costs native an attach.", 2, 0, 1000);
     private readonly Option<string> _out = new("--out") { Description = "Folder for findings and the journal.", DefaultValueFactory = _ => "findings" };
     private readonly Option<string?> _known = CommonOptions.Known();

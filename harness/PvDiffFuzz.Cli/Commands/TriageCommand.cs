@@ -41,7 +41,7 @@ internal static class TriageCommand
             Console.Error.WriteLine($"pvdf: {path} was stopped after {recording.Cases.Length} of {recording.Planned} cases");
         }
 
-        CaseAnalyst analyst = CaseAnalyst.For(Models.Tracer(sides.Processor), sides.Vendors);
+        CaseAnalyst analyst = CaseAnalyst.For(ModelsByAbi.Tracer(sides.Processor), sides.Vendors);
         using HostTriage triage = new(sides.Make(), analyst, known);
         using CtrlC interruption = new();
         Progress progress = new("compared", cases.Length);

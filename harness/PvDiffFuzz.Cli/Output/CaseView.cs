@@ -71,7 +71,7 @@ internal static class CaseView
 
     private static void PrintOutcomes(ImmutableArray<string> names, Examination examined)
     {
-        Table table = new Table().Border(TableBorder.Simple).AddColumn(string.Empty);
+        Table table = new Table().Border(TableBorder.Simple).AddColumn(new TableColumn(string.Empty).NoWrap());
         foreach (string name in names)
         {
             table.AddColumn(new TableColumn(new Text(name)).NoWrap());
@@ -83,6 +83,11 @@ internal static class CaseView
         {
             int at = i;
             AddRow(table, $"event {at}", examined, outcome => at < outcome.Events.Length ? Describe(outcome.Events[at]) : "-");
+            if (examined.Case.Abi != Abi.X86)
+            {
+                AddRow(table, "  entry", examined, outcome => at < outcome.Events.Length ? outcome.Events[at].Entry.Text() : "-");
+            }
+
             AddFrames(table, at, examined);
             for (Register register = Register.Rax; register <= Register.GsBase; register++)
             {
@@ -149,12 +154,11 @@ internal static class CaseView
     {
         string error = delivered.ErrorCode is uint code ? $" error {code:x}" : string.Empty;
         string cr2 = delivered.Cr2 is ulong address ? $" cr2 {address:x}" : string.Empty;
-        string door = delivered.Entry is EntryPoint.Idt ? string.Empty : $" at {delivered.Entry.Text()}";
         return delivered switch
         {
             { Entry: EntryPoint.Lstar } => "system call",
             { Kind: EventKind.Hypercall } => "hypercall returned",
-            _ => $"{VectorName(delivered.Vector)}{error}{cr2}{door}",
+            _ => $"{VectorName(delivered.Vector)}{error}{cr2}",
         };
     }
 

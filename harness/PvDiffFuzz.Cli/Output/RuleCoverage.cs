@@ -14,7 +14,7 @@ internal sealed record RuleCoverage(ImmutableArray<RuleEvidence> Rules)
         ImmutableSortedDictionary<string, long> nobody = ImmutableSortedDictionary.Create<string, long>(StringComparer.Ordinal);
         return new RuleCoverage(
         [
-            .. Models.AllRules.Select(rule => known.GetValueOrDefault(rule) ?? new RuleEvidence(rule, 0, nobody, nobody)),
+            .. ModelsByAbi.AllRules.Select(rule => known.GetValueOrDefault(rule) ?? new RuleEvidence(rule, 0, nobody, nobody)),
         ]);
     }
 

@@ -22,6 +22,7 @@ public sealed class Comparer(ImmutableArray<TargetInfo> targets, CaseAnalyst ana
         Outcome? first = null;
         comparable = 0;
         bool same = true;
+        bool partial = false;
         foreach (Outcome[] ofTarget in outcomes)
         {
             Outcome outcome = ofTarget[index];
@@ -31,6 +32,7 @@ public sealed class Comparer(ImmutableArray<TargetInfo> targets, CaseAnalyst ana
             }
 
             comparable++;
+            partial |= !outcome.System.Values.IsEmpty || !outcome.Alternatives.IsEmpty;
             if (first is null)
             {
                 first = outcome;
@@ -41,8 +43,8 @@ public sealed class Comparer(ImmutableArray<TargetInfo> targets, CaseAnalyst ana
             }
         }
 
-        // Two that agree with different shapes of the first need not agree with each other.
-        return same && (comparable < 3 || first!.Alternatives.IsEmpty || AllPairsSame(outcomes, index));
+        // Two that agree with different shapes of the first, or in what each of them shares with it, need not agree with each other.
+        return same && (!partial || comparable < 3 || AllPairsSame(outcomes, index));
     }
 
     /// <summary>Compares all fields of all comparable outcomes.</summary>

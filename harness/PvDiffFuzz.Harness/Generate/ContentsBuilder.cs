@@ -22,14 +22,17 @@ internal sealed class ContentsBuilder
     private int _count;
     private int _codeAddressCount;
     private bool _pvm;
+    private bool _userRoot;
 
     /// <summary>Forgets everything.</summary>
     /// <param name="pvm">True when the slots of <see cref="PvmMap"/> may have contents too.</param>
-    public void Clear(bool pvm = false)
+    /// <param name="userRoot">True when there is a user root of its own, which has a slot more.</param>
+    public void Clear(bool pvm = false, bool userRoot = false)
     {
         _count = 0;
         _codeAddressCount = 0;
         _pvm = pvm;
+        _userRoot = userRoot;
     }
 
     /// <summary>Gives an access something to read, if there is room left and its page has contents.</summary>
@@ -186,8 +189,8 @@ internal sealed class ContentsBuilder
     }
 
     /// <summary>The slots that PVM cases have besides, but for supervisor code, the structure and the returns.</summary>
-    private static bool MayHoldPvm(ulong slot, ulong offset) =>
-        slot is PvmMap.Stack or PvmMap.Data or PvmMap.UserOnly || (slot is PvmMap.SupervisorInBoth or PvmMap.WritableForSupervisor && offset < PageLayout.PageSize);
+    private bool MayHoldPvm(ulong slot, ulong offset) =>
+        slot is PvmMap.Stack or PvmMap.Data || (slot == PvmMap.UserOnly && _userRoot) || (slot is PvmMap.SupervisorInBoth or PvmMap.WritableForSupervisor && offset < PageLayout.PageSize);
 
     private static bool IsWritableCode(ulong address) =>
         (address & ~0xf_ffffUL) is AddressMap.LowBlock or AddressMap.HighBlock && (address & 0xf_0000) == AddressMap.WritableCode;

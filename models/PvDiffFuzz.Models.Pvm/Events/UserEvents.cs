@@ -14,6 +14,11 @@ internal static class UserEvents
     {
         if (TripleFault.NeedsPvcs(vcpu))
         {
+            if (what.Cr2 is ulong address && (what.Error & PageFault.Present) != 0)
+            {
+                Paging.NoteSupervisorPage(vcpu, address);
+            }
+
             SaveEvent<TAbi>(vcpu, in what);
             ToSupervisor<TAbi>(ref cpu, vcpu, what.Rflags, vcpu[SystemRegister.PvmEventEntry], EntryPoint.PvmUser);
         }

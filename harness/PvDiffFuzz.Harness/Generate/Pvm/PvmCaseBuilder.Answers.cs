@@ -40,11 +40,15 @@ internal sealed partial class PvmCaseBuilder
 
     private void Set(Register register, ulong value) => _patches[_patchCount++] = KeyValuePair.Create(register, value);
 
-    /// <summary>Changes to the saved context, in register order. A return to the other mode than the one interrupted gets a whole context.</summary>
+    /// <summary>Changes to the saved context, in register order.</summary>
+    /// <remarks>
+    /// A return to the other mode than the one interrupted gets a whole context, and so do some returns to supervisor mode, since the events of vectors from 32 leave no frame on the
+    /// stack. Later revisions push none at all, so that their IRETQ gets one always.
+    /// </remarks>
     private void Patch(CodeBlock code, bool fromUser, bool toUser, bool step, ref int from)
     {
         ulong bits = _random.Next();
-        bool whole = fromUser != toUser;
+        bool whole = fromUser != toUser || (!toUser && (!Rfc1 || _random.Percent(30)));
         bool odd = bits % 100 < (uint)_pvm.OddFramePercent;
         ulong? rip = whole || (!step && (bits >> 8) % 100 < 65) ? TargetRip(code, toUser, odd && (bits >> 16 & 3) == 0, ref from) : null;
         ulong? flags = whole || (bits >> 20) % 100 < (step ? 5u : 25u) ? toUser ? UserFlags() : SupervisorFlags() : null;
@@ -83,9 +87,14 @@ internal sealed partial class PvmCaseBuilder
         {
             PatchUser(bits >> 44, whole, odd);
         }
+        else if (!Rfc1)
+        {
+            Set(Register.Cs, odd && (bits >> 44 & 7) == 0 ? UserCs() : Selectors.UserCode64);
+            Set(Register.Ss, odd && (bits >> 44 & 7) == 1 ? UserSs() : Selectors.UserData);
+        }
         else if (odd && (bits >> 44 & 7) == 0)
         {
-            // The return to supervisor mode ignores both.
+            // EVENT_RETURN_SUPERVISOR ignores both.
             Set(Register.Cs, FrameSelector(0x10) & 0xffff);
             Set(Register.Ss, FrameSelector(0x18) & 0xffff);
         }

@@ -151,6 +151,16 @@ internal sealed partial class PvmCaseBuilder
         }
     }
 
+    /// <summary>Jumps to the byte before an address, which as an immediate might spell an excluded instruction.</summary>
+    private void JumpBefore(ulong address)
+    {
+        SetRegister(Rax, _random.Percent(80) ? PvmCall.Base + (ulong)_random.Below(PvmCall.Count) : _random.Pick(PvmCall.Others));
+        SetRegister(Rdx, address);
+        AddSetup([0x48, 0xff, 0xca]);
+        AddSetup([0xff, 0xe2]);
+        Forget([Rdx]);
+    }
+
     private void Structure()
     {
         if (!_structure || (!_supervisor && _oneRoot))
@@ -209,12 +219,15 @@ internal sealed partial class PvmCaseBuilder
             }
         }
 
-        if (_random.Percent(15))
+        if (_random.Below(8) == 0)
         {
-            SetRegister(Rax, _random.Percent(70) ? PvmCall.Base + (ulong)_random.Below(PvmCall.Count) : _random.Pick(PvmCall.Others));
+            JumpBefore(PvmMap.RetuRip);
+        }
+        else
+        {
+            JumpTo(PvmMap.RetuRip);
         }
 
-        JumpTo(_random.Below(8) switch { 0 => PvmMap.RetuRip - 1, _ => PvmMap.RetuRip });
         Forget([Rax, Rcx, R10, R11]);
     }
 
@@ -240,8 +253,16 @@ internal sealed partial class PvmCaseBuilder
             SetRegister(Rax, PvmCall.Base + (ulong)_random.Below(PvmCall.Count));
         }
 
-        SetRegister(Rdx, _random.Below(10) == 0 ? PvmMap.RetsRip - 1 : PvmMap.RetsRip);
-        AddSetup([0xff, 0xe2]);
+        if (_random.Below(10) == 0)
+        {
+            JumpBefore(PvmMap.RetsRip);
+        }
+        else
+        {
+            SetRegister(Rdx, PvmMap.RetsRip);
+            AddSetup([0xff, 0xe2]);
+        }
+
         if (!_random.Percent(_pvm.OddFramePercent / 3))
         {
             _contents.PokeCodeAddress(ref _random, frame + 8, _code.Count + (_random.Percent(80) ? 0 : Ahead()), 8, _block);

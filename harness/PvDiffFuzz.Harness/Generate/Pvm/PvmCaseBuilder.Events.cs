@@ -111,6 +111,12 @@ internal sealed partial class PvmCaseBuilder
 
     private void StackShadow()
     {
+        bool call = Long64 && _random.Below(8) == 0;
+        if (call)
+        {
+            SetRegister(Rax, PvmCall.Base + (ulong)_random.Below(PvmCall.Count));
+        }
+
         if (_random.Percent(50))
         {
             SingleStep();
@@ -124,10 +130,10 @@ internal sealed partial class PvmCaseBuilder
         }
         else if (Long64)
         {
-            // LSS would do as well; POP SS exists in compatibility mode only.
-            AddSetup([0x8c, 0xd0]);
-            AddSetup([0x8e, 0xd0]);
-            Forget([Rax]);
+            // MOV EDX, SS; MOV SS, EDX: POP SS exists in compatibility mode only.
+            AddSetup([0x8c, 0xd2]);
+            AddSetup([0x8e, 0xd2]);
+            Forget([Rdx]);
         }
         else
         {
@@ -136,15 +142,14 @@ internal sealed partial class PvmCaseBuilder
             _value[Rsp] += 4;
         }
 
-        ReadOnlySpan<byte> behind = _random.Below(8) switch
+        ReadOnlySpan<byte> behind = call ? [0x0f, 0x05] : _random.Below(7) switch
         {
             0 => [0xcc],
             1 => [0xcd, 0x03],
             2 => [0xcd, 0x80],
             3 => [0xf1],
-            4 when Long64 => [0x0f, 0x05],
-            5 => [0x0f, 0x0b],
-            6 => [0xfb],
+            4 => [0x0f, 0x0b],
+            5 => [0xfb],
             _ => [0x90],
         };
         AddSetup(behind);

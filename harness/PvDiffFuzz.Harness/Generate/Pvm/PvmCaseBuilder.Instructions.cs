@@ -61,7 +61,7 @@ internal sealed partial class PvmCaseBuilder
         0 => _random.Pick(PvmEdges.Cr0s),
         2 => OperandValue(),
         3 => RootValue(PvmMap.SupervisorRoot),
-        4 => _random.Percent(40) ? StartCr4 : StartCr4 ^ (1UL << _random.Pick(PvmEdges.Cr4Bits)),
+        4 => _random.Percent(40) ? _cr4 : _cr4 ^ (1UL << _random.Pick(PvmEdges.Cr4Bits)),
         8 => _random.Pick<ulong>([0, 0, 1, 8, 15, 16, 255, ulong.MaxValue]),
         _ => OperandValue(),
     };
@@ -188,7 +188,7 @@ internal sealed partial class PvmCaseBuilder
         PvmMsr.VcpuStruct => _random.Pick<ulong>([PvmMap.VcpuStruct, PvmMap.VcpuStruct, PvmMap.VcpuStruct, PvmMap.VcpuStruct + 8, PvmMap.VcpuStruct + 0x800, PvmMap.VcpuStruct + 1, 0]),
         PvmMsr.SupervisorRsp => SupervisorRspValue(),
         PvmMsr.SupervisorRedzone => _random.Pick(PvmEdges.Redzones),
-        PvmMsr.RetuRip => _random.Percent(80) ? PvmMap.RetuRip : _random.Pick<ulong>([PvmMap.RetuRip - 1, PvmMap.RetsRip, 0, 0x8000_0000_0000_0000]),
+        PvmMsr.RetuRip => _random.Percent(80) ? PvmMap.RetuRip : _random.Pick<ulong>([PvmMap.RetuRip + 2, PvmMap.RetsRip, 0, 0x8000_0000_0000_0000]),
         PvmMsr.RetsRip => _random.Percent(80) ? PvmMap.RetsRip : _random.Pick<ulong>([PvmMap.RetsRip - 1, PvmMap.RetuRip, 0, 0x8000_0000_0000_0000]),
         PvmMsr.SwitchCr3 => RootValue(_oneRoot ? PvmMap.SupervisorRoot : PvmMap.UserRoot),
         _ => OperandValue(),

@@ -30,8 +30,6 @@ internal sealed partial class PvmCaseBuilder
     private ushort _contextCs;
     private bool _compatibleContext;
 
-    private ulong StartCr4 => _cr4;
-
     /// <summary>What the payload's set-up may depend on.</summary>
     private void ChooseState()
     {
@@ -44,7 +42,6 @@ internal sealed partial class PvmCaseBuilder
         _redzone = _random.Pick(PvmEdges.Redzones);
         _contextCs = UserCs();
         _compatibleContext = _supervisor && (_contextCs | 3) == Selectors.UserCode32;
-        _kernelGsBase = Aim.Valid(ref _random, _block, 8, writes: true, _hot) & ~0x3fUL;
     }
 
     /// <inheritdoc/>
@@ -135,22 +132,22 @@ internal sealed partial class PvmCaseBuilder
     private ushort UserCs() => (ushort)_random.Below(32) switch
     {
         0 => _random.Pick<ushort>([0, 3, 0x10, 0x2b, 0x08, 0xfff8]),
-        < 6 => 0x30,
-        < 9 => 0x31,
-        < 12 => Selectors.UserCode32,
-        12 => 0x20,
+        < 4 => 0x30,
+        4 => 0x31,
+        < 9 => Selectors.UserCode32,
+        9 => 0x20,
         _ => Selectors.UserCode64,
     };
 
     private ushort UserSs() => (ushort)_random.Below(32) switch
     {
         0 => _random.Pick<ushort>([0, 0x18, 0x33, 0x23, 0x10, 0xffff]),
-        < 6 => 0x28,
-        < 8 => 0x2a,
+        < 4 => 0x28,
+        4 => 0x2a,
         _ => Selectors.UserData,
     };
 
-    private ulong UserGsBase() => _random.Below(8) switch
+    private ulong UserGsBase() => _random.Below(20) switch
     {
         0 => 0x1234_8000_0000_0000,
         1 => 0xffff_0000_0000_1000,

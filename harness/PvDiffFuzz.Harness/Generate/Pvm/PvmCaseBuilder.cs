@@ -38,7 +38,9 @@ internal sealed partial class PvmCaseBuilder : CaseBuilder
     {
         _abi = options.Abi;
         _pvm = options.Pvm;
-        _supervisorPools = new FormPools(CpuMode.Long64, options, profile, t => t.Family == Family.Privileged || PvmExclusions.IsPortAccess(t));
+
+        // What is privileged, and SYSCALL, need operands that suit them; ports are left alone.
+        _supervisorPools = new FormPools(CpuMode.Long64, options, profile, t => t.Family == Family.Privileged || t.Code == Iced.Intel.Code.Syscall || PvmExclusions.IsPortAccess(t));
         _supervisorActions = Table(Offered(_pvm.SupervisorWeights));
         _userActions = Table(Offered(_pvm.UserWeights));
         _compatibilityActions = Table(Offered(_pvm.UserWeights).Where(w => ExistsInCompatibility(w.Key)));
@@ -54,7 +56,7 @@ internal sealed partial class PvmCaseBuilder : CaseBuilder
         _random = random;
         ChooseStart();
         _code.Clear();
-        _contents.Clear(pvm: true);
+        _contents.Clear(pvm: true, userRoot: !_oneRoot);
         _undefined = 0;
         _inside = false;
         _pinned = 0;
@@ -64,7 +66,7 @@ internal sealed partial class PvmCaseBuilder : CaseBuilder
         _statesRange = false;
         ChooseState();
         StartRegisters();
-        ChooseEntryFlags();
+        ChooseEntry();
         _raw = _options.RawPercent > 0 && _random.Percent(_options.RawPercent);
         WriteInstructions();
         return _raw ? FinishRaw() : Finish();
@@ -86,8 +88,9 @@ internal sealed partial class PvmCaseBuilder : CaseBuilder
     }
 
     /// <summary>RFLAGS of supervisor code shows the virtual interrupt flag; TF is worth more here than in other cases.</summary>
-    private void ChooseEntryFlags()
+    private void ChooseEntry()
     {
+        _kernelGsBase = Aim.Valid(ref _random, _block, 8, writes: true, _hot) & ~0x3fUL;
         if (_supervisor)
         {
             _rflags &= ~RflagsBits.IF;

@@ -2,6 +2,7 @@ using System.Globalization;
 using Iced.Intel;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Harness.Generate.Pvm;
+using PvDiffFuzz.Isa;
 using Decoder = Iced.Intel.Decoder;
 using Flags = PvDiffFuzz.Core.RflagsBits;
 using Register = PvDiffFuzz.Core.Register;
@@ -11,8 +12,6 @@ namespace PvDiffFuzz.Harness.Tests.Generate.Pvm;
 /// <summary>Names the kinds of things that a PVM case holds, so that a test can demand each.</summary>
 internal static class PvmClasses
 {
-    private const ulong Ip = 1UL << 8;
-
     /// <summary>The classes of one case, some more than once.</summary>
     public static IEnumerable<string> Of(TestCase testCase) =>
         [.. Start(testCase), .. State(testCase), .. Context(testCase), .. Answers(testCase), .. Code(testCase)];
@@ -95,7 +94,7 @@ internal static class PvmClasses
                 system[SystemRegister.PvcsRcx], system[SystemRegister.PvcsR11])
             : (r.Rip, r.Rflags, r.Cs, r.Ss, r.GsBase, r.Gpr[1], r.Gpr[11]);
         yield return $"{who} RIP {(!Canonical(rip) ? "not canonical" : rip >> 63 != 0 ? "upper half" : (testCase.UserPages.AccessAt(rip) & PageAccess.Execute) != 0 ? "good" : "not executable")}";
-        foreach ((string name, ulong bit) in (ReadOnlySpan<(string, ulong)>)
+        foreach ((string name, ulong bit) in ((string, ulong)[])
             [("IOPL", Flags.IOPL), ("VM", Flags.VM), ("VIF", Flags.VIF), ("VIP", Flags.VIP), ("NT", Flags.NT), ("RF", Flags.RF), ("TF", Flags.TF), ("AC", Flags.AC), ("ID", Flags.ID), ("reserved", 0xffc0_8028)])
         {
             if ((flags & bit) != 0)
@@ -165,6 +164,7 @@ internal static class PvmClasses
         string who = testCase.Start == GuestMode.Supervisor ? "s" : testCase.Mode == CpuMode.Long64 ? "u" : "c";
         ulong eax = 0;
         ulong ecx = 0;
+        string? place = null;
         int at = 0;
         foreach (byte length in testCase.Code.Lengths)
         {
@@ -177,10 +177,16 @@ internal static class PvmClasses
                 continue;
             }
 
-            if (length == 10 && instruction.Mnemonic == Mnemonic.Invlpg)
+            if (bytes.AsSpan().SequenceEqual(PvmExclusions.SyntheticCpuid))
             {
                 yield return $"{who} synthetic CPUID {eax:x}";
                 continue;
+            }
+
+            if (instruction.Mnemonic == Mnemonic.Dec && place is not null)
+            {
+                yield return $"{who} to before {place}";
+                place = null;
             }
 
             foreach (string name in Of(in instruction, bytes, eax, ecx))
@@ -192,7 +198,7 @@ internal static class PvmClasses
             {
                 eax = instruction.Op0Register is Iced.Intel.Register.EAX or Iced.Intel.Register.RAX ? value : eax;
                 ecx = instruction.Op0Register is Iced.Intel.Register.ECX ? value : ecx;
-                string? place = value switch { PvmMap.RetuRip => "RETU_RIP", PvmMap.RetuRip - 1 => "before RETU_RIP", PvmMap.RetsRip => "RETS_RIP", PvmMap.RetsRip - 1 => "before RETS_RIP", _ => null };
+                place = value switch { PvmMap.RetuRip => "RETU_RIP", PvmMap.RetsRip => "RETS_RIP", _ => null };
                 if (place is not null)
                 {
                     yield return $"{who} to {place}";
@@ -206,8 +212,7 @@ internal static class PvmClasses
         bool control = instruction.Op0Register.IsCR() || instruction.Op1Register.IsCR() || instruction.Op0Register.IsDR() || instruction.Op1Register.IsDR();
         return instruction.Mnemonic switch
         {
-            Mnemonic.Mov when control => [$"mov {instruction.Op0Register} {instruction.Op1Register}".Replace("None", "", StringComparison.Ordinal) is var text && instruction.Op0Register.IsGPR()
-                ? $"read {instruction.Op1Register}" : $"write {instruction.Op0Register}"],
+            Mnemonic.Mov when control => [instruction.Op0Register.IsGPR() ? $"read {instruction.Op1Register}" : $"write {instruction.Op0Register}"],
             Mnemonic.Rdmsr => [$"rdmsr {MsrName(ecx)}"],
             Mnemonic.Wrmsr => [$"wrmsr {MsrName(ecx)}"],
             Mnemonic.Syscall => [bytes.Length == 2 ? $"call {CallName(eax)}" : $"prefixed SYSCALL {bytes[0]:x2}"],

@@ -181,8 +181,8 @@ public sealed class PvmGeneratorTests
 
     /// <summary>The first thousand cases of seed 1. When this fails on purpose, raise <see cref="PvmOptions.Version"/> and put the new sum here.</summary>
     [Theory]
-    [InlineData(Abi.PvmRfc1, "0")]
-    [InlineData(Abi.Pvm612, "0")]
+    [InlineData(Abi.PvmRfc1, "589c9efb0daee049bb4767bc67465718")]
+    [InlineData(Abi.Pvm612, "511c3854c8a1526af077667e0a4fd92a")]
     public void TheFirstThousandCasesAreAsTheyWere(Abi abi, string sum)
     {
         Generator generator = new(GeneratorOptions.DefaultsFor(abi) with { DebugPermille = 50 }, Amd);

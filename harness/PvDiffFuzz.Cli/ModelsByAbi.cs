@@ -15,7 +15,7 @@ namespace PvDiffFuzz.Cli;
 internal sealed record ModelParts(Func<CpuProfile, ITracer> Tracer, Func<CpuProfile, IRuleCounter> Counter, ImmutableArray<RuleName> Rules, Func<string, ImmutableArray<RuleName>> Naming);
 
 /// <summary>The models by the ABI whose specification they are: one line for each.</summary>
-internal static class Models
+internal static class ModelsByAbi
 {
     private static readonly Dictionary<Abi, ModelParts> ByAbi = new()
     {
