@@ -29,6 +29,7 @@ public static class CommandLine
             RecordCommand.Create(composition),
             TriageCommand.Create(composition),
             ImportCommand.Create(composition),
+            ReportCommand.Create(composition),
             CoverageCommand.Create(),
         };
         ParseResult parsed = root.Parse(args);

@@ -39,7 +39,7 @@ internal static class ProtectionKeys
 
     /// <summary>Has the keys refuse accesses, or not, from the next time that the mode is set: PKRU is switched whatever the guest's CR4 says, and protects what CR4 enables it for.</summary>
     [Spec("PVM rfc1", "Protection Keys")]
-    [Spec("pvm-readings", "pkru-without-pke")]
+    [Spec("pvm-readings", "keys-without-cr4")]
     public static void Enable(ref CpuState cpu, Vcpu vcpu, bool user) => cpu.KeysOff = (vcpu[SystemRegister.Cr4] & (user ? Cr4Pke : Cr4Pks)) == 0;
 
     /// <summary>What supervisor mode starts with.</summary>

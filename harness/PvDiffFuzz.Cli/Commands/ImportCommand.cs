@@ -14,7 +14,7 @@ internal static class ImportCommand
     public static Command Create(Composition composition)
     {
         Argument<string> file = new("file") { Description = "Records, one JSON object a line." };
-        Option<string> folder = new("--out") { Description = "Folder for the case files; made if it does not exist.", Required = true };
+        Option<string> folder = new("--out") { Description = "Folder for the case files, with one inside for each hypervisor; made if it does not exist.", Required = true };
         Option<string> targets = new("--targets") { Description = "Comma-separated targets that the records are compared with; the verdict is stored.", DefaultValueFactory = _ => "model.pvm" };
         Option<string?> known = CommonOptions.Known();
         Option<bool> json = CommonOptions.Json();
@@ -32,15 +32,17 @@ internal static class ImportCommand
 
     private static ExitCode Run(Composition composition, PvmImport import, IEnumerable<string> names, string folder, KnownSet known, bool json)
     {
-        Directory.CreateDirectory(folder);
         using CaseRunner runner = Session.Runner(composition, names);
         Replay replay = new(runner, known, TargetMasks.Of);
         SortedDictionary<string, int> verdicts = new(StringComparer.Ordinal);
         foreach (CaseFile file in import.Files)
         {
-            string? verdict = replay.VerdictOf(file)?.ToString();
-            AtomicFile.Write(Path.Combine(folder, $"{file.Id}.case"), (file with { Verdict = verdict }).Write());
-            verdicts[verdict ?? "agree"] = verdicts.GetValueOrDefault(verdict ?? "agree") + 1;
+            string? verdict = replay.VerdictOf(file, out int comparable)?.ToString();
+            string ofHypervisor = Path.Combine(folder, PvmImport.HypervisorOf(file));
+            Directory.CreateDirectory(ofHypervisor);
+            AtomicFile.Write(Path.Combine(ofHypervisor, $"{file.Id}.case"), (file with { Verdict = verdict }).Write());
+            string counted = verdict ?? (comparable < 2 ? "not comparable" : "agree");
+            verdicts[counted] = verdicts.GetValueOrDefault(counted) + 1;
         }
 
         Report(import, verdicts, json);

@@ -10,6 +10,7 @@ internal sealed record PvmImport(ImmutableArray<CaseFile> Files, ImmutableSorted
 {
     private const string Target = "pvm";
     private const string Lineage = "tcg";
+    private const string Hypervisor = "impl";
     private const string Kernel = "6.12";
 
     /// <summary>Imports a file of records. The same records always give the same files.</summary>
@@ -33,6 +34,9 @@ internal sealed record PvmImport(ImmutableArray<CaseFile> Files, ImmutableSorted
 
         return new PvmImport(files.ToImmutable(), leftOut.ToImmutableSortedDictionary(StringComparer.Ordinal));
     }
+
+    /// <summary>Which hypervisor an imported case was observed on, such as <c>rfc-port</c>.</summary>
+    public static string HypervisorOf(CaseFile file) => file.Outcomes[0].Fingerprint.Facts.First(fact => fact.Key == Hypervisor).Value;
 
     private static CaseFile FileOf(PvmObservation record)
     {
@@ -65,5 +69,5 @@ internal sealed record PvmImport(ImmutableArray<CaseFile> Files, ImmutableSorted
     }
 
     private static Fingerprint HostOf(PvmObservation record) =>
-        new([KeyValuePair.Create("impl", record.Implementation), KeyValuePair.Create("cpu", record.Cpu), KeyValuePair.Create("kernel", Kernel)]);
+        new([KeyValuePair.Create(Hypervisor, record.Implementation), KeyValuePair.Create("cpu", record.Cpu), KeyValuePair.Create("kernel", Kernel)]);
 }

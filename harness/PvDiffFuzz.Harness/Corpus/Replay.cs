@@ -85,12 +85,13 @@ public sealed class Replay(CaseRunner all, KnownSet known, Func<string, Immutabl
 
     /// <summary>Judges a case as if it were stored now.</summary>
     /// <param name="file">A case with recorded outcomes; its own verdict does not matter.</param>
-    /// <returns>The verdict to store, or null when all outcomes agree or there are too few to compare.</returns>
-    public Verdict? VerdictOf(CaseFile file)
+    /// <param name="comparable">Outcomes that can be compared, here and stored; with fewer than two there is no verdict.</param>
+    /// <returns>The verdict to store, or null when all outcomes agree.</returns>
+    public Verdict? VerdictOf(CaseFile file, out int comparable)
     {
         ArgumentNullException.ThrowIfNull(file);
         CaseRunner live = LiveOf(file.Case.Abi);
-        return Compare(live, file, live.Examine(file.Case).Outcomes, out _) is Divergence divergence ? VerdictOf(divergence) : null;
+        return Compare(live, file, live.Examine(file.Case).Outcomes, out comparable) is Divergence divergence ? VerdictOf(divergence) : null;
     }
 
     private Verdict VerdictOf(Divergence divergence) => known.VerdictOf(known.Find(divergence));
