@@ -86,6 +86,7 @@ internal static class PvmHostState
         Dictionary<SystemRegister, ulong> values = new()
         {
             [SystemRegister.Cr0] = 0x8005_0033,
+            [SystemRegister.Cr2] = 0,
             [SystemRegister.Cr3] = Root,
             [SystemRegister.Cr4] = abi == Abi.PvmRfc1 ? 0x1_0620UL : 0x11_0620,
             [SystemRegister.Efer] = 0xd01,

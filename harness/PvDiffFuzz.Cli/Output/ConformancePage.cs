@@ -65,8 +65,9 @@ internal static class ConformancePage
             return "not exercised";
         }
 
-        IEnumerable<string> departures = evidence.Departures.Select(departure => $"departs: `{departure.Key}` {departure.Value}");
-        return string.Join("; ", evidence.Agree > 0 ? departures.Prepend($"agrees {evidence.Agree}") : departures);
+        string agrees = evidence.Agree > 0 ? $"agrees {evidence.Agree}" : "";
+        string departs = string.Join(", ", evidence.Departures.Select(departure => $"`{departure.Key}` {departure.Value}"));
+        return departs.Length == 0 ? agrees : agrees.Length == 0 ? $"departs: {departs}" : $"{agrees}; departs: {departs}";
     }
 
     private static void Departures(StringBuilder page, Conformance conformance, KnownSet known)
