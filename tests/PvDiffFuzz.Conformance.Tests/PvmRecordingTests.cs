@@ -61,7 +61,7 @@ public sealed class PvmRecordingTests
 
             Outcome model = runner.Examine(file.Case).Outcomes[0];
             CaseMask mask = runner.Analyst.WidestMask(file.Case);
-            string[] listed = [.. known.Entries.Where(e => before.KnownIds.Contains(e.Id)).SelectMany(e => e.Fields)];
+            string[] listed = [.. known.Entries.Where(e => before.KnownIds.Contains(e.Id, StringComparer.Ordinal)).SelectMany(e => e.Fields)];
             foreach ((string field, Outcome changed) in Flips.Of(file.Case, file.Outcomes[0].Outcome))
             {
                 flips++;

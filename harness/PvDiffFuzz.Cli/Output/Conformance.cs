@@ -126,7 +126,7 @@ internal sealed class Conformance
         }
 
         HashSet<SpecClause> departed = [];
-        foreach (KnownEntry entry in known.Entries.Where(entry => result.KnownIds.Contains(entry.Id)))
+        foreach (KnownEntry entry in known.Entries.Where(entry => result.KnownIds.Contains(entry.Id, StringComparer.Ordinal)))
         {
             Departures.TryAdd(entry.Id, []);
             Departures[entry.Id][host] = Departures[entry.Id].GetValueOrDefault(host) + 1;

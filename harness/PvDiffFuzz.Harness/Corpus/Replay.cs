@@ -124,7 +124,7 @@ public sealed class Replay(CaseRunner all, KnownSet known, Func<string, Immutabl
         string stored = file.Verdict ?? "agree";
         string now = verdict?.ToString() ?? "agree";
         string? id = verdict is { IsKnown: true } ? verdict.Why : null;
-        if (file.Verdict is null && id is not null && known.Entries.Where(e => verdict!.KnownIds.Contains(e.Id)).SelectMany(e => e.Targets).ToArray() is TargetPattern[] described
+        if (file.Verdict is null && id is not null && known.Entries.Where(e => verdict!.KnownIds.Contains(e.Id, StringComparer.Ordinal)).SelectMany(e => e.Targets).ToArray() is TargetPattern[] described
             && live.Infos.Any(info => described.Any(t => t.Matches(info)) && !file.Outcomes.Any(o => o.Target == info.Name)))
         {
             // The stored agreement says nothing of a target that was not there; what it does is described.
