@@ -32,14 +32,14 @@ public static class PvmExclusions
         new("cpuid-leaves", "The synthetic CPUID with leaves other than 40000000 and 40000002", "Answers what the monitor loaded; the text fixes these two leaves only."),
         new("host-tables", "SGDT, SIDT, SLDT, STR, SMSW and LSL", "Show the host's tables, its CR0, or the number of the processor."),
         new("host-calls", "VMCALL, VMMCALL and other calls to a hypervisor below", "Are answered or patched by whichever hypervisor is below the host."),
-        new("counters", "RDTSC, RDTSCP, RDPMC, RDPRU and the time-stamp MSRs", "Never show the same value twice; the text says that its ABI for the time-stamp counter is not settled."),
+        new("clocks", "RDTSC, RDTSCP, RDPMC, RDPRU and the time-stamp MSRs", "Never show the same value twice; the text says that its ABI for the time-stamp counter is not settled."),
         new("host-msrs", "RDMSR and WRMSR of valid MSRs that the document does not name, but for FS_BASE", "Show or change what the monitor emulates of the host's processor."),
         new("host-controls", "Changes of CR4.UMIP, PKE, OSXSAVE, OSXMMEXCPT and OSFXSR, and of EFER.NXE", "Are the host's by the text."),
-        new("unstated-roots", "CR3, SWITCH_CR3 and PGTBL arguments other than the two roots, but for values past any physical address", "Would walk memory that the case does not state."),
+        new("unstated-roots", "CR3, SWITCH_CR3 and arguments of LOAD_PGTBL other than the two roots, but for values past any physical address", "Would walk memory that the case does not state."),
         new("unstated-structure", "VCPU_CTRL_STRUCT other than the case's page, 0, or misaligned", "Would put the structure on memory that the case does not state."),
         new("kvm-calls", "KVM hypercalls 5 (KICK_CPU), 9 (CLOCK_PAIRING), 10 (SEND_IPI), 11 (SCHED_YIELD) and 12 (MAP_GPA_RANGE)", "Depend on other processors, the clock or the monitor."),
-        new("syscall-compatibility", "SYSCALL in compatibility mode", "Enters the host's own 32-bit entry on one vendor and is #UD on the other."),
-        new("protection-keys", "RDPKRU and WRPKRU where the processor has them", "Could take the agent's own pages away; PKRU is switched through the structure instead."),
+        new("syscall-32", "SYSCALL in compatibility mode", "Enters the host's own 32-bit entry on one vendor and is #UD on the other."),
+        new("pkru-instructions", "RDPKRU and WRPKRU where the processor has them", "Could take the agent's own pages away; PKRU is switched through the structure instead."),
     ];
 
     /// <summary>True for forms that supervisor code must not execute.</summary>
