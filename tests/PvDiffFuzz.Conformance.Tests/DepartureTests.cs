@@ -57,6 +57,10 @@ public sealed class DepartureTests
     [NativeFact]
     public void DeparturesOfThisProcessorAreDescribed() => AllDescribed(OfProcessors, () => new NativeTarget());
 
+    /// <summary>The same in a guest.</summary>
+    [KvmFact]
+    public void DeparturesOfThisProcessorAreDescribedInAGuest() => AllDescribed(OfProcessors, () => new KvmTarget(Host.Profile));
+
     /// <summary>One instruction a row, alone and in a batch: guest and model agree, or an entry describes the difference.</summary>
     [KvmFact]
     public void DeparturesOfThisHostAreDescribed() => AllDescribed(Rows, () => new KvmTarget(Host.Profile));
