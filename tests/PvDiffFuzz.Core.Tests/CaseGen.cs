@@ -250,6 +250,7 @@ internal static class CaseGen
         let last = events.IsEmpty ? before : events[^1].Registers
         from final in Gen.Frequency((3, Gen.Constant<RegisterState?>(last)), (1, Gen.Constant<RegisterState?>(null)), (1, Near(last).Select(RegisterState? (r) => r)))
         from memory in (from address in Word from value in Word select new MemoryWord(address & ~7UL, value)).ListOf()
+        from looked in Gen.Elements(false, true)
         from system in testCase.Abi.IsPvm() ? PvmGen.State(testCase.Abi) : Gen.Constant(SystemState.Empty)
         from detail in Gen.Frequency((2, Gen.Constant<string?>(null)), (1, AnyText.Select(string? (t) => t)))
         select new Outcome
@@ -258,9 +259,25 @@ internal static class CaseGen
             Events = events,
             Registers = final,
             Memory = [.. memory.OrderBy(m => m.Address).DistinctBy(m => m.Address)],
+            Seen = looked ? Around(memory) : [],
             System = system,
             Detail = detail,
         };
+
+    /// <summary>Ranges that hold every changed word, and a byte after each where there is room.</summary>
+    private static ImmutableArray<MemoryRange> Around(IEnumerable<MemoryWord> memory)
+    {
+        ImmutableArray<MemoryRange> ranges = [];
+        foreach (ulong address in memory.Select(m => m.Address).Distinct().Order())
+        {
+            int length = address < ulong.MaxValue - 64 ? 9 : 8;
+            ranges = ranges.Length > 0 && address - ranges[^1].Address <= (ulong)ranges[^1].Length
+                ? ranges.SetItem(ranges.Length - 1, ranges[^1] with { Length = (int)(address - ranges[^1].Address) + length })
+                : ranges.Add(new MemoryRange(address, length));
+        }
+
+        return ranges;
+    }
 
     private static readonly Gen<RecordedSource> Source =
         from target in Name
