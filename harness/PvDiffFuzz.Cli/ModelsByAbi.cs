@@ -17,12 +17,14 @@ internal sealed record ModelParts(Func<CpuProfile, ITracer> Tracer, Func<CpuProf
 /// <summary>The models by the ABI whose specification they are: one line for each.</summary>
 internal static class ModelsByAbi
 {
+    private static readonly ModelParts PvmParts = Pvm();
+
     private static readonly Dictionary<Abi, ModelParts> ByAbi = new()
     {
         [Abi.X86] = X86(),
-        [Abi.PvmRfc1] = Pvm(),
-        [Abi.Pvm612] = Pvm(),
-        [Abi.PvmAbi1] = Pvm(),
+        [Abi.PvmRfc1] = PvmParts,
+        [Abi.Pvm612] = PvmParts,
+        [Abi.PvmAbi1] = PvmParts,
     };
 
     /// <summary>The rules of all models, each once.</summary>
@@ -45,13 +47,14 @@ internal static class ModelsByAbi
             mnemonic => [.. X86Rules.For(mnemonic).Select(Named)]);
     }
 
+    /// <summary>The model of PVM with the processor's below it, so that a case counts the rules of both.</summary>
     private static ModelParts Pvm()
     {
-        Lazy<InstrumentedModel> copy = new(() => InstrumentedModel.Load(typeof(PvmModel)));
+        Lazy<InstrumentedModel> copy = new(() => InstrumentedModel.Load(typeof(PvmModel), typeof(X86Model)));
         return new ModelParts(
             host => new PvmModel(host),
             host => new InstrumentedRules(copy.Value, copy.Value.Create<ITarget>(typeof(PvmModel), host, null)),
-            [.. PvmRules.All.Select(Named)],
+            [.. PvmRules.All.Concat(X86Rules.All).Select(Named).Distinct()],
             mnemonic => [.. X86Rules.For(mnemonic).Select(Named)]);
     }
 

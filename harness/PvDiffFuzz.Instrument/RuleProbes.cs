@@ -18,18 +18,23 @@ internal sealed class RuleProbes
     private readonly List<ProbedRule> _rules = [];
     private readonly Dictionary<ProbedRule, int> _indices = [];
     private readonly MethodReference _hit;
+    private readonly int _first;
 
-    private RuleProbes(ModuleDefinition module) =>
+    private RuleProbes(ModuleDefinition module, int first)
+    {
         _hit = module.ImportReference(typeof(RuleHits).GetMethod(nameof(RuleHits.Hit), [typeof(int)]));
+        _first = first;
+    }
 
     /// <summary>Rewrites an assembly.</summary>
     /// <param name="assembly">Path of the assembly; it stays as it is.</param>
     /// <param name="result">Receives the rewritten one.</param>
+    /// <param name="first">Number of the first probe.</param>
     /// <returns>The rules in the order of their probes' numbers.</returns>
-    public static ImmutableArray<ProbedRule> Rewrite(string assembly, Stream result)
+    public static ImmutableArray<ProbedRule> Rewrite(string assembly, Stream result, int first)
     {
         using ModuleDefinition module = ModuleDefinition.ReadModule(assembly);
-        RuleProbes probes = new(module);
+        RuleProbes probes = new(module, first);
         foreach (TypeDefinition type in module.GetTypes())
         {
             probes.Visit(type);
@@ -70,7 +75,7 @@ internal sealed class RuleProbes
     {
         if (!_indices.TryGetValue(rule, out int index))
         {
-            index = _rules.Count;
+            index = _first + _rules.Count;
             _rules.Add(rule);
             _indices.Add(rule, index);
         }

@@ -50,9 +50,9 @@ internal sealed partial class PvmRun<TAbi>
     /// <summary>RIP is where no payload is.</summary>
     private void AtDoor(ref CpuState cpu)
     {
-        if (vcpu.UserMode || cpu.Rip - vcpu.Case.Code.End - 1 < StubLength - 1)
+        if (vcpu.UserMode || vcpu.Root != 0 || cpu.Rip - vcpu.Case.Code.End - 1 < StubLength - 1)
         {
-            vcpu.End(Verdict.Unsupported, "the payload runs into the jump stub of targets");
+            vcpu.End(Verdict.Unsupported, "the payload runs into the jump stub or an entry of targets where these are not reached as they should be");
         }
         else if (vcpu.Case.Start == GuestMode.Supervisor && cpu.Rip == vcpu.Case.Code.End)
         {

@@ -124,6 +124,7 @@ internal sealed partial class PvmRun<TAbi>(X86Engine engine, Vcpu vcpu) : IPvmRu
     {
         RegisterState registers = testCase.Registers;
         bool user = testCase.Start == GuestMode.User;
+        vcpu.SelectView(TAbi.SupervisorRights);
         Delivery.Enter(ref cpu, user ? registers with { Rip = 0, Rflags = UnderlyingStates.EntryRflags } : registers with { Rflags = UnderlyingStates.Standardize(registers.Rflags) });
         uint? pkru = !engine.Profile.Has("PKU") ? null : user ? ProtectionKeys.Default(vcpu) : registers.Pkru ?? 0;
         cpu.Pkru = pkru;
@@ -323,6 +324,8 @@ internal sealed partial class PvmRun<TAbi>(X86Engine engine, Vcpu vcpu) : IPvmRu
         }
     }
 
+    /// <summary>Makes a vector event of what is pending.</summary>
+    [Spec("pvm-readings", "resume-flag-in-frames")]
     private void DeliverPending(ref CpuState cpu)
     {
         byte vector = cpu.PendingVector;

@@ -1,6 +1,7 @@
 using System.Globalization;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Harness.Generate;
+using PvDiffFuzz.Models.Pvm;
 using PvDiffFuzz.Models.X86;
 
 namespace PvDiffFuzz.Benchmarks;
@@ -22,7 +23,24 @@ internal static class ModelBenchmark
             ("model.x86, generated, default mix", Cases.Generated(Cases.Mixed, Count)),
             ("model.x86, generated, default lengths", Cases.Generated(new GeneratorOptions(), Count)),
         ];
-        X86Model[] models = [.. rows.Select(_ => new X86Model(Cases.Profile))];
+        Run(rows, () => new X86Model(Cases.Profile));
+    }
+
+    /// <summary>Runs the rows of the PVM model: what the generator makes for each revision.</summary>
+    public static void RunPvm()
+    {
+        (string What, TestCase[] Cases)[] rows =
+        [
+            ("model.pvm, generated, pvm-rfc1", Cases.Generated(GeneratorOptions.DefaultsFor(Abi.PvmRfc1), Count)),
+            ("model.pvm, generated, pvm-612", Cases.Generated(GeneratorOptions.DefaultsFor(Abi.Pvm612), Count)),
+        ];
+        Run(rows, () => new PvmModel(Cases.Profile));
+    }
+
+    private static void Run<TModel>((string What, TestCase[] Cases)[] rows, Func<TModel> create)
+        where TModel : ITarget, ITracer
+    {
+        TModel[] models = [.. rows.Select(_ => create())];
         Measure.Rates([.. rows.Zip(models, (row, model) => new Row(row.What, Count, () => RunAll(model, row.Cases)))]);
         for (int i = 0; i < rows.Length; i++)
         {
@@ -42,7 +60,8 @@ internal static class ModelBenchmark
         }
     }
 
-    private static void Describe(string what, X86Model model, TestCase[] cases)
+    private static void Describe<TModel>(string what, TModel model, TestCase[] cases)
+        where TModel : ITarget, ITracer
     {
         Outcome[] outcomes = [.. cases.Select(model.Run)];
         int ended = outcomes.Count(o => o.End == EndKind.ReachedEnd);

@@ -8,6 +8,7 @@ SortedDictionary<string, Action> benchmarks = new(StringComparer.Ordinal)
     ["loop"] = LoopBenchmark.Run,
     ["model"] = ModelBenchmark.Run,
     ["native"] = NativeBenchmark.Run,
+    ["pvm"] = ModelBenchmark.RunPvm,
 };
 string[] wanted = args is ["all"] ? [.. benchmarks.Keys] : args;
 if (wanted.Length == 0 || Array.Find(wanted, name => !benchmarks.ContainsKey(name)) is not null)

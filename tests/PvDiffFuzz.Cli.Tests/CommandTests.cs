@@ -2,6 +2,7 @@ using System.Text.Json;
 using System.Xml.Linq;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Harness;
+using PvDiffFuzz.Harness.Generate;
 
 namespace PvDiffFuzz.Cli.Tests;
 
@@ -188,7 +189,7 @@ public sealed class CommandTests : IDisposable
         string text = _terminal.Run("coverage", folder).Out;
 
         Assert.Equal((1, 8192, 256), (json.GetProperty("campaigns").GetInt32(), json.GetProperty("cases").GetInt32(), json.GetProperty("sampled").GetInt32()));
-        Assert.Equal(Models.X86.X86Rules.All.Length, list.Length);
+        Assert.Equal(ModelsByAbi.AllRules.Length, list.Length);
         Assert.Equal(list.Length, rules.GetProperty("total").GetInt32());
         Assert.InRange(rules.GetProperty("executed").GetInt32(), 50, list.Length - 1);
         Assert.Equal(list.Count(r => r.GetProperty("executed").GetInt64() > 0), rules.GetProperty("executed").GetInt32());
@@ -220,8 +221,25 @@ public sealed class CommandTests : IDisposable
             Models.X86.X86Rules.All.Select(r => $"{r.Document} {r.Section} ({r.Implementation})").Order(StringComparer.Ordinal),
             counter.Rules.Select(r => r.ToString()).Order(StringComparer.Ordinal));
         Assert.Contains("Arithmetic.Increment", used, StringComparer.Ordinal);
-        Assert.Contains("Delivery.Deliver", used, StringComparer.Ordinal);
+        Assert.Contains("Delivery.SavedRflags", used, StringComparer.Ordinal);
         Assert.DoesNotContain("Arithmetic.Decrement", used, StringComparer.Ordinal);
+    }
+
+    /// <summary>The copy of the PVM model stands on the instrumented copy of the processor's, so that one run counts the rules of both.</summary>
+    [Fact]
+    public void TheInstrumentedModelOfPvmCountsTheProcessorsRulesToo()
+    {
+        using IRuleCounter counter = ModelsByAbi.Of(Abi.PvmRfc1)!.Counter(CpuProfile.DefaultAmd);
+        int[] counts = new int[counter.Rules.Length];
+        TestCase testCase = new GeneratedCases(GeneratorOptions.DefaultsFor(Abi.PvmRfc1), CpuProfile.DefaultAmd, 1).Generate(0);
+        counter.Count(testCase, counts);
+        string[] used = [.. counter.Rules.Where((_, i) => counts[i] > 0).Select(r => r.Implementation)];
+
+        Assert.Equal(
+            Models.Pvm.PvmRules.All.Concat(Models.X86.X86Rules.All).Select(r => $"{r.Document} {r.Section} ({r.Implementation})").Distinct(StringComparer.Ordinal).Order(StringComparer.Ordinal),
+            counter.Rules.Select(r => r.ToString()).Order(StringComparer.Ordinal));
+        Assert.Contains("ChangedInstructions.RunNatively", used, StringComparer.Ordinal);
+        Assert.Contains("Delivery.SetMode", used, StringComparer.Ordinal);
     }
 
     /// <summary>A known entry that matched nothing shows in the text, too.</summary>

@@ -1,5 +1,6 @@
 using System.Collections.Immutable;
 using PvDiffFuzz.Backends.Kvm;
+using PvDiffFuzz.Backends.Native;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Harness;
 using PvDiffFuzz.Models.X86;
@@ -8,7 +9,7 @@ using static PvDiffFuzz.Conformance.Tests.Payload;
 
 namespace PvDiffFuzz.Conformance.Tests;
 
-/// <summary>Where guests of this host depart from the architecture, <c>corpus/known</c> says so; everywhere else they agree.</summary>
+/// <summary>Where this processor and guests of this host depart from the architecture, <c>corpus/known</c> says so; everywhere else they agree.</summary>
 public sealed class DepartureTests
 {
     private static readonly (string Code, string What, (Register Register, ulong Value)[] Registers)[] Rows =
@@ -38,13 +39,36 @@ public sealed class DepartureTests
         ("48 8b 45 00", "a non-canonical load through RBP", [(Register.Rbp, 1UL << 63)]),
     ];
 
+    /// <summary>What some processor was seen to do otherwise. Where it lacks the feature, it agrees.</summary>
+    private static readonly (string Code, string What, (Register Register, ulong Value)[] Registers)[] OfProcessors =
+    [
+        ("f1", "ICEBP", []),
+        ("f0 0f 00 20", "LOCK VERW", [(Register.Rax, Data)]),
+        ("f3 a6", "REPE CMPSB whose operands both fault", [(Register.Rcx, 1), (Register.Rsi, 1), (Register.Rdi, NotPresent)]),
+        ("f3 a6", "REPE CMPSB of a non-canonical rSI operand", [(Register.Rcx, 1), (Register.Rsi, 1UL << 63)]),
+        ("c5 45 46 f5", "KXNORB with VEX.R", []),
+        ("c5 ad 41 d1", "KANDB with the top bit of VEX.vvvv", []),
+        ("c5 78 90 00", "KMOVW from a page that is not present, with VEX.R", []),
+        ("62 02 6d b3 3b d7", "VPMINUD between registers with EVEX.b", []),
+        ("c4 e3 7d 00 00 00", "VPERMQ with VEX.W = 0", []),
+    ];
+
+    /// <summary>One instruction a row: processor and model agree, or an entry describes the difference.</summary>
+    [NativeFact]
+    public void DeparturesOfThisProcessorAreDescribed() => AllDescribed(OfProcessors, () => new NativeTarget());
+
+    /// <summary>The same in a guest.</summary>
+    [KvmFact]
+    public void DeparturesOfThisProcessorAreDescribedInAGuest() => AllDescribed(OfProcessors, () => new KvmTarget(Host.Profile));
+
     /// <summary>One instruction a row, alone and in a batch: guest and model agree, or an entry describes the difference.</summary>
     [KvmFact]
-    public void DeparturesOfThisHostAreDescribed()
+    public void DeparturesOfThisHostAreDescribed() => AllDescribed(Rows, () => new KvmTarget(Host.Profile));
+
+    private static void AllDescribed((string Code, string What, (Register Register, ulong Value)[] Registers)[] rows, Func<ITarget> target)
     {
-        ImmutableArray<TestCase> cases = [.. Rows.Select(row => Case(row.Code, row.Registers))];
-        using CaseRunner runner = CaseRunner.Create(
-            [() => new X86Model(Host.Profile), () => new KvmTarget(Host.Profile)], CaseAnalyst.For(new X86Model(Host.Profile), Host.Profile.Vendor));
+        ImmutableArray<TestCase> cases = [.. rows.Select(row => Case(row.Code, row.Registers))];
+        using CaseRunner runner = CaseRunner.Create([() => new X86Model(Host.Profile), target], CaseAnalyst.For(new X86Model(Host.Profile), Host.Profile.Vendor));
         KnownSet known = KnownReader.ReadFolder(Checkout.PathOf("corpus", "known"));
         List<string> failures = [];
         int comparable = 0;
@@ -54,11 +78,11 @@ public sealed class DepartureTests
             comparable += examination.Comparison.Comparable == 2 ? 1 : 0;
             if (examination.Comparison.Result == ComparisonResult.Divergence && known.Find(Divergence.Of(examination, runner)).IsEmpty)
             {
-                failures.Add($"{Rows[i].What}: {string.Join('\n', examination.Outcomes.Select(Describe))}");
+                failures.Add($"{rows[i].What}: {string.Join('\n', examination.Outcomes.Select(Describe))}");
             }
         }
 
         Assert.True(failures.Count == 0, string.Join('\n', failures));
-        Assert.Equal(Rows.Length, comparable);
+        Assert.Equal(rows.Length, comparable);
     }
 }
