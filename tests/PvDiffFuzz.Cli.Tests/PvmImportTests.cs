@@ -22,7 +22,7 @@ public sealed class PvmImportTests : IDisposable
         Assert.Equal("pvm-rfc1-amd-s-nop", file.Id);
         Assert.Equal((Abi.PvmRfc1, GuestMode.Supervisor, HostPath.Cold), (testCase.Abi, testCase.Start, testCase.Pvm!.Path));
         Assert.Equal(0x1_0000UL, testCase.Code.Address);
-        Assert.Equal([0x90], testCase.Code.Bytes);
+        Assert.Equal([0x90], testCase.Code.Bytes.AsEnumerable());
         Assert.Equal((0x1_0000UL, 0x2_2f08UL, 2UL), (testCase.Registers.Rip, testCase.Registers[Register.Rsp], testCase.Registers.Rflags));
         Assert.Equal((Selectors.UserCode64, Selectors.UserData, 0xdead000UL), (testCase.Registers.Cs, testCase.Registers.Ss, testCase.Registers.GsBase));
         Assert.Equal(0xbbbb_0000_0000_0bbbUL, testCase.Registers[Register.Rbp]);
@@ -35,7 +35,7 @@ public sealed class PvmImportTests : IDisposable
         Assert.Equal(0x1_0001UL, outcome.Registers!.Rip);
         Assert.Equal((0xa1UL, 0x12UL), (outcome.Registers[Register.Rax], outcome.Registers[Register.R12]));
         Assert.Empty(outcome.Memory);
-        Assert.Equal([new(0x1_1000, 16), new(0x2_2f08, 64), new(0x2_3fe0, 32), new(0x40_1000, 10)], outcome.Seen);
+        Assert.Equal([new(0x1_1000, 16), new(0x2_2f08, 64), new(0x2_3fe0, 32), new(0x40_1000, 10)], outcome.Seen.AsEnumerable());
         Assert.Equal(0xffff_0ff0UL, outcome.System[SystemRegister.Dr6]);
         Assert.Equal(("pvm", TargetKind.Hypervisor, "tcg"), (file.Outcomes[0].Target, file.Outcomes[0].Kind, file.Outcomes[0].Lineage));
         Assert.Equal("impl=rfc-port; cpu=tcg-amd; kernel=6.12", file.Outcomes[0].Fingerprint.ToString());
@@ -52,7 +52,7 @@ public sealed class PvmImportTests : IDisposable
         Assert.Equal((EventKind.Fault, (byte)13, (uint?)0xa, (ulong?)null, EntryPoint.PvmSupervisor), (e.Kind, e.Vector, e.ErrorCode, e.Cr2, e.Entry));
         Assert.Equal((0x3_0100UL, 0x3_0100UL, 0x2_2e40UL), (e.Registers.Rip, e.Registers[Register.Rcx], e.Registers[Register.Rsp]));
         Assert.Equal(64, e.Frame.Length);
-        Assert.Equal([0xa, 0, 0, 0, 0xd, 0, 0, 0, 0, 0, 1], e.Frame[..11]);
+        Assert.Equal([0xa, 0, 0, 0, 0xd, 0, 0, 0, 0, 0, 1], e.Frame[..11].AsEnumerable());
         Assert.Equal(new MemoryWord(0x2_2e40, 0xd_0000_000a), file.Outcomes[0].Outcome.Memory[0]);
         Assert.Equal(8, file.Outcomes[0].Outcome.Memory.Length);
         Assert.Equal(EndKind.Event, file.Outcomes[0].Outcome.End);
@@ -69,8 +69,8 @@ public sealed class PvmImportTests : IDisposable
 
         Assert.Equal("pvm-rfc1-amd-u-nop-warm", file.Id);
         Assert.Equal((GuestMode.User, HostPath.Warm), (file.Case.Start, file.Case.Pvm!.Path));
-        Assert.Equal([0x90, 0x0f, 0x05], file.Case.Code.Bytes);
-        Assert.Equal([1, 2], file.Case.Code.Lengths);
+        Assert.Equal([0x90, 0x0f, 0x05], file.Case.Code.Bytes.AsEnumerable());
+        Assert.Equal([1, 2], file.Case.Code.Lengths.AsEnumerable());
         Assert.Equal((0x40_0000UL, 0x202UL, 0x41_0f08UL, 0xcc0cUL, 0x110cUL), (start.Rip, start.Rflags, start[Register.Rsp], start[Register.Rcx], start[Register.R11]));
         Assert.Equal((0x33, 0x2b, 0x9000UL, (uint?)0x77), (start.Cs, start.Ss, start.GsBase, start.Pkru));
         Assert.Equal(0x2_2f08UL, file.Case.System[SystemRegister.PvmSupervisorRsp]);
@@ -92,7 +92,7 @@ public sealed class PvmImportTests : IDisposable
         CaseFile file = Only(PvmRecordText.Line(
             ("mode", mode), ("initial.code", "400000"), ("observed.port", port), ("observed.rip", port == "13" ? "31002" : "30002"), ("observed.pvcs.vec", vector), ("observed.pvcs.rip", rip)));
 
-        Assert.Equal(Convert.FromHexString($"90{terminator}"), file.Case.Code.Bytes);
+        Assert.Equal(Convert.FromHexString($"90{terminator}"), file.Case.Code.Bytes.AsEnumerable());
     }
 
     [Fact]
@@ -129,7 +129,7 @@ public sealed class PvmImportTests : IDisposable
     {
         CaseFile file = Only(PvmRecordText.Line(("caution", "no UMIP"), ("observed.mem401000", "7f000010000000feffff"), ("observed.mem11000", "11111111111111112222222222222223")));
 
-        Assert.Equal([new(0x1_1008, 0x2322_2222_2222_2222), new(0x40_1000, 0xfe00_0000_1000_007f), new(0x40_1008, 0xffff)], file.Outcomes[0].Outcome.Memory);
+        Assert.Equal([new(0x1_1008, 0x2322_2222_2222_2222), new(0x40_1000, 0xfe00_0000_1000_007f), new(0x40_1008, 0xffff)], file.Outcomes[0].Outcome.Memory.AsEnumerable());
         Assert.EndsWith("\nCaution: no UMIP.", file.Comment, StringComparison.Ordinal);
     }
 
@@ -143,7 +143,7 @@ public sealed class PvmImportTests : IDisposable
 
         Assert.Equal((0x1_89ab_cdefUL, 2UL), (time.Profile!.Readings[Reading.TimeStamp], time.Profile.Readings[Reading.ProcessorNumber]));
         Assert.Equal(0xfffUL, table.Profile!.Readings[Reading.IdtLimit]);
-        Assert.Equal([new CpuidLeaf(7, null, 0xa1, 0xb1, 0xc1, 0xd1)], leaf.Profile!.Cpuid);
+        Assert.Equal([new CpuidLeaf(7, null, 0xa1, 0xb1, 0xc1, 0xd1)], leaf.Profile!.Cpuid.AsEnumerable());
         Assert.Empty(Only(PvmRecordText.Line()).Case.Profile!.Readings);
     }
 
@@ -155,7 +155,7 @@ public sealed class PvmImportTests : IDisposable
 
         Assert.Equal(["pvm-rfc1-amd-s-nop"], import.Files.Select(f => f.Id));
         Assert.Equal(2, import.LeftOut.Count);
-        Assert.Equal(["pvm-rfc1-amd-u-nmi-inj"], import.LeftOut["an interrupt or NMI from outside that only the name tells of"]);
+        Assert.Equal(["pvm-rfc1-amd-u-nmi-inj"], import.LeftOut["an interrupt or NMI from outside that only the name tells of"].AsEnumerable());
     }
 
     /// <summary>Every complaint names file and line, and says what would be right.</summary>

@@ -85,7 +85,7 @@ internal static class Flips
     {
         foreach ((SystemRegister register, ulong value) in outcome.System.Values)
         {
-            yield return ($"sys.{register.Text()}", outcome with { System = outcome.System.With(register, value ^ (register >= SystemRegister.PvmUserMode ? 1UL : 0x100)) });
+            yield return ($"sys.{register.Text()}", outcome with { System = outcome.System.With(register, value ^ (register >= SystemRegister.PvmUserMode ? 1UL : 0x400)) });
         }
     }
 

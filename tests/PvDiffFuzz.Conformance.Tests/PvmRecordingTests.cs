@@ -97,7 +97,7 @@ public sealed class PvmRecordingTests
 
         int flag = field.Contains("flags.", StringComparison.Ordinal) ? Field.Flags.ToList().IndexOf(field[(field.LastIndexOf('.') + 1)..]) : -1;
         return flag >= 0 && (mask.Rflags >> flag & 1) != 0 ? "undefined"
-            : listed.Contains(field, StringComparer.Ordinal) ? "listed"
+            : listed.Contains(field, StringComparer.Ordinal) || listed.Contains($"event.{field}", StringComparer.Ordinal) ? "listed"
             : "";
     }
 
