@@ -20,7 +20,7 @@ internal sealed class VcpuState(KvmVcpu vcpu, PvmHost host)
     private KvmSregs? _fresh;
     private KvmMsrEntry[] _known = [];
 
-    /// <summary>Loads control registers, segments and debug registers. STAR changes with them, so <see cref="LoadMsrs"/> comes later.</summary>
+    /// <summary>Loads control registers, segments and debug registers. STAR changes with them, so MSRs are loaded later.</summary>
     /// <param name="testCase">The case.</param>
     /// <param name="gsBase">GS base at the first instruction.</param>
     /// <param name="freshRoots">True to make KVM forget the roots that it has prepared.</param>

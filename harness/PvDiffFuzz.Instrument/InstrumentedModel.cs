@@ -15,6 +15,14 @@ public sealed class InstrumentedModel
     /// <summary>Every rule, in the order of the counters of <see cref="RuleHits"/>.</summary>
     public ImmutableArray<ProbedRule> Rules { get; }
 
+    /// <summary>True when the assembly of a type is a file of its own, which <see cref="Load"/> needs. It is none in a program that was published as a single file.</summary>
+    /// <param name="ofAssembly">Any type of the assembly.</param>
+    public static bool CanLoad(Type ofAssembly)
+    {
+        ArgumentNullException.ThrowIfNull(ofAssembly);
+        return ofAssembly.Assembly.Location.Length > 0;
+    }
+
     /// <summary>Instruments the assembly of a type and loads the result beside it.</summary>
     /// <param name="ofAssembly">Any type of the assembly.</param>
     /// <exception cref="IOException">The assembly is no file, or it cannot be read.</exception>
