@@ -28,6 +28,8 @@ public static class CommandLine
             ShowCommand.Create(composition),
             RecordCommand.Create(composition),
             TriageCommand.Create(composition),
+            ImportCommand.Create(composition),
+            ReportCommand.Create(composition),
             CoverageCommand.Create(),
         };
         ParseResult parsed = root.Parse(args);

@@ -2,6 +2,7 @@ using System.Collections.Immutable;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Harness;
 using PvDiffFuzz.Instrument;
+using PvDiffFuzz.Models.Pvm;
 using PvDiffFuzz.Models.X86;
 
 namespace PvDiffFuzz.Cli;
@@ -19,6 +20,9 @@ internal static class ModelsByAbi
     private static readonly Dictionary<Abi, ModelParts> ByAbi = new()
     {
         [Abi.X86] = X86(),
+        [Abi.PvmRfc1] = Pvm(),
+        [Abi.Pvm612] = Pvm(),
+        [Abi.PvmAbi1] = Pvm(),
     };
 
     /// <summary>The rules of all models, each once.</summary>
@@ -38,6 +42,16 @@ internal static class ModelsByAbi
             host => new X86Model(host),
             host => new InstrumentedRules(copy.Value, copy.Value.Create<ITarget>(typeof(X86Model), host, null)),
             [.. X86Rules.All.Select(Named)],
+            mnemonic => [.. X86Rules.For(mnemonic).Select(Named)]);
+    }
+
+    private static ModelParts Pvm()
+    {
+        Lazy<InstrumentedModel> copy = new(() => InstrumentedModel.Load(typeof(PvmModel)));
+        return new ModelParts(
+            host => new PvmModel(host),
+            host => new InstrumentedRules(copy.Value, copy.Value.Create<ITarget>(typeof(PvmModel), host, null)),
+            [.. PvmRules.All.Select(Named)],
             mnemonic => [.. X86Rules.For(mnemonic).Select(Named)]);
     }
 

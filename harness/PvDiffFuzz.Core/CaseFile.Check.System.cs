@@ -46,4 +46,29 @@ public sealed partial record CaseFile
 
         return null;
     }
+
+    /// <summary>Finds what is wrong with the places where a target could look at memory.</summary>
+    private static CaseProblem? CheckSeen(Outcome outcome)
+    {
+        for (int i = 0; i < outcome.Seen.Length; i++)
+        {
+            MemoryRange range = outcome.Seen[i];
+            ulong last = range.Address + (ulong)Math.Max(range.Length, 1) - 1;
+            ulong free = i == 0 ? 0 : outcome.Seen[i - 1].Address + (ulong)outcome.Seen[i - 1].Length;
+            if (range.Length is < 1 or > TestCase.MaximumContents || last < range.Address || (i > 0 && range.Address <= free))
+            {
+                return new CaseProblem("seen", $"{range.Address:x} with {range.Length} bytes: ranges are in address order, with something unseen between them, and do not wrap");
+            }
+        }
+
+        foreach (MemoryWord word in outcome.Memory)
+        {
+            if (MemoryRange.BitsOf(outcome.Seen.AsSpan(), word.Address) == 0)
+            {
+                return new CaseProblem("memory", $"{word.Address:x} changed, but `seen` says that nobody looked there; state what was looked at");
+            }
+        }
+
+        return null;
+    }
 }

@@ -238,7 +238,7 @@ public sealed partial record CaseFile
             free = word.Address == ulong.MaxValue - 7 ? ulong.MaxValue : word.Address + 8;
         }
 
-        return null;
+        return CheckSeen(outcome);
     }
 
     private static CaseProblem NotALine(string key) =>

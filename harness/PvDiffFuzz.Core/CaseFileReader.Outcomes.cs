@@ -72,6 +72,9 @@ internal sealed partial class CaseFileReader
             case "final":
                 TakeFinal(line, outcome);
                 break;
+            case "seen":
+                TakeSeen(line, outcome);
+                break;
             default:
                 TakeMemory(line, outcome);
                 break;
@@ -240,6 +243,8 @@ internal sealed partial class CaseFileReader
 
         public List<MemoryWord> Memory { get; } = [];
 
+        public List<MemoryRange> Ranges { get; } = [];
+
         public RecordedOutcome ToOutcome() => new(Target, Kind, Lineage, new Fingerprint([.. Facts]), new Outcome
         {
             End = End,
@@ -247,6 +252,7 @@ internal sealed partial class CaseFileReader
             Registers = FinalKnown ? Final : Events.Count > 0 ? Last : null,
             System = System,
             Memory = [.. Memory],
+            Seen = [.. Ranges],
             Detail = Detail,
         });
     }

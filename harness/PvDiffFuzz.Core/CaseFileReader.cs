@@ -66,7 +66,7 @@ internal sealed partial class CaseFileReader(CaseFileText text)
     {
         switch (line.Key)
         {
-            case "fact" or "detail" or "event" or "regs" or "frame" or "final" or "state" or "memory":
+            case "fact" or "detail" or "event" or "regs" or "frame" or "final" or "state" or "memory" or "seen":
                 TakeOutcome(line);
                 return;
             case "outcome":

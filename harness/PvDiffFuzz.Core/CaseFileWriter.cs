@@ -231,6 +231,7 @@ internal sealed partial class CaseFileWriter
         Final(outcome, before);
         SystemValues("state", outcome.System);
         List("memory", outcome.Memory.Select(w => $"{w.Address:x}={w.Value:x}"));
+        List("seen", outcome.Seen.Select(r => $"{r.Address:x}*{r.Length}"));
     }
 
     private void Facts(Fingerprint fingerprint)

@@ -160,6 +160,9 @@ public sealed record Outcome
     /// <summary>Changed memory in address order.</summary>
     public ImmutableArray<MemoryWord> Memory { get; init; } = [];
 
+    /// <summary>Where this target could look at memory at the end, in address order and without overlap; empty for everywhere. Two outcomes are compared where both could look.</summary>
+    public ImmutableArray<MemoryRange> Seen { get; init; } = [];
+
     /// <summary>The system side at the end, as far as this target can see it. Two outcomes are compared in what both state. Empty for <see cref="Abi.X86"/>.</summary>
     public SystemState System { get; init; } = SystemState.Empty;
 
@@ -185,7 +188,8 @@ public sealed record Outcome
     public bool Equals(Outcome? other) =>
         ReferenceEquals(this, other)
         || (other is not null && End == other.End && Events.AsSpan().SequenceEqual(other.Events.AsSpan()) && Equals(Registers, other.Registers)
-            && Memory.AsSpan().SequenceEqual(other.Memory.AsSpan()) && System.Equals(other.System) && string.Equals(Detail, other.Detail, StringComparison.Ordinal));
+            && Memory.AsSpan().SequenceEqual(other.Memory.AsSpan()) && Seen.AsSpan().SequenceEqual(other.Seen.AsSpan())
+            && System.Equals(other.System) && string.Equals(Detail, other.Detail, StringComparison.Ordinal));
 
     /// <inheritdoc/>
     public override int GetHashCode() => HashCode.Combine(End, Events.Length, Registers?.Rip, Memory.Length);

@@ -21,6 +21,8 @@ internal readonly struct Abi1 : IPvmAbi
 
     public static ViewRights SupervisorRights => ViewRights.SupervisorPages | ViewRights.SupervisorCode;
 
+    public static bool HasSmep => true;
+
     public static bool SwitchesRoots => false;
 
     public static bool MasksNmi => false;

@@ -138,6 +138,8 @@ internal static class ControlRegisters
         else
         {
             vcpu[SystemRegister.Cr4] = value;
+            ProtectionKeys.Enable(ref cpu, vcpu, user: false);
+            Delivery.SetMode(ref cpu);
         }
     }
 

@@ -27,7 +27,7 @@ internal static class CpuidLeaves
         {
             if (row.Leaf == leaf && (row.Subleaf ?? subleaf) == subleaf)
             {
-                return Disable(row, subleaf);
+                return Disable<TAbi>(row, subleaf);
             }
         }
 
@@ -51,11 +51,12 @@ internal static class CpuidLeaves
     /// <summary>"KVMKVMKVM" and the highest leaf.</summary>
     public static CpuidLeaf KvmSignature(uint highest) => new(Signature, null, highest, 0x4b4d_564b, 0x564b_4d56, 0x4d);
 
-    /// <summary>SMEP, SMAP, LASS and XSAVES are not there for a guest.</summary>
+    /// <summary>SMAP, LASS and XSAVES are not there for a guest, nor is SMEP where CR4.SMEP cannot be set.</summary>
     [Spec("PVM rfc1", "CPUID leaf")]
-    private static CpuidLeaf Disable(CpuidLeaf row, uint subleaf) => (row.Leaf, subleaf) switch
+    private static CpuidLeaf Disable<TAbi>(CpuidLeaf row, uint subleaf)
+        where TAbi : struct, IPvmAbi => (row.Leaf, subleaf) switch
     {
-        (7, 0) => row with { Ebx = row.Ebx & ~(Smep | Smap) },
+        (7, 0) => row with { Ebx = row.Ebx & ~(Smap | (TAbi.HasSmep ? 0 : Smep)) },
         (7, 1) => row with { Eax = row.Eax & ~Lass },
         (0xd, 1) => row with { Eax = row.Eax & ~Xsaves },
         _ => row,

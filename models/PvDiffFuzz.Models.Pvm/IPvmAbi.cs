@@ -22,6 +22,9 @@ internal interface IPvmAbi
     /// <summary>Rights of supervisor code.</summary>
     static abstract ViewRights SupervisorRights { get; }
 
+    /// <summary>True when CR4.SMEP can be set and CPUID shows it.</summary>
+    static abstract bool HasSmep { get; }
+
     /// <summary>True when user and supervisor mode have a root each, which are exchanged with the mode.</summary>
     static abstract bool SwitchesRoots { get; }
 

@@ -32,6 +32,8 @@ internal readonly struct Pvm612 : IPvmAbi
     /// <summary>Supervisor code cannot execute user pages.</summary>
     public static ViewRights SupervisorRights => ViewRights.SupervisorPages | ViewRights.SupervisorCode | ViewRights.NoUserFetch;
 
+    public static bool HasSmep => true;
+
     public static bool SwitchesRoots => false;
 
     public static bool MasksNmi => false;
@@ -103,14 +105,20 @@ internal readonly struct Pvm612 : IPvmAbi
         }
     }
 
-    /// <summary>Loads the context; the event vector becomes the mark of a standard vector alone. Neither RSP nor the pending flag changes.</summary>
+    /// <summary>Loads the context; the event vector becomes the mark of a standard vector alone, and an NMI that was marked there comes again. Neither RSP nor the pending flag changes.</summary>
     [Spec("PVM 612", "Return to user mode")]
     public static void ReturnUser(ref CpuState cpu, Vcpu vcpu)
     {
         if (TripleFault.NeedsPvcs(vcpu) && Events.ReturnUser.LoadSegments<Pvm612>(ref cpu, vcpu))
         {
             Pvcs<Pvm612> pvcs = vcpu.Pvcs<Pvm612>();
+            bool nmi = (pvcs[SystemRegister.PvcsEventVector] & Nmi) != 0;
             pvcs[SystemRegister.PvcsEventVector] = Standard;
+            if (nmi)
+            {
+                Injections.Add(vcpu, new Injection(InjectionKind.Nmi, Injection.NmiVector));
+            }
+
             Events.ReturnUser.ToUser<Pvm612>(ref cpu, vcpu);
         }
     }

@@ -126,11 +126,9 @@ internal sealed partial class PvmRun<TAbi>(X86Engine engine, Vcpu vcpu) : IPvmRu
         bool user = testCase.Start == GuestMode.User;
         Delivery.Enter(ref cpu, user ? registers with { Rip = 0, Rflags = UnderlyingStates.EntryRflags } : registers with { Rflags = UnderlyingStates.Standardize(registers.Rflags) });
         uint? pkru = !engine.Profile.Has("PKU") ? null : user ? ProtectionKeys.Default(vcpu) : registers.Pkru ?? 0;
-        if (pkru != cpu.Pkru)
-        {
-            cpu.Pkru = pkru;
-            Delivery.SetMode(ref cpu);
-        }
+        cpu.Pkru = pkru;
+        ProtectionKeys.Enable(ref cpu, vcpu, user: false);
+        Delivery.SetMode(ref cpu);
 
         if (user)
         {

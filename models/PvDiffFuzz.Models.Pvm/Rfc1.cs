@@ -27,6 +27,8 @@ internal readonly struct Rfc1 : IPvmAbi
 
     public static ViewRights SupervisorRights => ViewRights.SupervisorPages | ViewRights.SupervisorCode;
 
+    public static bool HasSmep => false;
+
     public static bool SwitchesRoots => true;
 
     public static bool MasksNmi => true;

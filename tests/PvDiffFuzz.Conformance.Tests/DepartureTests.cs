@@ -52,7 +52,7 @@ public sealed class DepartureTests
         {
             Examination examination = runner.Examine(cases.AsSpan(i, 1))[0];
             comparable += examination.Comparison.Comparable == 2 ? 1 : 0;
-            if (examination.Comparison.Result == ComparisonResult.Divergence && known.Find(Divergence.Of(examination, runner)) < 0)
+            if (examination.Comparison.Result == ComparisonResult.Divergence && known.Find(Divergence.Of(examination, runner)).IsEmpty)
             {
                 failures.Add($"{Rows[i].What}: {string.Join('\n', examination.Outcomes.Select(Describe))}");
             }

@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using System.Diagnostics;
 using PvDiffFuzz.Core;
 
@@ -246,13 +247,17 @@ internal sealed class RangeWorker
             return true;
         }
 
-        int known = _parts.Known.Find(divergence);
-        if (known >= 0)
+        ImmutableArray<int> known = _parts.Known.Find(divergence);
+        foreach (int entry in known)
         {
-            result.Known.Add(_parts.Known.Entries[known].Id);
+            result.Known.Add(_parts.Known.Entries[entry].Id);
+        }
+
+        if (!known.IsEmpty)
+        {
             _evidence.Contradict(divergence, result.Evidence);
         }
 
-        return known >= 0;
+        return !known.IsEmpty;
     }
 }

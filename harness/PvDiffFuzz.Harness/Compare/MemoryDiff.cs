@@ -1,5 +1,3 @@
-using System.Buffers.Binary;
-using System.Collections.Immutable;
 using PvDiffFuzz.Core;
 
 namespace PvDiffFuzz.Harness;
@@ -30,17 +28,19 @@ internal static class MemoryDiff
         SortedDictionary<ulong, ulong> words = [];
         foreach (MemoryWord word in a.Memory)
         {
-            words[word.Address] = word.Value ^ InitialWord(testCase, word.Address);
+            words[word.Address] = word.Value ^ testCase.InitialWord(word.Address);
         }
 
         foreach (MemoryWord word in b.Memory)
         {
-            words[word.Address] = words.GetValueOrDefault(word.Address) ^ word.Value ^ InitialWord(testCase, word.Address);
+            words[word.Address] = words.GetValueOrDefault(word.Address) ^ word.Value ^ testCase.InitialWord(word.Address);
         }
 
         List<ulong> bytes = [];
-        foreach ((ulong address, ulong differing) in words)
+        foreach ((ulong address, ulong value) in words)
         {
+            // What only one side could look at says nothing.
+            ulong differing = value & MemoryRange.BitsOf(a.Seen.AsSpan(), address) & MemoryRange.BitsOf(b.Seen.AsSpan(), address);
             for (int i = 0; i < sizeof(ulong); i++)
             {
                 if ((byte)(differing >> (8 * i)) != 0)
@@ -51,31 +51,6 @@ internal static class MemoryDiff
         }
 
         return bytes;
-    }
-
-    private static ulong InitialWord(TestCase testCase, ulong address)
-    {
-        Span<byte> word = stackalloc byte[sizeof(ulong)];
-        word.Clear();
-        Copy(testCase.Code.Address, testCase.Code.Bytes, address, word);
-        foreach (MemoryContents contents in testCase.Contents)
-        {
-            Copy(contents.Address, contents.Bytes, address, word);
-        }
-
-        return BinaryPrimitives.ReadUInt64LittleEndian(word);
-    }
-
-    private static void Copy(ulong from, ImmutableArray<byte> bytes, ulong to, Span<byte> word)
-    {
-        for (int i = 0; i < word.Length; i++)
-        {
-            ulong offset = to + (ulong)i - from;
-            if (offset < (ulong)bytes.Length)
-            {
-                word[i] = bytes[(int)offset];
-            }
-        }
     }
 
     /// <summary>Where the frames of an outcome lay, and where they still lie.</summary>
@@ -113,11 +88,11 @@ internal static class MemoryDiff
         public bool Cover(ulong address) => _covered.Contains(address);
 
         /// <summary>True where memory is as at the start of the case.</summary>
-        public bool IsInitial(ulong address) => ByteAt(address) == (byte)(InitialWord(_testCase, address & ~7UL) >> (int)(8 * (address & 7)));
+        public bool IsInitial(ulong address) => ByteAt(address) == (byte)(_testCase.InitialWord(address & ~7UL) >> (int)(8 * (address & 7)));
 
         private byte ByteAt(ulong address)
         {
-            ulong word = _words.TryGetValue(address & ~7UL, out ulong changed) ? changed : InitialWord(_testCase, address & ~7UL);
+            ulong word = _words.TryGetValue(address & ~7UL, out ulong changed) ? changed : _testCase.InitialWord(address & ~7UL);
             return (byte)(word >> (int)(8 * (address & 7)));
         }
     }

@@ -34,8 +34,11 @@ public enum ReplayStatus
 /// <param name="Seconds">Time taken.</param>
 public sealed record ReplayResult(string Path, ReplayStatus Status, string Message, ImmutableArray<string> Fields, double Seconds)
 {
-    /// <summary>Id of the known entry that describes what the case shows now, or null.</summary>
+    /// <summary>Id of the known entry that describes what the case shows now, ids of several that do so together, or null.</summary>
     public string? Known { get; init; }
+
+    /// <summary>The ids of <see cref="Known"/>, one by one.</summary>
+    public IEnumerable<string> KnownIds => Known?.Split(Verdict.Separator) ?? [];
 }
 
 /// <summary>
@@ -80,6 +83,19 @@ public sealed class Replay(CaseRunner all, KnownSet known, Func<string, Immutabl
         return new ReplayResult(path, status, message, fields, Stopwatch.GetElapsedTime(start).TotalSeconds) { Known = id };
     }
 
+    /// <summary>Judges a case as if it were stored now.</summary>
+    /// <param name="file">A case with recorded outcomes; its own verdict does not matter.</param>
+    /// <param name="comparable">Outcomes that can be compared, here and stored; with fewer than two there is no verdict.</param>
+    /// <returns>The verdict to store, or null when all outcomes agree.</returns>
+    public Verdict? VerdictOf(CaseFile file, out int comparable)
+    {
+        ArgumentNullException.ThrowIfNull(file);
+        CaseRunner live = LiveOf(file.Case.Abi);
+        return Compare(live, file, live.Examine(file.Case).Outcomes, out comparable) is Divergence divergence ? VerdictOf(divergence) : null;
+    }
+
+    private Verdict VerdictOf(Divergence divergence) => known.VerdictOf(known.Find(divergence));
+
     private (ReplayStatus Status, string Message, ImmutableArray<string> Fields, string? Known) Judge(CaseFile file)
     {
         CaseRunner live = LiveOf(file.Case.Abi);
@@ -103,12 +119,12 @@ public sealed class Replay(CaseRunner all, KnownSet known, Func<string, Immutabl
             return (ReplayStatus.Unsupported, $"{comparable} comparable outcomes of {answers.Length} targets here and {file.Outcomes.Length} stored answers; two are needed", [], null);
         }
 
-        Verdict? verdict = divergence is null ? null : known.Find(divergence) is int entry && entry >= 0 ? known.Entries[entry].Verdict : Verdict.New;
+        Verdict? verdict = divergence is null ? null : VerdictOf(divergence);
         ImmutableArray<string> fields = divergence is null ? [] : [.. divergence.Comparison.Differences.Select(d => d.Field.ToString())];
         string stored = file.Verdict ?? "agree";
         string now = verdict?.ToString() ?? "agree";
         string? id = verdict is { IsKnown: true } ? verdict.Why : null;
-        if (file.Verdict is null && id is not null && known.Entries.First(e => e.Id == id).Targets is var described
+        if (file.Verdict is null && id is not null && known.Entries.Where(e => verdict!.KnownIds.Contains(e.Id, StringComparer.Ordinal)).SelectMany(e => e.Targets).ToArray() is TargetPattern[] described
             && live.Infos.Any(info => described.Any(t => t.Matches(info)) && !file.Outcomes.Any(o => o.Target == info.Name)))
         {
             // The stored agreement says nothing of a target that was not there; what it does is described.

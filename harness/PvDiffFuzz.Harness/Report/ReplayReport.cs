@@ -36,7 +36,7 @@ public sealed record ReplayReport(
             Count(ReplayStatus.Failed),
             [.. results.Where(r => r.Status is ReplayStatus.Changed or ReplayStatus.Failed).Select(r => new ReplayFailure(r.Path, r.Fields, r.Message))])
         {
-            KnownMatches = known.Entries.ToImmutableSortedDictionary(e => e.Id, e => results.Count(r => r.Known == e.Id), StringComparer.Ordinal),
+            KnownMatches = known.Entries.ToImmutableSortedDictionary(e => e.Id, e => results.Count(r => r.KnownIds.Contains(e.Id, StringComparer.Ordinal)), StringComparer.Ordinal),
         };
 
         int Count(ReplayStatus status) => results.Count(r => r.Status == status);

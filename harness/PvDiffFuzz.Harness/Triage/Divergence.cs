@@ -61,9 +61,12 @@ public enum VerdictKind
 
 /// <summary>A verdict with its reason.</summary>
 /// <param name="Kind">The verdict.</param>
-/// <param name="Why">Id of the known entry, or one line of explanation; empty for <see cref="VerdictKind.New"/>.</param>
+/// <param name="Why">Id of the known entry, ids of several that describe it together, or one line of explanation; empty for <see cref="VerdictKind.New"/>.</param>
 public sealed record Verdict(VerdictKind Kind, string Why)
 {
+    /// <summary>Stands between ids.</summary>
+    public const char Separator = ' ';
+
     /// <summary>Unexplained.</summary>
     public static Verdict New { get; } = new(VerdictKind.New, "");
 
@@ -73,7 +76,10 @@ public sealed record Verdict(VerdictKind Kind, string Why)
     /// <summary>True when a known entry describes the divergence.</summary>
     public bool IsKnown => Kind is VerdictKind.Known or VerdictKind.SpecAmbiguity;
 
-    /// <summary>As stored in case files: <c>new</c>, <c>known some-id</c>, <c>state-leak why</c>.</summary>
+    /// <summary>Ids of the known entries that describe it; empty for other verdicts.</summary>
+    public IEnumerable<string> KnownIds => IsKnown ? Why.Split(Separator) : [];
+
+    /// <summary>As stored in case files: <c>new</c>, <c>known some-id</c>, <c>known some-id other-id</c>, <c>state-leak why</c>.</summary>
     public override string ToString()
     {
         string kind = Kind switch

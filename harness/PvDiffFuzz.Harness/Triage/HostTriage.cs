@@ -133,10 +133,10 @@ public sealed class HostTriage : IDisposable
         Divergence cut = EventCut.Of(divergence, _runner);
         if (verdict is null)
         {
-            int seen = _known.Find(divergence);
-            int entry = seen >= 0 ? seen : _known.Find(cut);
-            verdict = entry >= 0 ? _known.Entries[entry].Verdict : Verdict.New;
-            if (entry >= 0)
+            ImmutableArray<int> seen = _known.Find(divergence);
+            ImmutableArray<int> found = seen.IsEmpty ? _known.Find(cut) : seen;
+            verdict = _known.VerdictOf(found);
+            foreach (int entry in found)
             {
                 _knownMatches[entry]++;
             }

@@ -18,6 +18,9 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
     /// <summary>What the name of an encoding without a form begins with; the first opcode bytes in hexadecimal follow.</summary>
     public const string Invalid = "INVALID.";
 
+    /// <summary>Every mnemonic that an instruction may have.</summary>
+    public static ImmutableArray<string> Mnemonics { get; } = [.. Enum.GetNames<Mnemonic>()];
+
     /// <summary>No instruction.</summary>
     public static InstructionAt None { get; } = new("none", "none", 0, 0);
 

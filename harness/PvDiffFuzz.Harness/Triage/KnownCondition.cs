@@ -1,5 +1,6 @@
 using System.Collections.Immutable;
 using System.Globalization;
+using PvDiffFuzz.Core;
 
 namespace PvDiffFuzz.Harness;
 
@@ -57,7 +58,7 @@ public sealed record KnownCondition(string Text, ImmutableArray<KnownTerm> Left,
 
             if (KnownTerm.Parse(sign[0], words[i]) is not KnownTerm term)
             {
-                problem = $"'{words[i]}' is no term; a term is a number (decimal or 0x...), 'length', 'address', or 'this.' or 'other.' and a field such as 'event.rip'";
+                problem = $"'{words[i]}' is no term; a term is a number (decimal or 0x...), 'length', 'address', or 'this.' or 'other.' and a field such as 'event.rip', or 'start.' and a register or system state such as 'gpr.rax'";
                 return null;
             }
 
@@ -107,6 +108,9 @@ public enum TermSource
 
     /// <summary>A field of the other camp.</summary>
     Other,
+
+    /// <summary>A register of the case, or system state that it states, before it runs.</summary>
+    Start,
 }
 
 /// <summary>A term of a condition.</summary>
@@ -127,6 +131,8 @@ public readonly record struct KnownTerm(char Sign, TermSource Source, ulong Numb
                 return (ulong)divergence.Instruction.Length;
             case TermSource.Address:
                 return divergence.Instruction.Address;
+            case TermSource.Start:
+                return Field.TryRead(Before(divergence.Case), divergence.Case.Abi, out ulong start) ? start : null;
             default:
                 Camp? camp = Source == TermSource.This ? side : other;
                 Field at = Field.Event == Field.Final ? Field : Field with { Event = divergence.EventIndex };
@@ -151,8 +157,21 @@ public readonly record struct KnownTerm(char Sign, TermSource Source, ulong Numb
         }
 
         string[] parts = word.Split('.', 2);
-        return parts.Length == 2 && parts[0] is "this" or "other" && KnownFields.Numbers.TryGetValue(parts[1], out Field field)
-            ? new KnownTerm(sign, parts[0] == "this" ? TermSource.This : TermSource.Other, 0, field)
-            : null;
+        if (parts.Length != 2 || !KnownFields.Numbers.TryGetValue(parts[1], out Field field))
+        {
+            return null;
+        }
+
+        TermSource? source = parts[0] switch
+        {
+            "this" => TermSource.This,
+            "other" => TermSource.Other,
+            "start" when field.Event == Field.Final && field.Kind is not (FieldKind.End or FieldKind.Events) => TermSource.Start,
+            _ => null,
+        };
+        return source is TermSource known ? new KnownTerm(sign, known, 0, field) : null;
     }
+
+    /// <summary>What the case says of the state in which it begins, in the form of an outcome.</summary>
+    private static Outcome Before(TestCase testCase) => new() { End = EndKind.ReachedEnd, Registers = testCase.Registers, System = testCase.System };
 }

@@ -58,6 +58,9 @@ public sealed record KnownEntry
     /// <summary>Entries that the event may have in any camp; empty for any.</summary>
     public ImmutableArray<EntryPoint> Entries { get; init; } = [];
 
+    /// <summary>True when the entry describes a part of a divergence, so that others of that kind may describe the rest; false when it describes the whole or nothing.</summary>
+    public bool Part { get; init; }
+
     /// <summary>Conditions on values; all must hold between the described side and every other camp.</summary>
     public ImmutableArray<KnownCondition> Conditions { get; init; } = [];
 
@@ -68,10 +71,12 @@ public sealed record KnownEntry
     public Verdict Verdict => new(Kind == KnownKind.Specification ? VerdictKind.SpecAmbiguity : VerdictKind.Known, Id);
 
     /// <summary>True when this entry describes the whole of a divergence.</summary>
-    public bool Matches(Divergence divergence) =>
+    public bool Matches(Divergence divergence) => divergence.Comparison.Differences.All(d => Covers(d.Field)) && Applies(divergence);
+
+    /// <summary>True when everything but the list of fields holds of a divergence.</summary>
+    internal bool Applies(Divergence divergence) =>
         MatchesCase(divergence.Case)
         && MatchesForm(divergence.Instruction)
-        && divergence.Comparison.Differences.All(d => Covers(d.Field))
         && MatchesEvent(divergence)
         && SplitCamps(divergence, out List<Camp> these, out List<Camp> others)
         && these.TrueForAll(t => ConditionsHold(divergence, t, others));
@@ -86,7 +91,8 @@ public sealed record KnownEntry
     private bool MatchesCase(TestCase testCase) =>
         Abis.Contains(testCase.Abi) && (Path is null || testCase.Pvm?.Path == Path) && (Start is null || testCase.Start == Start);
 
-    private bool Covers(Field field) => Fields.Contains(field.Unindexed, StringComparer.Ordinal) || field.Groups.Any(group => Fields.Contains(group, StringComparer.Ordinal));
+    /// <summary>True when a field is one of those that may differ.</summary>
+    internal bool Covers(Field field) => Fields.Contains(field.Unindexed, StringComparer.Ordinal) || field.Groups.Any(group => Fields.Contains(group, StringComparer.Ordinal));
 
     private bool MatchesEvent(Divergence divergence)
     {
@@ -171,23 +177,52 @@ public sealed record TargetPattern(string Name, ImmutableArray<KeyValuePair<stri
 }
 
 /// <summary>The known entries of a campaign or replay.</summary>
-/// <param name="Entries">In the order of their ids; the first that matches counts.</param>
+/// <param name="Entries">In the order of their ids.</param>
 public sealed record KnownSet(ImmutableArray<KnownEntry> Entries)
 {
     /// <summary>No entries.</summary>
     public static KnownSet Empty { get; } = new([]);
 
-    /// <summary>Index of the first entry that describes a divergence, or -1.</summary>
-    public int Find(Divergence divergence)
+    /// <summary>Finds the entries that describe a divergence: the first that describes the whole of it, else those that each describe a part that none before them does.</summary>
+    /// <returns>Indexes into <see cref="Entries"/>; empty when nothing describes it.</returns>
+    public ImmutableArray<int> Find(Divergence divergence)
     {
         for (int i = 0; i < Entries.Length; i++)
         {
             if (Entries[i].Matches(divergence))
             {
-                return i;
+                return [i];
             }
         }
 
-        return -1;
+        return FindParts(divergence);
+    }
+
+    /// <summary>The verdict for a divergence that entries describe.</summary>
+    /// <param name="found">What <see cref="Find"/> found.</param>
+    public Verdict VerdictOf(ImmutableArray<int> found) => found.Length switch
+    {
+        0 => Verdict.New,
+        1 => Entries[found[0]].Verdict,
+        _ => new Verdict(
+            found.All(i => Entries[i].Kind == KnownKind.Specification) ? VerdictKind.SpecAmbiguity : VerdictKind.Known,
+            string.Join(Verdict.Separator, found.Select(i => Entries[i].Id))),
+    };
+
+    private ImmutableArray<int> FindParts(Divergence divergence)
+    {
+        List<FieldDifference> left = [.. divergence.Comparison.Differences];
+        ImmutableArray<int>.Builder found = ImmutableArray.CreateBuilder<int>();
+        for (int i = 0; i < Entries.Length && left.Count > 0; i++)
+        {
+            KnownEntry entry = Entries[i];
+            if (entry.Part && left.Exists(d => entry.Covers(d.Field)) && entry.Applies(divergence))
+            {
+                left.RemoveAll(d => entry.Covers(d.Field));
+                found.Add(i);
+            }
+        }
+
+        return left.Count == 0 ? found.ToImmutable() : [];
     }
 }

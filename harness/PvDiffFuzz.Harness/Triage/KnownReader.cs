@@ -33,7 +33,7 @@ public static class KnownReader
     public const int MaximumBytes = 65_536;
 
     private static readonly string[] Once = ["id", "kind", "clause", "reason", "forms", "vectors", "fields"];
-    private static readonly string[] Optional = ["abi", "path", "start", "entries"];
+    private static readonly string[] Optional = ["abi", "path", "start", "entries", "scope"];
     private static readonly HashSet<string> FormNames = [.. Enum.GetNames<Code>(), .. Enum.GetNames<Mnemonic>()];
 
     /// <summary>Reads all <c>*.known</c> files of a folder, in the order of their ids. A folder that does not exist has none.</summary>
@@ -192,6 +192,7 @@ public static class KnownReader
                 Path = _once.ContainsKey("path") ? Words<HostPath>("path", path => path.Text())[0] : null,
                 Start = _once.ContainsKey("start") ? Words<GuestMode>("start", mode => mode.Text())[0] : null,
                 Entries = _once.ContainsKey("entries") ? Words<EntryPoint>("entries", door => door.Text()) : [],
+                Part = _once.ContainsKey("scope") && Valid("scope", s => s is "whole" or "part", "a scope is whole or part") == "part",
                 Conditions = _conditions.ToImmutable(),
                 File = file,
             };
@@ -223,7 +224,7 @@ public static class KnownReader
 
             for (int i = 0; i < entry.Conditions.Length; i++)
             {
-                foreach (KnownTerm term in entry.Conditions[i].Left.Concat(entry.Conditions[i].Right).Where(term => term.Source is TermSource.This or TermSource.Other))
+                foreach (KnownTerm term in entry.Conditions[i].Left.Concat(entry.Conditions[i].Right).Where(term => term.Source is TermSource.This or TermSource.Other or TermSource.Start))
                 {
                     CheckAbis(entry, term.Field.Unindexed, _conditionLines[i]);
                 }

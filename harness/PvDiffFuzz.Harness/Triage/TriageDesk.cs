@@ -103,7 +103,10 @@ internal sealed class TriageDesk : IDisposable
         }
         else if (verdict.IsKnown)
         {
-            Known.Add(verdict.Why, count);
+            foreach (string id in verdict.KnownIds)
+            {
+                Known.Add(id, count);
+            }
         }
         else
         {
@@ -136,8 +139,7 @@ internal sealed class TriageDesk : IDisposable
         }
 
         Divergence smallest = Minimise(suspicion.Divergence);
-        int known = _parts.Known.Find(smallest);
-        entry.Verdict = known >= 0 ? _parts.Known.Entries[known].Verdict : Verdict.New;
+        entry.Verdict = _parts.Known.VerdictOf(_parts.Known.Find(smallest));
         if (entry.Verdict.Kind == VerdictKind.New && (entry.Finding is null || CaseSize.Compare(smallest.Case, entry.Finding.Divergence.Case) < 0))
         {
             entry.Finding = new Finding { Signature = entry.Signature, Verdict = entry.Verdict, Divergence = smallest, Seed = _options.Seed, Index = suspicion.Index };

@@ -121,6 +121,9 @@ internal ref struct CpuState
     /// <summary>Protection-key rights; null while they are unknown, which allows everything. All pages have key 0.</summary>
     public uint? Pkru;
 
+    /// <summary>True while CR4 has protection keys off: RDPKRU and WRPKRU work, and no access is refused.</summary>
+    public bool KeysOff;
+
     /// <summary>RFLAGS as a whole.</summary>
     public readonly ulong Rflags => System | Status;
 
@@ -440,7 +443,7 @@ internal ref struct CpuState
     {
         const uint accessDisable = 1;
         const uint writeDisable = 2;
-        if (((Pkru ?? 0) & (write ? accessDisable | writeDisable : accessDisable)) == 0 || !Memory.CanRead(address, 1, out _, out _))
+        if (KeysOff || ((Pkru ?? 0) & (write ? accessDisable | writeDisable : accessDisable)) == 0 || !Memory.CanRead(address, 1, out _, out _))
         {
             return true;
         }

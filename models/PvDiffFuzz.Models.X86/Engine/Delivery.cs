@@ -81,7 +81,7 @@ internal static class Delivery
     }
 
     /// <summary>True when every access has to be looked at: data breakpoints are armed, or key 0 is restricted.</summary>
-    private static bool ChecksAll(in CpuState cpu) => cpu.Breakpoints is { OnAccess: true } || (cpu.Pkru & 3) is not (null or 0);
+    private static bool ChecksAll(in CpuState cpu) => cpu.Breakpoints is { OnAccess: true } || (!cpu.KeysOff && (cpu.Pkru & 3) is not (null or 0));
 
     /// <summary>Applies a response and returns to the interrupted context.</summary>
     public static void Return(ref CpuState cpu, RegisterState interrupted, Response response)

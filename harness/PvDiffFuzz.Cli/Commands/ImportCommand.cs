@@ -1,0 +1,73 @@
+using System.Collections.Immutable;
+using System.CommandLine;
+using PvDiffFuzz.Cli.Import;
+using PvDiffFuzz.Cli.Output;
+using PvDiffFuzz.Core;
+using PvDiffFuzz.Harness;
+
+namespace PvDiffFuzz.Cli.Commands;
+
+/// <summary><c>pvdf import FORMAT FILE --out FOLDER</c>: turns what was observed elsewhere into case files with recorded outcomes.</summary>
+internal static class ImportCommand
+{
+    /// <summary>Makes the command.</summary>
+    public static Command Create(Composition composition)
+    {
+        Argument<string> file = new("file") { Description = "Records, one JSON object a line." };
+        Option<string> folder = new("--out") { Description = "Folder for the case files, with one inside for each hypervisor; made if it does not exist.", Required = true };
+        Option<string> targets = new("--targets") { Description = "Comma-separated targets that the records are compared with; the verdict is stored.", DefaultValueFactory = _ => "model.pvm" };
+        Option<string?> known = CommonOptions.Known();
+        Option<bool> json = CommonOptions.Json();
+        Command observed = new("pvm-observed", "What a PVM host did with a few instructions; docs/pvm-recordings.md describes the records.") { file, folder, targets, known, json };
+        observed.SetAction(parsed => CommandLine.Guard(() =>
+            Run(
+                composition,
+                PvmImport.Of(parsed.GetRequiredValue(file)),
+                composition.Parse(parsed.GetRequiredValue(targets)),
+                parsed.GetRequiredValue(folder),
+                Session.Known(parsed.GetValue(known)),
+                parsed.GetValue(json))));
+        return new Command("import", "Turn observations of other tools into case files.") { observed };
+    }
+
+    private static ExitCode Run(Composition composition, PvmImport import, IEnumerable<string> names, string folder, KnownSet known, bool json)
+    {
+        using CaseRunner runner = Session.Runner(composition, names);
+        Replay replay = new(runner, known, TargetMasks.Of);
+        SortedDictionary<string, int> verdicts = new(StringComparer.Ordinal);
+        foreach (CaseFile file in import.Files)
+        {
+            string? verdict = replay.VerdictOf(file, out int comparable)?.ToString();
+            string ofHypervisor = Path.Combine(folder, PvmImport.HypervisorOf(file));
+            Directory.CreateDirectory(ofHypervisor);
+            AtomicFile.Write(Path.Combine(ofHypervisor, $"{file.Id}.case"), (file with { Verdict = verdict }).Write());
+            string counted = verdict ?? (comparable < 2 ? "not comparable" : "agree");
+            verdicts[counted] = verdicts.GetValueOrDefault(counted) + 1;
+        }
+
+        Report(import, verdicts, json);
+        return ExitCode.Ok;
+    }
+
+    private static void Report(PvmImport import, SortedDictionary<string, int> verdicts, bool json)
+    {
+        int leftOut = import.LeftOut.Sum(pair => pair.Value.Length);
+        if (json)
+        {
+            Json.Print(new { records = import.Files.Length + leftOut, imported = import.Files.Length, leftOut = import.LeftOut, verdicts });
+            return;
+        }
+
+        foreach ((string reason, ImmutableArray<string> ids) in import.LeftOut)
+        {
+            Console.WriteLine($"left out {ids.Length,4}  {reason}: {string.Join(", ", ids)}");
+        }
+
+        foreach ((string verdict, int count) in verdicts)
+        {
+            Console.WriteLine($"verdict  {count,4}  {verdict}");
+        }
+
+        Console.WriteLine($"{import.Files.Length + leftOut} records: {import.Files.Length} imported, {leftOut} left out");
+    }
+}
