@@ -21,11 +21,16 @@ internal static class KvmAbi
     public const ulong KVM_SET_REGS = 0x4090_ae82;
     public const ulong KVM_GET_SREGS = 0x8138_ae83;
     public const ulong KVM_SET_SREGS = 0x4138_ae84;
+    public const ulong KVM_INTERRUPT = 0x4004_ae86;
+    public const ulong KVM_GET_MSRS = 0xc008_ae88;
     public const ulong KVM_SET_MSRS = 0x4008_ae89;
     public const ulong KVM_SET_SIGNAL_MASK = 0x4004_ae8b;
     public const ulong KVM_SET_CPUID2 = 0x4008_ae90;
+    public const ulong KVM_NMI = 0xae9a;
     public const ulong KVM_SET_GUEST_DEBUG = 0x4048_ae9b;
+    public const ulong KVM_GET_VCPU_EVENTS = 0x8040_ae9f;
     public const ulong KVM_SET_VCPU_EVENTS = 0x4040_aea0;
+    public const ulong KVM_GET_DEBUGREGS = 0x8080_aea1;
     public const ulong KVM_SET_DEBUGREGS = 0x4080_aea2;
     public const ulong KVM_GET_XSAVE = 0x9000_aea4;
     public const ulong KVM_SET_XSAVE = 0x5000_aea5;
@@ -40,6 +45,7 @@ internal static class KvmAbi
     public const uint KVM_EXIT_DEBUG = 4;
     public const uint KVM_EXIT_HLT = 5;
     public const uint KVM_EXIT_MMIO = 6;
+    public const uint KVM_EXIT_IRQ_WINDOW_OPEN = 7;
     public const uint KVM_EXIT_SHUTDOWN = 8;
     public const uint KVM_EXIT_FAIL_ENTRY = 9;
     public const uint KVM_EXIT_INTR = 10;
@@ -48,6 +54,7 @@ internal static class KvmAbi
     public const uint KVM_GUESTDBG_ENABLE = 1;
     public const uint KVM_GUESTDBG_USE_SW_BP = 0x1_0000;
 
+    public const uint KVM_VCPUEVENT_VALID_NMI_PENDING = 1;
     public const uint KVM_VCPUEVENT_VALID_SHADOW = 4;
 
     /// <summary><c>sizeof(struct kvm_xsave)</c> without its flexible end.</summary>
@@ -61,6 +68,9 @@ internal static class KvmAbi
 
     /// <summary><c>offsetof(struct kvm_vcpu_events, flags)</c>.</summary>
     public const int OffsetOfEventFlags = 20;
+
+    /// <summary><c>offsetof(struct kvm_vcpu_events, nmi.masked)</c>.</summary>
+    public const int OffsetOfNmiMasked = 14;
 #pragma warning restore CS1591
 
     /// <summary>Name of an exit reason, for messages.</summary>
@@ -71,6 +81,7 @@ internal static class KvmAbi
         KVM_EXIT_DEBUG => "KVM_EXIT_DEBUG",
         KVM_EXIT_HLT => "KVM_EXIT_HLT",
         KVM_EXIT_MMIO => "KVM_EXIT_MMIO",
+        KVM_EXIT_IRQ_WINDOW_OPEN => "KVM_EXIT_IRQ_WINDOW_OPEN",
         KVM_EXIT_SHUTDOWN => "KVM_EXIT_SHUTDOWN",
         KVM_EXIT_FAIL_ENTRY => "KVM_EXIT_FAIL_ENTRY",
         KVM_EXIT_INTR => "KVM_EXIT_INTR",
@@ -82,6 +93,9 @@ internal static class KvmAbi
 /// <summary>Places in <c>struct kvm_run</c>, which kernel and program share.</summary>
 internal static class KvmRunLayout
 {
+    /// <summary><c>request_interrupt_window</c>, one byte.</summary>
+    public const int RequestInterruptWindow = 0;
+
     /// <summary><c>immediate_exit</c>, one byte.</summary>
     public const int ImmediateExit = 1;
 

@@ -37,6 +37,13 @@ internal sealed unsafe class KvmVcpu : KvmDescriptor
     /// <summary>The guest physical address of an MMIO exit.</summary>
     public ulong MmioAddress => *(ulong*)(_run + KvmRunLayout.MmioAddress);
 
+    /// <summary>True to have the run end when the guest can take an interrupt.</summary>
+    public bool WantsInterruptWindow
+    {
+        get => _run[KvmRunLayout.RequestInterruptWindow] != 0;
+        set => _run[KvmRunLayout.RequestInterruptWindow] = value ? (byte)1 : (byte)0;
+    }
+
     /// <summary>Describes an exit that nobody wanted.</summary>
     public string DescribeExit() => ExitReason switch
     {
@@ -113,6 +120,23 @@ internal sealed unsafe class KvmVcpu : KvmDescriptor
         }
     }
 
+    /// <summary>Reads model-specific registers into the data of the entries, up to the first that does not exist.</summary>
+    /// <param name="entries">Indices; the values are stored beside them.</param>
+    /// <returns>How many were read.</returns>
+    public int GetMsrs(Span<KvmMsrEntry> entries)
+    {
+        const int header = 8;
+        byte* list = stackalloc byte[header + (entries.Length * sizeof(KvmMsrEntry))];
+        *(ulong*)list = (uint)entries.Length;
+        Span<KvmMsrEntry> inside = new(list + header, entries.Length);
+        entries.CopyTo(inside);
+
+        // SAFETY: the list has as many entries as its header says.
+        int done = Call(KVM_GET_MSRS, list, nameof(KVM_GET_MSRS));
+        inside.CopyTo(entries);
+        return done;
+    }
+
     /// <summary>Sets what CPUID shows.</summary>
     public void SetCpuid(byte[] table)
     {
@@ -171,6 +195,51 @@ internal sealed unsafe class KvmVcpu : KvmDescriptor
 
         // SAFETY: the kernel reads one structure.
         Call(KVM_SET_VCPU_EVENTS, events, nameof(KVM_SET_VCPU_EVENTS));
+    }
+
+    /// <summary>Forgets pending events, and sets whether NMIs are masked.</summary>
+    public void SetNmiMask(bool masked)
+    {
+        byte* events = stackalloc byte[SizeOfEvents];
+        new Span<byte>(events, SizeOfEvents).Clear();
+        events[OffsetOfNmiMasked] = masked ? (byte)1 : (byte)0;
+        *(uint*)(events + OffsetOfEventFlags) = KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_NMI_PENDING;
+
+        // SAFETY: the kernel reads one structure.
+        Call(KVM_SET_VCPU_EVENTS, events, nameof(KVM_SET_VCPU_EVENTS));
+    }
+
+    /// <summary>Tells whether NMIs are masked.</summary>
+    public bool GetNmiMask()
+    {
+        byte* events = stackalloc byte[SizeOfEvents];
+
+        // SAFETY: the kernel writes one structure.
+        Call(KVM_GET_VCPU_EVENTS, events, nameof(KVM_GET_VCPU_EVENTS));
+        return events[OffsetOfNmiMasked] != 0;
+    }
+
+    /// <summary>Makes an NMI pending.</summary>
+    public void Nmi() => Call(KVM_NMI, null, nameof(KVM_NMI));
+
+    /// <summary>Delivers an interrupt at the next entry, whatever the guest's flags say.</summary>
+    /// <param name="vector">Its vector.</param>
+    public void Interrupt(byte vector)
+    {
+        uint number = vector;
+
+        // SAFETY: the kernel reads one word.
+        Call(KVM_INTERRUPT, &number, nameof(KVM_INTERRUPT));
+    }
+
+    /// <summary>Reads debug registers.</summary>
+    public void GetDebugRegisters(out KvmDebugregs registers)
+    {
+        // SAFETY: the kernel writes one structure.
+        fixed (KvmDebugregs* at = &registers)
+        {
+            Call(KVM_GET_DEBUGREGS, at, nameof(KVM_GET_DEBUGREGS));
+        }
     }
 
     /// <summary>Loads debug registers.</summary>

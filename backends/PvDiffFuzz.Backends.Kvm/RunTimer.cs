@@ -24,9 +24,14 @@ internal sealed unsafe class RunTimer : IDisposable
 
     private static readonly long Interval = HostKind.IsEmulated ? EveryOnProcessor * EmulatedFactor : EveryOnProcessor;
 
+    private readonly long _interval;
     private int _thread = NotCreated;
     private nint _timer;
     private bool _armed;
+
+    /// <summary>Makes a timer.</summary>
+    /// <param name="interval">Nanoseconds between interruptions; 0 for the usual ones.</param>
+    public RunTimer(long interval = 0) => _interval = interval == 0 ? Interval : interval;
 
     /// <summary>Processor time after which a case is stopped, in nanoseconds: two intervals, 8 ms on a processor.</summary>
     public static long LongestRun => 2 * Interval;
@@ -46,7 +51,7 @@ internal sealed unsafe class RunTimer : IDisposable
 
         if (!_armed)
         {
-            Arm(Interval);
+            Arm(_interval);
         }
     }
 

@@ -1,6 +1,7 @@
 using System.Collections.Immutable;
 using PvDiffFuzz.Backends.Kvm;
 using PvDiffFuzz.Backends.Native;
+using PvDiffFuzz.Backends.Pvm;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Models.Pvm;
 using PvDiffFuzz.Models.X86;
@@ -21,6 +22,7 @@ public sealed class Composition
         ["model.pvm"] = profile => new PvmModel(profile, Usage),
         ["model.x86"] = profile => new X86Model(profile, Usage),
         ["native"] = _ => new NativeTarget(),
+        ["pvm"] = profile => new PvmTarget(profile),
     };
 
     /// <summary>Targets of a run of an x86 case that names none.</summary>

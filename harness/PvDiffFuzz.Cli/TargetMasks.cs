@@ -1,6 +1,7 @@
 using System.Collections.Immutable;
 using PvDiffFuzz.Backends.Kvm;
 using PvDiffFuzz.Backends.Native;
+using PvDiffFuzz.Backends.Pvm;
 using PvDiffFuzz.Core;
 
 namespace PvDiffFuzz.Cli;
@@ -14,6 +15,7 @@ internal static class TargetMasks
     {
         "kvm" => KvmTarget.Masks,
         "native" => NativeTarget.Masks,
+        "pvm" => PvmTarget.Masks,
         _ => [],
     };
 }

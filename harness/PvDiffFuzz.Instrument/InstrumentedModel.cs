@@ -15,6 +15,14 @@ public sealed class InstrumentedModel
     /// <summary>Every rule, in the order of the counters of <see cref="RuleHits"/>.</summary>
     public ImmutableArray<ProbedRule> Rules { get; }
 
+    /// <summary>True when the assembly of a type is a file of its own, which <see cref="Load"/> needs. It is none in a program that was published as a single file.</summary>
+    /// <param name="ofAssembly">Any type of the assembly.</param>
+    public static bool CanLoad(Type ofAssembly)
+    {
+        ArgumentNullException.ThrowIfNull(ofAssembly);
+        return ofAssembly.Assembly.Location.Length > 0;
+    }
+
     /// <summary>Instruments the assemblies of some types and loads the results beside them.</summary>
     /// <param name="ofAssembly">Any type of the model's assembly.</param>
     /// <param name="below">Types of assemblies that it references and that are to have probes as well. Their rules come after its own.</param>

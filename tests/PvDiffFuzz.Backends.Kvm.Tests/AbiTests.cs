@@ -15,6 +15,7 @@ public sealed class AbiTests
         ["SizeOfXcrs"] = "sizeof(struct kvm_xcrs)",
         ["SizeOfEvents"] = "sizeof(struct kvm_vcpu_events)",
         ["OffsetOfEventFlags"] = "offsetof(struct kvm_vcpu_events, flags)",
+        ["OffsetOfNmiMasked"] = "offsetof(struct kvm_vcpu_events, nmi.masked)",
     };
 
     private static readonly (Type Type, string Name, string LastField, string CField)[] Structures =
@@ -31,7 +32,7 @@ public sealed class AbiTests
 
     private static readonly (int Offset, string Field)[] RunFields =
     [
-        (KvmRunLayout.ImmediateExit, "immediate_exit"), (KvmRunLayout.ExitReason, "exit_reason"), (KvmRunLayout.IoPort, "io.port"), (KvmRunLayout.MmioAddress, "mmio.phys_addr"),
+        (KvmRunLayout.RequestInterruptWindow, "request_interrupt_window"), (KvmRunLayout.ImmediateExit, "immediate_exit"), (KvmRunLayout.ExitReason, "exit_reason"), (KvmRunLayout.IoPort, "io.port"), (KvmRunLayout.MmioAddress, "mmio.phys_addr"),
         (KvmRunLayout.InternalSuberror, "internal.suberror"), (KvmRunLayout.FailEntryReason, "fail_entry.hardware_entry_failure_reason"),
     ];
 

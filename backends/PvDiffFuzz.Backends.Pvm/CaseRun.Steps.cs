@@ -1,0 +1,439 @@
+using System.Buffers.Binary;
+using PvDiffFuzz.Backends.Kvm;
+using PvDiffFuzz.Core;
+
+namespace PvDiffFuzz.Backends.Pvm;
+
+/// <content>The start of a case, and what the supervisor does after an event.</content>
+internal sealed partial class CaseRun
+{
+    private bool _inCall;
+    private bool _atEnd;
+    private bool _windowAsked;
+
+    /// <summary>Loads everything.</summary>
+    /// <returns>False when KVM does not take a value; the reason says which call.</returns>
+    private bool Load()
+    {
+        bool user = _case.Start == GuestMode.User;
+        SystemState system = _case.System;
+        ulong gsBase = user ? system[SystemRegister.KernelGsBase] : _case.Registers.GsBase;
+        bool warm = _case.Pvm!.Path == HostPath.Warm;
+        _inCall = false;
+        _vcpu.WantsInterruptWindow = false;
+        try
+        {
+            _state.LoadControl(_case, gsBase, freshRoots: !warm);
+            if (warm && machine.Plan.EventEntry is ulong entry)
+            {
+                WarmUp(entry);
+                _state.LoadControl(_case, gsBase, freshRoots: false);
+            }
+
+            _state.LoadMsrs(_case, gsBase);
+        }
+        catch (KvmException e) when (e.Call.StartsWith("KVM_SET_", StringComparison.Ordinal))
+        {
+            _reason = $"KVM does not take the state of the case: {e.Message}";
+            return false;
+        }
+
+        if (!_state.LoadDebugRegisters(_case))
+        {
+            _reason = "KVM refuses these debug registers";
+            return false;
+        }
+
+        _vcpu.SetNmiMask(system[SystemRegister.NmiMasked] != 0);
+        KvmRegs regs = Registers(_case.Registers);
+        if (user)
+        {
+            regs.Rip = system[SystemRegister.PvmRetuRip];
+            regs.Rsp = host.Revision == Abi.PvmRfc1 ? system[SystemRegister.PvmSupervisorRsp] : regs.Rsp;
+            regs.Rflags = RflagsBits.Fixed1 | (system[SystemRegister.PvmVcpuStruct] == 0 ? 0 : system[SystemRegister.PvcsEventFlags] & RflagsBits.IF);
+        }
+
+        if (_windowAsked)
+        {
+            // KVM forgets that it waits for an interrupt window when the guest enables interrupts.
+            _vcpu.SetRegs(regs with { Rflags = RflagsBits.Fixed1 });
+            _vcpu.SetRegs(regs with { Rflags = RflagsBits.Fixed1 | RflagsBits.IF });
+            _windowAsked = false;
+        }
+
+        // Bit 9 of RFLAGS goes into the structure's flags too, so the structure is written afterwards.
+        _vcpu.SetRegs(in regs);
+        WriteStructure(user);
+        if (_case.Inject is Injection injection)
+        {
+            Pend(injection, atReturn: user);
+            if (!user && (regs.Rflags & RflagsBits.IF) != 0)
+            {
+                InjectHighest();
+            }
+        }
+
+        return true;
+    }
+
+    private void WriteStructure(bool user)
+    {
+        Span<byte> pvcs = machine.Pvcs;
+        machine.Memory.Slice(machine.Plan.VcpuStruct, PageLayout.PageSize).Clear();
+        foreach ((SystemRegister register, ulong value) in _case.System.Values)
+        {
+            if (register is >= SystemRegister.PvcsEventFlags and <= SystemRegister.PvcsR11)
+            {
+                EventReader.SetField(host.Revision, register, pvcs, value);
+            }
+        }
+
+        if (!user)
+        {
+            return;
+        }
+
+        RegisterState registers = _case.Registers;
+        ReadOnlySpan<(SystemRegister Register, ulong Value)> context =
+        [
+            (SystemRegister.PvcsUserCs, registers.Cs), (SystemRegister.PvcsUserSs, registers.Ss), (SystemRegister.PvcsUserGsBase, registers.GsBase), (SystemRegister.PvcsEflags, registers.Rflags),
+            (SystemRegister.PvcsPkru, registers.Pkru ?? 0), (SystemRegister.PvcsRip, registers.Rip), (SystemRegister.PvcsRsp, registers.Gpr[4]), (SystemRegister.PvcsRcx, registers.Gpr[1]),
+            (SystemRegister.PvcsR11, registers.Gpr[11]),
+        ];
+        foreach ((SystemRegister register, ulong value) in context)
+        {
+            EventReader.SetField(host.Revision, register, pvcs, value);
+        }
+    }
+
+    /// <summary>A return to user mode and a fault back, so that the host has prepared both roots.</summary>
+    private void WarmUp(ulong entry)
+    {
+        const ushort code = Selectors.UserCode64;
+        _vcpu.SetNmiMask(false);
+        _state.LoadMsrs(
+            (SystemRegister.PvmVcpuStruct, (ulong)machine.Plan.VcpuStruct),
+            (SystemRegister.PvmEventEntry, entry),
+            (SystemRegister.PvmRetuRip, GuestMap.AgentAddress + AgentCode.WarmReturn),
+            (SystemRegister.PvmSwitchCr3, _case.System[SystemRegister.PvmSwitchCr3]));
+        KvmRegs regs = new() { Rip = GuestMap.AgentAddress + AgentCode.WarmReturn, Rflags = RflagsBits.Fixed1 };
+        _vcpu.SetRegs(in regs);
+        Span<byte> pvcs = machine.Pvcs;
+        pvcs.Clear();
+        EventReader.SetField(host.Revision, SystemRegister.PvcsUserCs, pvcs, code);
+        EventReader.SetField(host.Revision, SystemRegister.PvcsUserSs, pvcs, Selectors.UserData);
+        EventReader.SetField(host.Revision, SystemRegister.PvcsEflags, pvcs, RflagsBits.Fixed1);
+        EventReader.SetField(host.Revision, SystemRegister.PvcsRip, pvcs, GuestMap.AgentDataAddress);
+        Stop stop = Wait(returning: null);
+        if (stop != Stop.Port || _vcpu.IoPort != (ushort)AgentPort.UserEntry)
+        {
+            throw new KvmException($"the way to user mode and back ended with {_vcpu.DescribeExit()}: KVM_RUN", Interop.LinuxAbi.EINVAL);
+        }
+    }
+
+    /// <summary>Makes something pending.</summary>
+    /// <param name="injection">What.</param>
+    /// <param name="atReturn">True when the guest is about to return: it comes behind the return, which NMIs wait for by being masked until then.</param>
+    private void Pend(Injection injection, bool atReturn)
+    {
+        if (injection.Kind == InjectionKind.Nmi)
+        {
+            if (atReturn)
+            {
+                _vcpu.SetNmiMask(true);
+            }
+
+            _vcpu.Nmi();
+        }
+        else
+        {
+            _waiting.Add(injection.Vector);
+            _vcpu.WantsInterruptWindow = true;
+            _windowAsked = true;
+        }
+    }
+
+    /// <summary>Calls, patches, and the way back.</summary>
+    /// <param name="what">The event.</param>
+    /// <param name="response">What to do.</param>
+    /// <param name="returning">Address of the instruction that returns.</param>
+    /// <returns>How the case ended meanwhile; null when it goes on.</returns>
+    private Stop? Answer(Event what, Response response, out ulong? returning)
+    {
+        returning = null;
+        KvmRegs saved = _regs;
+        foreach (Hypercall call in response.Hypercalls)
+        {
+            if (Call(what, call, saved) is Stop stop)
+            {
+                return stop;
+            }
+        }
+
+        _regs = saved with { Rflags = _regs.Rflags };
+        return response.Return switch
+        {
+            ReturnKind.Eretu => ReturnToUser(response, out returning),
+            ReturnKind.Erets => ReturnToSupervisor(what, response, out returning),
+            _ => ReturnByInterruptReturn(response, out returning),
+        };
+    }
+
+    /// <summary>Makes a hypercall, which is an event of its own.</summary>
+    private Stop? Call(Event what, Hypercall call, KvmRegs saved)
+    {
+        _regs = saved with { Rax = call.Number, Rip = GuestMap.AgentAddress + AgentCode.Call, Rflags = _regs.Rflags };
+        _regs.Rbx = call.Arguments.Length > 0 ? call.Arguments[0] : saved.Rbx;
+        _regs.R10 = call.Arguments.Length > 1 ? call.Arguments[1] : saved.R10;
+        _regs.Rdx = call.Arguments.Length > 2 ? call.Arguments[2] : saved.Rdx;
+        _vcpu.SetRegs(in _regs);
+        Stop stop = Wait(returning: null);
+        if (stop is not (Stop.Port or Stop.Halt))
+        {
+            return stop;
+        }
+
+        ReadRegisters();
+        if (stop == Stop.Port && _vcpu.IoPort != (ushort)AgentPort.Called)
+        {
+            _reason = "a hypercall of a response lets something in while the agent runs";
+            return Stop.Unsupported;
+        }
+
+        _events.Add(new Event(EventKind.Hypercall, 0, null, null, EntryPoint.HypercallReturn, Capture(what.Registers.Rip)));
+        _inCall = stop == Stop.Halt;
+        return stop == Stop.Halt ? stop : null;
+    }
+
+    private Stop? ReturnToUser(Response response, out ulong? returning)
+    {
+        foreach ((Register register, ulong value) in response.Patches)
+        {
+            SystemRegister? field = register switch
+            {
+                Register.Rip => SystemRegister.PvcsRip,
+                Register.Rflags => SystemRegister.PvcsEflags,
+                Register.Rsp when host.Revision == Abi.PvmRfc1 => SystemRegister.PvcsRsp,
+                Register.Rcx => SystemRegister.PvcsRcx,
+                Register.R11 => SystemRegister.PvcsR11,
+                Register.Cs => SystemRegister.PvcsUserCs,
+                Register.Ss => SystemRegister.PvcsUserSs,
+                Register.GsBase => SystemRegister.PvcsUserGsBase,
+                Register.Pkru => SystemRegister.PvcsPkru,
+                _ => null,
+            };
+            if (field is SystemRegister place)
+            {
+                EventReader.SetField(host.Revision, place, machine.Pvcs, value);
+            }
+            else
+            {
+                Patch(register, value);
+            }
+        }
+
+        return ReturnBy(SystemRegister.PvmRetuRip, response, out returning);
+    }
+
+    /// <summary>By the frame that the event pushed, or by one that the agent makes of the structure.</summary>
+    private Stop? ReturnToSupervisor(Event what, Response response, out ulong? returning)
+    {
+        bool pushed = what.Entry == EntryPoint.PvmSupervisor;
+        if (!pushed)
+        {
+            ReadOnlySpan<SystemRegister> fields =
+            [
+                SystemRegister.PvcsEventErrcode, SystemRegister.PvcsRip, SystemRegister.PvcsUserCs, SystemRegister.PvcsEflags, SystemRegister.PvcsRsp, SystemRegister.PvcsUserSs,
+                SystemRegister.PvcsRcx, SystemRegister.PvcsR11,
+            ];
+            for (int i = 0; i < fields.Length; i++)
+            {
+                WriteFrame(i, EventReader.Field(host.Revision, fields[i], machine.Pvcs));
+            }
+        }
+
+        foreach ((Register register, ulong value) in response.Patches)
+        {
+            int slot = register switch
+            {
+                Register.Rip => 1,
+                Register.Cs => 2,
+                Register.Rflags => 3,
+                Register.Rsp => 4,
+                Register.Ss => 5,
+                Register.Rcx => 6,
+                Register.R11 => 7,
+                _ => -1,
+            };
+            if (slot < 0)
+            {
+                Patch(register, value);
+            }
+            else if (pushed)
+            {
+                WriteLinear(_regs.Rsp + ((ulong)slot * sizeof(ulong)), value);
+            }
+            else
+            {
+                WriteFrame(slot, value);
+            }
+        }
+
+        _regs.Rsp = pushed ? _regs.Rsp : GuestMap.AgentDataAddress;
+        return ReturnBy(SystemRegister.PvmRetsRip, response, out returning);
+    }
+
+    /// <summary>By IRETQ at CPL3, from a frame that the agent makes of the structure and of RSP.</summary>
+    private Stop? ReturnByInterruptReturn(Response response, out ulong? returning)
+    {
+        const int rip = 0, cs = 1, rflags = 2, rsp = 3, ss = 4;
+        returning = GuestMap.AgentAddress + AgentCode.InterruptReturn;
+        WriteFrame(rip, EventReader.Field(host.Revision, SystemRegister.PvcsRip, machine.Pvcs));
+        WriteFrame(cs, Selectors.UserCode64);
+        WriteFrame(rflags, EventReader.Field(host.Revision, SystemRegister.PvcsEflags, machine.Pvcs));
+        WriteFrame(ss, Selectors.UserData);
+        _regs.Rcx = EventReader.Field(host.Revision, SystemRegister.PvcsRcx, machine.Pvcs);
+        _regs.R11 = EventReader.Field(host.Revision, SystemRegister.PvcsR11, machine.Pvcs);
+        foreach ((Register register, ulong value) in response.Patches)
+        {
+            int slot = register switch
+            {
+                Register.Rip => rip,
+                Register.Cs => cs,
+                Register.Rflags => rflags,
+                Register.Ss => ss,
+                _ => -1,
+            };
+            if (slot >= 0)
+            {
+                WriteFrame(slot, value);
+            }
+            else
+            {
+                Patch(register, value);
+            }
+        }
+
+        WriteFrame(rsp, _regs.Rsp);
+        EventReader.SetField(host.Revision, SystemRegister.PvcsEventVector, machine.Pvcs, 0);
+        if (response.Inject is Injection { Kind: InjectionKind.Nmi })
+        {
+            _reason = "an NMI cannot be held back until the supervisor has executed IRETQ";
+            return Stop.Unsupported;
+        }
+
+        Go(response, GuestMap.AgentAddress + AgentCode.InterruptReturn, GuestMap.AgentDataAddress);
+        return null;
+    }
+
+    /// <summary>Goes back by the SYSCALL that the case has for it; the payload may have moved the address or the instruction.</summary>
+    private Stop? ReturnBy(SystemRegister register, Response response, out ulong? returning)
+    {
+        ulong address = _case.System[register];
+        returning = address;
+        Span<byte> bytes = stackalloc byte[2];
+        ReadLinear(address, bytes);
+        if (_state.ReadMsr(register) != address || bytes is not [0x0f, 0x05])
+        {
+            _reason = "the payload took away the SYSCALL by which responses return";
+            return Stop.Unsupported;
+        }
+
+        Go(response, address, _regs.Rsp);
+        return null;
+    }
+
+    private void Go(Response response, ulong rip, ulong rsp)
+    {
+        _regs.Rip = rip;
+        _regs.Rsp = rsp;
+        _vcpu.SetRegs(in _regs);
+        if (response.Inject is Injection injection)
+        {
+            Pend(injection, atReturn: true);
+        }
+    }
+
+    private void WriteFrame(int slot, ulong value) =>
+        BinaryPrimitives.WriteUInt64LittleEndian(machine.Memory[(GuestMap.AgentData + (slot * sizeof(ulong)))..], value);
+
+    /// <summary>Changes a register in place.</summary>
+    private void Patch(Register register, ulong value)
+    {
+        switch (register)
+        {
+            case <= Register.R15:
+                KvmRegs regs = _regs;
+                Set(ref regs, register, value);
+                _regs = regs;
+                break;
+            case Register.FsBase or Register.GsBase:
+                _vcpu.SetMsrs(new KvmMsrEntry { Index = register == Register.FsBase ? PvmMsrs.FsBase : PvmMsrs.GsBase, Data = value });
+                break;
+            case Register.Ds or Register.Es or Register.Fs or Register.Gs:
+                PatchSelector(register, (ushort)value);
+                break;
+        }
+    }
+
+    /// <summary>Loading segments makes KVM set STAR by CS, so it is put back.</summary>
+    private void PatchSelector(Register register, ushort value)
+    {
+        ulong star = _state.ReadMsr(SystemRegister.Star);
+        _vcpu.GetSregs(out KvmSregs sregs);
+        switch (register)
+        {
+            case Register.Ds:
+                sregs.Ds.Selector = value;
+                break;
+            case Register.Es:
+                sregs.Es.Selector = value;
+                break;
+            case Register.Fs:
+                sregs.Fs.Selector = value;
+                break;
+            default:
+                sregs.Gs.Selector = value;
+                break;
+        }
+
+        _vcpu.SetSregs(in sregs);
+        _state.LoadMsrs((SystemRegister.Star, star));
+    }
+
+    private static KvmRegs Registers(RegisterState state)
+    {
+        KvmRegs regs = new() { Rip = state.Rip, Rflags = state.Rflags };
+        for (int i = 0; i < GprFile.Count; i++)
+        {
+            Set(ref regs, (Register)i, state.Gpr[i]);
+        }
+
+        return regs;
+    }
+
+    private static void Set(ref KvmRegs regs, Register register, ulong value)
+    {
+        ref ulong place = ref regs.Rax;
+        switch (register)
+        {
+            case Register.Rcx: place = ref regs.Rcx; break;
+            case Register.Rdx: place = ref regs.Rdx; break;
+            case Register.Rbx: place = ref regs.Rbx; break;
+            case Register.Rsp: place = ref regs.Rsp; break;
+            case Register.Rbp: place = ref regs.Rbp; break;
+            case Register.Rsi: place = ref regs.Rsi; break;
+            case Register.Rdi: place = ref regs.Rdi; break;
+            case Register.R8: place = ref regs.R8; break;
+            case Register.R9: place = ref regs.R9; break;
+            case Register.R10: place = ref regs.R10; break;
+            case Register.R11: place = ref regs.R11; break;
+            case Register.R12: place = ref regs.R12; break;
+            case Register.R13: place = ref regs.R13; break;
+            case Register.R14: place = ref regs.R14; break;
+            case Register.R15: place = ref regs.R15; break;
+        }
+
+        place = value;
+    }
+}

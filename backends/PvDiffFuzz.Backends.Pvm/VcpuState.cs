@@ -1,0 +1,175 @@
+using PvDiffFuzz.Backends.Kvm;
+using PvDiffFuzz.Core;
+
+namespace PvDiffFuzz.Backends.Pvm;
+
+/// <summary>Loads the system side of a case into a virtual processor by ioctls, and reads it back.</summary>
+/// <param name="vcpu">The processor; it is in supervisor mode whenever something is loaded.</param>
+/// <param name="host">The host.</param>
+internal sealed class VcpuState(KvmVcpu vcpu, PvmHost host)
+{
+    private const ulong Cr0 = 0x8005_0033; // PG, AM, WP, NE, ET, MP, PE
+    private const ulong Cr4 = 0x1_0620; // FSGSBASE, OSXMMEXCPT, OSFXSR, PAE
+    private const ulong Smep = 1UL << 20;
+    private const ulong Efer = 0xd01; // NXE, LMA, LME, SCE
+    private const ulong Dr6 = 0xffff_0ff0;
+    private const ulong Dr7 = 0x400;
+    private const ulong OtherRoot = 0x3000;
+    private const ushort KernelCode = 0x10;
+
+    private KvmSregs? _fresh;
+    private KvmMsrEntry[] _known = [];
+
+    /// <summary>Loads control registers, segments and debug registers. STAR changes with them, so MSRs are loaded later.</summary>
+    /// <param name="testCase">The case.</param>
+    /// <param name="gsBase">GS base at the first instruction.</param>
+    /// <param name="freshRoots">True to make KVM forget the roots that it has prepared.</param>
+    /// <exception cref="KvmException">KVM does not take a value.</exception>
+    public void LoadControl(TestCase testCase, ulong gsBase, bool freshRoots)
+    {
+        if (_fresh is not KvmSregs sregs)
+        {
+            vcpu.GetSregs(out sregs);
+            _fresh = sregs;
+        }
+
+        SystemState system = testCase.System;
+        RegisterState registers = testCase.Registers;
+        sregs.Cr0 = Or(system, SystemRegister.Cr0, Cr0);
+        sregs.Cr2 = system[SystemRegister.Cr2];
+        sregs.Cr3 = system[SystemRegister.Cr3];
+        sregs.Cr4 = Or(system, SystemRegister.Cr4, Cr4 | (host.Revision == Abi.PvmRfc1 ? 0 : Smep));
+        sregs.Cr8 = system[SystemRegister.Cr8];
+        sregs.Efer = Or(system, SystemRegister.Efer, Efer);
+        ushort code = (ushort)((system[SystemRegister.Star] >> 32) & 0xfffc);
+        sregs.Cs = Flat(code == 0 ? KernelCode : code, code: true);
+        sregs.Ss = Flat((ushort)(sregs.Cs.Selector + 8), code: false);
+        sregs.Ds = Flat(registers.Ds, code: false);
+        sregs.Es = Flat(registers.Es, code: false);
+        sregs.Fs = Flat(registers.Fs, code: false) with { Base = registers.FsBase };
+        sregs.Gs = Flat(registers.Gs, code: false) with { Base = gsBase };
+        if (freshRoots)
+        {
+            vcpu.SetSregs(sregs with { Cr3 = OtherRoot });
+        }
+
+        vcpu.SetSregs(in sregs);
+    }
+
+    /// <summary>Loads debug registers.</summary>
+    /// <returns>False when KVM refuses them.</returns>
+    public bool LoadDebugRegisters(TestCase testCase)
+    {
+        DebugRegisters debug = testCase.Registers.Debug ?? new DebugRegisters(0, 0, 0, 0, Or(testCase.System, SystemRegister.Dr7, Dr7));
+        KvmDebugregs registers = new() { Db0 = debug.Dr0, Db1 = debug.Dr1, Db2 = debug.Dr2, Db3 = debug.Dr3, Dr6 = Or(testCase.System, SystemRegister.Dr6, Dr6), Dr7 = debug.Dr7 };
+        return vcpu.TrySetDebugRegisters(in registers) == 0;
+    }
+
+    /// <summary>Loads the MSRs of the case, and the bases of FS and GS.</summary>
+    /// <param name="testCase">The case.</param>
+    /// <param name="gsBase">GS base at the first instruction.</param>
+    public void LoadMsrs(TestCase testCase, ulong gsBase)
+    {
+        ReadOnlySpan<(SystemRegister Register, uint Index)> all = PvmMsrs.Of(host.Revision);
+        Span<KvmMsrEntry> wanted = stackalloc KvmMsrEntry[all.Length + 2];
+        for (int i = 0; i < all.Length; i++)
+        {
+            (SystemRegister register, uint index) = all[i];
+            wanted[i] = new KvmMsrEntry { Index = index, Data = register == SystemRegister.PvmLinearAddressRange ? host.Range : testCase.System[register] };
+        }
+
+        wanted[all.Length] = new KvmMsrEntry { Index = PvmMsrs.FsBase, Data = testCase.Registers.FsBase };
+        wanted[all.Length + 1] = new KvmMsrEntry { Index = PvmMsrs.GsBase, Data = gsBase };
+        vcpu.SetMsrs(wanted);
+    }
+
+    /// <summary>Loads some MSRs by the system registers' names.</summary>
+    public void LoadMsrs(params ReadOnlySpan<(SystemRegister Register, ulong Value)> values)
+    {
+        Span<KvmMsrEntry> entries = stackalloc KvmMsrEntry[values.Length];
+        int count = 0;
+        foreach ((SystemRegister register, ulong value) in values)
+        {
+            foreach ((SystemRegister known, uint index) in PvmMsrs.Of(host.Revision))
+            {
+                if (known == register)
+                {
+                    entries[count++] = new KvmMsrEntry { Index = index, Data = value };
+                }
+            }
+        }
+
+        vcpu.SetMsrs(entries[..count]);
+    }
+
+    /// <summary>Value of an MSR by its system register's name; 0 for one that the revision does not have.</summary>
+    public ulong ReadMsr(SystemRegister register)
+    {
+        foreach ((SystemRegister known, uint index) in PvmMsrs.Of(host.Revision))
+        {
+            if (known == register)
+            {
+                KvmMsrEntry entry = new() { Index = index };
+                vcpu.GetMsrs(new Span<KvmMsrEntry>(ref entry));
+                return entry.Data;
+            }
+        }
+
+        return 0;
+    }
+
+    /// <summary>The system side now.</summary>
+    /// <param name="sregs">Control registers, as read before.</param>
+    /// <param name="pvcs">The structure.</param>
+    public SystemState Read(in KvmSregs sregs, ReadOnlySpan<byte> pvcs)
+    {
+        List<KeyValuePair<SystemRegister, ulong>> values =
+        [
+            new(SystemRegister.Cr0, sregs.Cr0), new(SystemRegister.Cr2, sregs.Cr2), new(SystemRegister.Cr3, sregs.Cr3), new(SystemRegister.Cr4, sregs.Cr4),
+            new(SystemRegister.Cr8, sregs.Cr8), new(SystemRegister.Efer, sregs.Efer),
+        ];
+        vcpu.GetDebugRegisters(out KvmDebugregs debug);
+        values.Add(new(SystemRegister.Dr6, debug.Dr6));
+        values.Add(new(SystemRegister.Dr7, debug.Dr7));
+        ReadOnlySpan<(SystemRegister Register, uint Index)> all = PvmMsrs.Of(host.Revision);
+        if (_known.Length == 0)
+        {
+            _known = new KvmMsrEntry[all.Length];
+        }
+
+        for (int i = 0; i < all.Length; i++)
+        {
+            _known[i].Index = all[i].Index;
+        }
+
+        int read = vcpu.GetMsrs(_known);
+        for (int i = 0; i < read; i++)
+        {
+            values.Add(new(all[i].Register, _known[i].Data));
+        }
+
+        foreach (PvcsField field in PvcsLayout.Of(host.Revision))
+        {
+            values.Add(new(field.Register, EventReader.Read(field, pvcs)));
+        }
+
+        values.Add(new(SystemRegister.PvmUserMode, 0));
+        values.Add(new(SystemRegister.NmiMasked, vcpu.GetNmiMask() ? 1UL : 0));
+        return SystemState.Of(values);
+    }
+
+    /// <summary>The flat segment of a selector. Hosts take selector and base, and have their own descriptors.</summary>
+    public static KvmSegment Flat(ushort selector, bool code) => new()
+    {
+        Limit = uint.MaxValue,
+        Selector = selector,
+        Type = code ? (byte)0xb : (byte)3,
+        Present = 1,
+        S = 1,
+        L = code ? (byte)1 : (byte)0,
+        Db = code ? (byte)0 : (byte)1,
+        G = 1,
+    };
+
+    private static ulong Or(SystemState system, SystemRegister register, ulong other) => system.TryGet(register, out ulong value) ? value : other;
+}
