@@ -239,14 +239,14 @@ internal static class ControlRegisters
         Arm(ref cpu, vcpu, debug);
     }
 
-    /// <summary>DR6 after a #DB: BS for a single step. With breakpoints armed it is not followed which one was met.</summary>
+    /// <summary>DR6 after a #DB: BS for a single step, nothing for INT1. With breakpoints armed it is not followed which one was met.</summary>
     [Spec("SDM", "vol.3B 17.2.3 Debug Status Register (DR6)")]
-    public static void NoteDebugEvent(ref CpuState cpu, Vcpu vcpu)
+    public static void NoteDebugEvent(ref CpuState cpu, Vcpu vcpu, bool byInstruction)
     {
         const ulong singleStep = 1UL << 14;
         if (cpu.Breakpoints is null)
         {
-            vcpu[SystemRegister.Dr6] |= singleStep;
+            vcpu[SystemRegister.Dr6] |= byInstruction ? 0 : singleStep;
         }
         else
         {

@@ -287,6 +287,11 @@ internal sealed partial class PvmRun<TAbi>(X86Engine engine, Vcpu vcpu) : IPvmRu
             Complete(ref cpu, length);
         }
 
+        if (cpu.Pending != PendingKind.None)
+        {
+            vcpu.Wake();
+        }
+
         NoteHalt(ref cpu);
         if (vcpu.Verdict == Verdict.Running && cpu.Pending != PendingKind.None)
         {
@@ -339,7 +344,7 @@ internal sealed partial class PvmRun<TAbi>(X86Engine engine, Vcpu vcpu) : IPvmRu
 
         if (vector == 1)
         {
-            ControlRegisters.NoteDebugEvent(ref cpu, vcpu);
+            ControlRegisters.NoteDebugEvent(ref cpu, vcpu, byInstruction: !engine.FetchFailed && engine.Last.Form == Code.Int1);
         }
 
         Deliver(ref cpu, new VectorEvent(Event.KindOf(vector), vector, Delivery.PushesError(ref cpu) ? cpu.PendingError : null, cr2, Delivery.SavedRflags(ref cpu)));

@@ -216,6 +216,9 @@ internal sealed class Vcpu(GuestMemory memory)
         }
     }
 
+    /// <summary>Goes on after all: a single step is due after the HLT.</summary>
+    public void Wake() => Verdict = Verdict == Verdict.Halt ? Verdict.Running : Verdict;
+
     /// <summary>Which layout a root names.</summary>
     /// <param name="value">Value of CR3 or MSR_PVM_SWITCH_CR3.</param>
     /// <param name="switching">True for the latter.</param>

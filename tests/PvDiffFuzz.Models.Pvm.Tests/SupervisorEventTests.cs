@@ -106,6 +106,27 @@ public sealed class SupervisorEventTests
         Assert.Equal((1, testCase.Code.End - 1), (what.Vector, what.Frame("rip")));
     }
 
+    /// <summary>INT1 is #DB after itself and leaves DR6 as it is.</summary>
+    [Fact]
+    public void Int1LeavesDr6()
+    {
+        TestCase testCase = Payload.Supervisor("F1");
+
+        Outcome outcome = testCase.Run();
+
+        Assert.Equal((1, testCase.Code.End), (outcome.Only().Vector, outcome.Only().Frame("rip")));
+        Assert.Equal(0xffff_0ff0UL, outcome.System[SystemRegister.Dr6]);
+    }
+
+    /// <summary>A single step is due after HLT, so that the guest does not stay halted.</summary>
+    [Fact]
+    public void SingleStepWakesFromHlt()
+    {
+        Event what = Payload.Supervisor("9C 48 81 0C 24 00 01 00 00 9D F4").Run().Only();
+
+        Assert.Equal(1, what.Vector);
+    }
+
     /// <summary>A payload that has moved the entry goes on where its handler is: MOV to the MSR, INT3, and at the new entry + 256 the code writes 7 to RAX and runs to the end.</summary>
     [Fact]
     public void AnEntryThatWasMovedIsAJump()
