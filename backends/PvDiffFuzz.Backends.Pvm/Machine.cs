@@ -8,6 +8,7 @@ namespace PvDiffFuzz.Backends.Pvm;
 /// <summary>A virtual machine with one processor whose memory has the page tables and the agent of a plan. Between cases its pool is zero.</summary>
 internal sealed unsafe class Machine : IDisposable
 {
+    // SAFETY: pointers go into _memory only, at places that the plan has laid out within its length, and are not kept beyond it.
     private readonly KvmVm _vm;
     private readonly SafeMapping _memory;
 

@@ -154,7 +154,7 @@ public sealed class MinimiserTests
         TestCase pvm = PvmCases.Supervisor("48ffc0", "90") with
         {
             Responses = [new Response([]) { Return = ReturnKind.Erets, Hypercalls = [new Hypercall(0x17088203, [7])], Inject = new Injection(InjectionKind.Nmi, 2) }],
-            System = PvmCases.System.With(SystemRegister.Lstar, 0x1000).With(SystemRegister.Cr8, 0x35),
+            System = PvmCases.System.With(SystemRegister.Lstar, 0x1000).With(SystemRegister.Cr8, 5),
         };
         Assert.Null(big.Check());
         Assert.Null(pvm.Check());

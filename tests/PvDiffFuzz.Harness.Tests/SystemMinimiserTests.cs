@@ -88,7 +88,7 @@ public sealed class SystemMinimiserTests
         ulong stc = before.Code.Address + 3;
         before = before with
         {
-            System = before.System.With(SystemRegister.PvcsRip, stc).With(SystemRegister.Lstar, stc).With(SystemRegister.Cr8, stc),
+            System = before.System.With(SystemRegister.PvcsRip, stc).With(SystemRegister.Lstar, stc).With(SystemRegister.PvmSupervisorRedzone, stc),
             Responses = [new Response([new(Register.Rip, stc)]) { Return = ReturnKind.Erets, Hypercalls = [new Hypercall(stc, [stc])], Inject = Nmi }],
         };
         ImmutableArray<byte>[] pieces = new ImmutableArray<byte>[3];
@@ -101,7 +101,7 @@ public sealed class SystemMinimiserTests
         Assert.Equal(before.Code.End, after.Code.End);
         Assert.Equal(stc + 1, after.System[SystemRegister.PvcsRip]);
         Assert.Equal(stc + 1, after.System[SystemRegister.Lstar]);
-        Assert.Equal(stc, after.System[SystemRegister.Cr8]); // No address.
+        Assert.Equal(stc, after.System[SystemRegister.PvmSupervisorRedzone]); // No address.
         Response answer = Assert.Single(after.Responses);
         Assert.Equal([stc + 1], Assert.Single(answer.Hypercalls).Arguments.ToArray());
         Assert.Equal(stc, answer.Hypercalls[0].Number);

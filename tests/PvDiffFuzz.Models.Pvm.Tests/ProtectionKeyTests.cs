@@ -24,12 +24,13 @@ public sealed class ProtectionKeyTests
         Assert.Equal((uint?)0x5c, testCase.Run(Payload.Keys).Only().Registers.Pkru);
     }
 
-    /// <summary>The underlying PKRU protects supervisor code's data, too: error code 21h, P and PK, with U clear.</summary>
+    /// <summary>With CR4.PKE and CR4.PKS the underlying PKRU protects supervisor code's data, too: error code 21h, P and PK, with U clear.</summary>
     [Fact]
     public void KeysProtectSupervisorCode()
     {
         // wrpkru with eax 1 (key 0 access-disable), then a load
-        Event what = Payload.Supervisor("0F 01 EF 48 8B 1B", (Register.Rax, 1), (Register.Rbx, Payload.Data), (Register.Pkru, 0)).Run(Payload.Keys).Only();
+        TestCase testCase = Payload.Supervisor("0F 01 EF 48 8B 1B", (Register.Rax, 1), (Register.Rbx, Payload.Data), (Register.Pkru, 0));
+        Event what = (testCase with { System = testCase.System.With(SystemRegister.Cr4, 0x141_0620) }).Run(Payload.Keys).Only();
 
         Assert.Equal((14, (uint?)0x21), (what.Vector, what.ErrorCode));
     }
