@@ -57,7 +57,7 @@ public sealed partial record CaseFile
             ulong free = i == 0 ? 0 : outcome.Seen[i - 1].Address + (ulong)outcome.Seen[i - 1].Length;
             if (range.Length is < 1 or > TestCase.MaximumContents || last < range.Address || (i > 0 && range.Address <= free))
             {
-                return new CaseProblem("seen", $"{range.Address:x} with {range.Length} bytes overlaps or touches another range, or wraps; list ranges in address order with something unseen between them");
+                return new CaseProblem("seen", $"{range.Address:x} with {range.Length} bytes; ranges are in address order, with something unseen between them, and do not wrap");
             }
         }
 

@@ -70,7 +70,7 @@ public sealed class CaseFileErrorTests
     [InlineData("fact     kernel=6.18.5", "seen", 24, "`seen` without a range; write ranges as in")]
     [InlineData("fact     kernel=6.18.5", "seen     410000", 24, "`410000` is no range, or one too many; write address and number of bytes")]
     [InlineData("fact     kernel=6.18.5", "seen     410000*0", 24, "bytes `0` is not a count of this field")]
-    [InlineData("fact     kernel=6.18.5", "seen     410000*8 410008*8", 24, "`native`: 410008 with 8 bytes overlaps or touches another range")]
+    [InlineData("fact     kernel=6.18.5", "seen     410000*8 410008*8", 24, "`native`: 410008 with 8 bytes; ranges are in address order, with something unseen between them")]
     [InlineData("fact     kernel=6.18.5", "seen     410008*8", 27, "`native`: 410000 changed, but `seen` says that nobody looked there")]
     [InlineData("kind=hardware", "kind=oracle", 22, "kind `oracle` is not known; use one of: model, hardware")]
     [InlineData("lineage=hardware end=reached-end", "end=reached-end", 22, "`outcome` has 2 of 3 named values; write kind=... lineage=... end=...")]

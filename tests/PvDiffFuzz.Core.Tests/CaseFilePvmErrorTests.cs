@@ -29,6 +29,7 @@ public sealed class CaseFilePvmErrorTests
     [InlineData("user-map pvm", "user-map kvm", 13, "map `kvm` is not known; use `standard`, `pvm`, `none`, or `user-page` lines")]
     [InlineData("user-map pvm", "user-map pvm\nuser-page 400000 2 r-xu", 14, "a page beside `user-map pvm`; use one or the other")]
     [InlineData("user-map pvm", "user-page 400000 2 r-xu\nuser-page 401000 1 r-xu", 14, "these pages overlap those of line 13; name each page once")]
+    [InlineData("user-map pvm", "user-page 400000 2 r-xu\nuser-page 402000 1 r--u", 16, "the code ends at 402000, where a page is mapped")]
     [InlineData("user-map pvm", "user-map none", 15, "the code touches page 401000, which is not an executable page")]
     [InlineData("sys      cr3=1000", "sys      cr9=1000", 22, "system register `cr9` is not known; use one of: cr0, cr2")]
     [InlineData("sys      cr3=1000", "sys      cr3=1000 cr3=1000", 22, "cr3 is stated twice; state each system register once")]

@@ -24,15 +24,29 @@ public sealed class ProtectionKeyTests
         Assert.Equal((uint?)0x5c, testCase.Run(Payload.Keys).Only().Registers.Pkru);
     }
 
-    /// <summary>With CR4.PKE and CR4.PKS the underlying PKRU protects supervisor code's data, too: error code 21h, P and PK, with U clear.</summary>
+    /// <summary>With CR4.PKS the underlying PKRU protects supervisor code's data, too: error code 21h, P and PK, with U clear. Without it PKRU is there and refuses nothing.</summary>
     [Fact]
-    public void KeysProtectSupervisorCode()
+    public void KeysProtectSupervisorCodeWhereCr4SaysSo()
     {
         // wrpkru with eax 1 (key 0 access-disable), then a load
         TestCase testCase = Payload.Supervisor("0F 01 EF 48 8B 1B", (Register.Rax, 1), (Register.Rbx, Payload.Data), (Register.Pkru, 0));
-        Event what = (testCase with { System = testCase.System.With(SystemRegister.Cr4, 0x141_0620) }).Run(Payload.Keys).Only();
+        Event what = testCase.With((SystemRegister.Cr4, 0x141_0620)).Run(Payload.Keys).Only();
+        Outcome without = testCase.Run(Payload.Keys);
 
         Assert.Equal((14, (uint?)0x21), (what.Vector, what.ErrorCode));
+        Assert.Equal((EndKind.ReachedEnd, (uint?)1), (without.End, without.Registers!.Pkru));
+    }
+
+    /// <summary>User code is protected with CR4.PKE, and not without.</summary>
+    [Fact]
+    public void KeysProtectUserCodeWhereCr4SaysSo()
+    {
+        // mov rbx,[rbx]; int3
+        TestCase testCase = Payload.User("48 8B 1B CC", (Register.Rbx, AddressMap.LowBlock + AddressMap.Data), (Register.Pkru, 1));
+        Event what = testCase.With((SystemRegister.Cr4, 0x41_0620)).Run(Payload.Keys).Only();
+
+        Assert.Equal((14, (uint?)0x25), (what.Vector, what.ErrorCode));
+        Assert.Equal(3, testCase.Run(Payload.Keys).Only().Vector);
     }
 
     /// <summary>On a host without protection keys the field of the structure is left alone.</summary>
