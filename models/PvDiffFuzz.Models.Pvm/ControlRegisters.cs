@@ -18,6 +18,9 @@ internal static class ControlRegisters
     private const ulong Cr4Vme = 1;
     private const ulong Cr4Pvi = 2;
 
+    /// <summary>OSFXSR, OSXMMEXCPT, UMIP and OSXSAVE.</summary>
+    private const ulong Cr4Host = 0x4_0e00;
+
     /// <summary>Bits of CR4 that are reserved in every processor.</summary>
     private const ulong Cr4Reserved = 0xffff_fff0_0000_0000;
 
@@ -131,7 +134,7 @@ internal static class ControlRegisters
     private static void WriteCr4<TAbi>(ref CpuState cpu, Vcpu vcpu, ulong value)
         where TAbi : struct, IPvmAbi
     {
-        if ((value & Cr4Reserved) != 0 || !TAbi.AllowsCr4(value) || ((value & Cr4Pke) != 0 && !cpu.Profile.Has("PKU")))
+        if ((value & Cr4Reserved) != 0 || !TAbi.AllowsCr4(value, vcpu.Knows(SystemRegister.Cr4) ? vcpu[SystemRegister.Cr4] : value) || ((value & Cr4Pke) != 0 && !cpu.Profile.Has("PKU")))
         {
             cpu.Raise(13);
         }
@@ -143,13 +146,16 @@ internal static class ControlRegisters
         }
     }
 
-    /// <summary>VME and PVI are 0, PAE and FSGSBASE 1. SMEP and SMAP cannot be set, and PKS only together with PKE.</summary>
+    /// <summary>VME and PVI are 0, PAE and FSGSBASE 1, and what the host decides stays. SMEP and SMAP cannot be set, and PKS only together with PKE.</summary>
+    /// <param name="value">What is written.</param>
+    /// <param name="now">What is there.</param>
     [Spec("PVM rfc1", "States or registers on PVM modes")]
     [Spec("PVM rfc1", "Paging")]
     [Spec("PVM rfc1", "Protection Keys")]
     [Spec("PVM rfc1", "SMAP")]
-    public static bool AllowsCr4(ulong value) =>
-        (value & (Cr4Vme | Cr4Pvi | Cr4Smep | Cr4Smap)) == 0 && (value & (Cr4Pae | Cr4FsGsBase)) == (Cr4Pae | Cr4FsGsBase) && (value & (Cr4Pks | Cr4Pke)) != Cr4Pks;
+    [Spec("pvm-readings", "pke-and-the-host")]
+    public static bool AllowsCr4(ulong value, ulong now) =>
+        ((value ^ now) & Cr4Host) == 0 && (value & (Cr4Vme | Cr4Pvi | Cr4Smep | Cr4Smap)) == 0 && (value & (Cr4Pae | Cr4FsGsBase)) == (Cr4Pae | Cr4FsGsBase) && (value & (Cr4Pks | Cr4Pke)) != Cr4Pks;
 
     /// <summary>PAE is 1 and SMAP cannot be set; SMEP and FSGSBASE can be either.</summary>
     [Spec("PVM 612", "Control registers and MSRs")]

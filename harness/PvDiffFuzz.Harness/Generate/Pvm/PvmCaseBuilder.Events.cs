@@ -122,7 +122,16 @@ internal sealed partial class PvmCaseBuilder
             SingleStep();
         }
 
-        if (_random.Percent(75))
+        if (_random.Percent(15))
+        {
+            // From memory, so that a breakpoint can watch it: its trap is due after the instruction behind.
+            OperandChoice choice = new() { Reg = StackSegment };
+            _watched = ChooseTarget(2, writes: false);
+            _contents.Poke(ref _random, _watched, BitConverter.GetBytes(Selectors.UserData), _block);
+            Express(_watched, ref choice);
+            WriteForm(Forms.LoadSegment, in choice);
+        }
+        else if (_random.Percent(75))
         {
             byte register = ScratchRegister();
             SetRegister(register, _random.Percent(92) ? Selectors.UserData : Selector());
