@@ -24,14 +24,16 @@ public sealed class ProtectionKeyTests
         Assert.Equal((uint?)0x5c, testCase.Run(Payload.Keys).Only().Registers.Pkru);
     }
 
-    /// <summary>The underlying PKRU protects supervisor code's data, too: error code 21h, P and PK, with U clear.</summary>
+    /// <summary>With CR4.PKS the underlying PKRU protects supervisor code's data, too: error code 21h, P and PK, with U clear. Without it nothing is refused.</summary>
     [Fact]
     public void KeysProtectSupervisorCode()
     {
         // wrpkru with eax 1 (key 0 access-disable), then a load
-        Event what = Payload.Supervisor("0F 01 EF 48 8B 1B", (Register.Rax, 1), (Register.Rbx, Payload.Data), (Register.Pkru, 0)).Run(Payload.Keys).Only();
+        TestCase without = Payload.Supervisor("0F 01 EF 48 8B 1B", (Register.Rax, 1), (Register.Rbx, Payload.Data), (Register.Pkru, 0));
+        Event what = without.With((SystemRegister.Cr4, 0x141_0620)).Run(Payload.Keys).Only();
 
         Assert.Equal((14, (uint?)0x21), (what.Vector, what.ErrorCode));
+        Assert.Equal(EndKind.ReachedEnd, without.Run(Payload.Keys).End);
     }
 
     /// <summary>On a host without protection keys the field of the structure is left alone.</summary>
