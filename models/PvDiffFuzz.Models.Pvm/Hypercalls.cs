@@ -85,6 +85,7 @@ internal static class Hypercalls
 
     /// <summary>Flags, the supervisor's root, the user's root. Bit 1 of the flags asks for five levels, where linear addresses have 57 bits.</summary>
     [Spec("PVM rfc1", "PVM_HC_LOAD_PGTBL")]
+    [Spec("pvm-readings", "bits-of-a-root")]
     private static void ExecuteLoadPgtbl<TAbi>(ref CpuState cpu, Vcpu vcpu)
         where TAbi : struct, IPvmAbi
     {

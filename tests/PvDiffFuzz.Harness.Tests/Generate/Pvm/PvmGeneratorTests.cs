@@ -200,8 +200,8 @@ public sealed class PvmGeneratorTests
 
     /// <summary>The first thousand cases of seed 1. When this fails on purpose, raise <see cref="PvmOptions.Version"/> and put the new sum here.</summary>
     [Theory]
-    [InlineData(Abi.PvmRfc1, "589c9efb0daee049bb4767bc67465718")]
-    [InlineData(Abi.Pvm612, "511c3854c8a1526af077667e0a4fd92a")]
+    [InlineData(Abi.PvmRfc1, "56374cae3bbdd611440e7f30d02fdcf9")]
+    [InlineData(Abi.Pvm612, "6424adc48bba39584f3793c937659526")]
     public void TheFirstThousandCasesAreAsTheyWere(Abi abi, string sum)
     {
         Generator generator = new(GeneratorOptions.DefaultsFor(abi) with { DebugPermille = 50 }, Amd);
@@ -233,7 +233,7 @@ public sealed class PvmGeneratorTests
         ];
         Assert.All(bad, b => Assert.Contains(b.Message, b.Options.Check(), StringComparison.Ordinal));
         Assert.DoesNotContain("pvm", new GeneratorOptions().ToString(), StringComparison.Ordinal);
-        Assert.Contains("abi=pvm-rfc1 pvm 1 ", good.ToString(), StringComparison.Ordinal);
+        Assert.Contains("abi=pvm-rfc1 pvm 2 ", good.ToString(), StringComparison.Ordinal);
     }
 
     private static IEnumerable<Instruction> Decode(TestCase testCase)
