@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Xml.Linq;
+using PvDiffFuzz.Cli.Output;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Harness;
 using PvDiffFuzz.Harness.Generate;
