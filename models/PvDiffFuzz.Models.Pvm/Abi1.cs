@@ -55,7 +55,7 @@ internal readonly struct Abi1 : IPvmAbi
 
     public static bool AllowsCr0(ulong value) => false;
 
-    public static bool AllowsCr4(ulong value) => false;
+    public static bool AllowsCr4(ulong value, ulong now) => false;
 
     public static MsrAccess RefuseEventEntry(Vcpu vcpu) => MsrAccess.Refused;
 

@@ -18,8 +18,17 @@ internal static class ControlRegisters
     private const ulong Cr4Vme = 1;
     private const ulong Cr4Pvi = 2;
 
-    /// <summary>Bits of CR4 that are reserved in every processor.</summary>
-    private const ulong Cr4Reserved = 0xffff_fff0_0000_0000;
+    /// <summary>OSFXSR, OSXMMEXCPT, UMIP and OSXSAVE.</summary>
+    private const ulong Cr4Host = 0x4_0e00;
+
+    private const ulong Cr4La57 = 1UL << 12;
+    private const ulong Cr4Pcide = 1UL << 17;
+
+    /// <summary>Bits of CR4 that no processor has, and VMXE and SMXE, whose instructions a guest does not have.</summary>
+    private const ulong Cr4Absent = 0xffff_fffe_ec00_e000;
+
+    /// <summary>KL, CET, UINTR, LAM_SUP and FRED: whether a guest has them is for its hypervisor to say.</summary>
+    private const ulong Cr4Optional = 0x1_1288_0000;
 
     /// <summary>Reads a control register.</summary>
     /// <returns>False after raising a fault or ending the run.</returns>
@@ -108,14 +117,16 @@ internal static class ControlRegisters
     [Spec("SDM", "vol.2A CLTS")]
     public static void ClearTaskSwitched(Vcpu vcpu) => vcpu[SystemRegister.Cr0] &= ~8UL;
 
-    /// <summary>A root that the case has, or an end. Nothing of what a TLB would keep can be seen.</summary>
+    /// <summary>A root that the case has, or an end. Nothing of what a TLB would keep can be seen; bit 63, which asks to keep it, is reserved unless CR4.PCIDE is set.</summary>
     [Spec("PVM rfc1", "Paging")]
+    [Spec("SDM", "vol.2B MOV (control registers)")]
     private static void WriteCr3<TAbi>(ref CpuState cpu, Vcpu vcpu, ulong value)
         where TAbi : struct, IPvmAbi
     {
         const ulong noFlush = 1UL << 63;
         const ulong reserved = 0x7ff0_0000_0000_0000;
-        if ((value & reserved) != 0)
+        bool mayKeep = (vcpu[SystemRegister.Cr4] & Cr4Pcide) != 0;
+        if ((value & (mayKeep ? reserved : reserved | noFlush)) != 0)
         {
             cpu.Raise(13);
             return;
@@ -126,14 +137,24 @@ internal static class ControlRegisters
         vcpu.SelectView(TAbi.SupervisorRights);
     }
 
+    /// <summary>In IA-32e mode LA57 stays as it is, and PCIDE can be set only while the lower twelve bits of CR3 are 0.</summary>
     [Spec("PVM rfc1", "States or registers on PVM modes")]
+    [Spec("PVM rfc1", "CPUID leaf")]
+    [Spec("SDM", "vol.2B MOV (control registers)")]
     [Spec("pvm-readings", "fixed-bits")]
     private static void WriteCr4<TAbi>(ref CpuState cpu, Vcpu vcpu, ulong value)
         where TAbi : struct, IPvmAbi
     {
-        if ((value & Cr4Reserved) != 0 || !TAbi.AllowsCr4(value) || ((value & Cr4Pke) != 0 && !cpu.Profile.Has("PKU")))
+        const ulong processContext = 0xfff;
+        ulong now = vcpu.Knows(SystemRegister.Cr4) ? vcpu[SystemRegister.Cr4] : value;
+        bool contextIsInUse = (value & ~now & Cr4Pcide) != 0 && (vcpu[SystemRegister.Cr3] & processContext) != 0;
+        if ((value & Cr4Absent) != 0 || ((value ^ now) & Cr4La57) != 0 || contextIsInUse || !TAbi.AllowsCr4(value, now) || ((value & Cr4Pke) != 0 && !cpu.Profile.Has("PKU")))
         {
             cpu.Raise(13);
+        }
+        else if (((value ^ now) & Cr4Optional) != 0)
+        {
+            vcpu.End(Verdict.Unsupported, "supervisor code changes a bit of CR4 that some hypervisors have and others do not");
         }
         else
         {
@@ -143,13 +164,16 @@ internal static class ControlRegisters
         }
     }
 
-    /// <summary>VME and PVI are 0, PAE and FSGSBASE 1. SMEP and SMAP cannot be set, and PKS only together with PKE.</summary>
+    /// <summary>VME and PVI are 0, PAE and FSGSBASE 1, and what the host decides stays. SMEP and SMAP cannot be set, and PKS only together with PKE.</summary>
+    /// <param name="value">What is written.</param>
+    /// <param name="now">What is there.</param>
     [Spec("PVM rfc1", "States or registers on PVM modes")]
     [Spec("PVM rfc1", "Paging")]
     [Spec("PVM rfc1", "Protection Keys")]
     [Spec("PVM rfc1", "SMAP")]
-    public static bool AllowsCr4(ulong value) =>
-        (value & (Cr4Vme | Cr4Pvi | Cr4Smep | Cr4Smap)) == 0 && (value & (Cr4Pae | Cr4FsGsBase)) == (Cr4Pae | Cr4FsGsBase) && (value & (Cr4Pks | Cr4Pke)) != Cr4Pks;
+    [Spec("pvm-readings", "pke-and-the-host")]
+    public static bool AllowsCr4(ulong value, ulong now) =>
+        ((value ^ now) & Cr4Host) == 0 && (value & (Cr4Vme | Cr4Pvi | Cr4Smep | Cr4Smap)) == 0 && (value & (Cr4Pae | Cr4FsGsBase)) == (Cr4Pae | Cr4FsGsBase) && (value & (Cr4Pks | Cr4Pke)) != Cr4Pks;
 
     /// <summary>PAE is 1 and SMAP cannot be set; SMEP and FSGSBASE can be either.</summary>
     [Spec("PVM 612", "Control registers and MSRs")]

@@ -33,9 +33,9 @@ internal static class Hypercalls
     private const ulong NoSuchCall = unchecked((ulong)-1000);
 
     /// <summary>Carries a request out. RCX is the return address already, as SYSCALL leaves it.</summary>
-    /// <remarks>What is not said to return something leaves RAX.</remarks>
     [Spec("PVM rfc1", "Hypercall event in supervisor mode")]
     [Spec("pvm-readings", "hypercall-arguments")]
+    [Spec("pvm-readings", "calls-without-a-result")]
     public static void Execute<TAbi>(ref CpuState cpu, Vcpu vcpu)
         where TAbi : struct, IPvmAbi
     {
@@ -85,6 +85,7 @@ internal static class Hypercalls
 
     /// <summary>Flags, the supervisor's root, the user's root. Bit 1 of the flags asks for five levels, where linear addresses have 57 bits.</summary>
     [Spec("PVM rfc1", "PVM_HC_LOAD_PGTBL")]
+    [Spec("pvm-readings", "bits-of-a-root")]
     private static void ExecuteLoadPgtbl<TAbi>(ref CpuState cpu, Vcpu vcpu)
         where TAbi : struct, IPvmAbi
     {
@@ -146,7 +147,7 @@ internal static class Hypercalls
     {
     }
 
-    /// <summary>Loads GS with a selector, or with a null one when that fails, and returns the base.</summary>
+    /// <summary>Loads GS with a selector, or with a null one when that fails, and returns the base. A null selector loads with any RPL, as on X86.</summary>
     [Spec("PVM rfc1", "PVM_HC_LOAD_GS")]
     [Spec("pvm-readings", "base-after-load-gs")]
     private static void ExecuteLoadGs(ref CpuState cpu)
@@ -154,7 +155,7 @@ internal static class Hypercalls
         ushort selector = cpu.Read<ushort>(Gpr.Rbx);
         SegmentDescriptor? found = Descriptors.Find(cpu.Profile, selector);
         bool loads = found is { Present: true, Dpl: 3 } && Descriptors.IsReadable(found);
-        cpu.Selector[Seg.Gs] = loads ? selector : (ushort)0;
+        cpu.Selector[Seg.Gs] = loads || (selector & 0xfffc) == 0 ? selector : (ushort)0;
         cpu.Write(Gpr.Rax, (ulong)(loads ? found!.Base : 0));
     }
 

@@ -77,7 +77,9 @@ internal interface IPvmAbi
     static abstract bool AllowsCr0(ulong value);
 
     /// <summary>Checks a write to CR4.</summary>
-    static abstract bool AllowsCr4(ulong value);
+    /// <param name="value">What is written.</param>
+    /// <param name="now">What is there.</param>
+    static abstract bool AllowsCr4(ulong value, ulong now);
 
     /// <summary>A write of MSR_PVM_EVENT_ENTRY that is not canonical.</summary>
     static abstract MsrAccess RefuseEventEntry(Vcpu vcpu);

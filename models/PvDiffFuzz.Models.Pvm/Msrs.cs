@@ -31,6 +31,7 @@ internal static class Msrs
     private const uint SysenterEsp = 0x175;
     private const uint SysenterEip = 0x176;
     private const uint Pkrs = 0x6e1;
+    private const uint Xss = 0xda0;
 
     /// <summary>First index of PVM's block of sixteen.</summary>
     private const uint PvmBlock = 0x4b56_4df0;
@@ -54,6 +55,8 @@ internal static class Msrs
                 return MsrAccess.Done;
             case Pkrs when !cpu.Profile.Has("PKU"):
                 return MsrAccess.Refused;
+            case Xss:
+                return RefuseXss();
             default:
                 return ReadState<TAbi>(vcpu, index, out value);
         }
@@ -75,6 +78,8 @@ internal static class Msrs
                 return WriteEfer(vcpu, value);
             case Pkrs:
                 return WritePkrs(ref cpu, vcpu, value);
+            case Xss:
+                return RefuseXss();
             case SyscallMask:
                 return WriteSyscallMask(vcpu, value);
             case Cstar or SysenterCs or SysenterEsp or SysenterEip:
@@ -185,6 +190,10 @@ internal static class Msrs
         vcpu[SystemRegister.Pkrs] = value;
         return MsrAccess.Done;
     }
+
+    /// <summary>MSR_IA32_XSS is not enabled, so that there is none.</summary>
+    [Spec("PVM rfc1", "CPUID leaf")]
+    private static MsrAccess RefuseXss() => MsrAccess.Refused;
 
     /// <summary>Kept, and of no effect: SYSCALL loads RFLAGS with a default value.</summary>
     [Spec("PVM rfc1", "MSR_SYSCALL_MASK")]

@@ -147,7 +147,7 @@ internal readonly struct Pvm612 : IPvmAbi
         return (value & ~taskSwitched) == UnderlyingStates.Cr0;
     }
 
-    public static bool AllowsCr4(ulong value) => ControlRegisters.AllowsCr4Of612(value);
+    public static bool AllowsCr4(ulong value, ulong now) => ControlRegisters.AllowsCr4Of612(value);
 
     [Spec("PVM 612", "Control registers and MSRs")]
     public static MsrAccess RefuseEventEntry(Vcpu vcpu)

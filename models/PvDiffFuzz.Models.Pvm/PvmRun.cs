@@ -208,6 +208,11 @@ internal sealed partial class PvmRun<TAbi>(X86Engine engine, Vcpu vcpu) : IPvmRu
                 break;
         }
 
+        if (cpu.TrapDue && EntersByItself(ref cpu))
+        {
+            DiscardWatchpoint(ref cpu);
+        }
+
         if (vcpu.UserMode)
         {
             HandleUser(ref cpu);
@@ -217,6 +222,14 @@ internal sealed partial class PvmRun<TAbi>(X86Engine engine, Vcpu vcpu) : IPvmRu
             HandleSupervisor(ref cpu);
         }
     }
+
+    /// <summary>Tells whether a SYSCALL or a software interrupt is pending. With TF clear a trap that is due then is one that MOV SS or POP SS left, since neither accesses data.</summary>
+    private static bool EntersByItself(ref CpuState cpu) =>
+        (cpu.System & RflagsBits.TF) == 0 && (cpu.Pending == PendingKind.SystemCall || (cpu.Pending == PendingKind.Trap && cpu.PendingVector != 1));
+
+    /// <summary>A watchpoint that MOV SS or POP SS met right before an instruction that enters the supervisor is lost.</summary>
+    [Spec("PVM rfc1", "Discarded #DB")]
+    private static void DiscardWatchpoint(ref CpuState cpu) => cpu.TrapDue = false;
 
     private void HandleUser(ref CpuState cpu)
     {
@@ -233,6 +246,11 @@ internal sealed partial class PvmRun<TAbi>(X86Engine engine, Vcpu vcpu) : IPvmRu
 
     private void HandleSupervisor(ref CpuState cpu)
     {
+        if (cpu.Pending == PendingKind.Fault && !engine.FetchFailed && ChangedInstructions.IsForbidden(in engine.Last))
+        {
+            ChangedInstructions.Forbidden();
+        }
+
         if (cpu.Pending == PendingKind.SystemCall)
         {
             if (SyntheticInstructions.Syscall<TAbi>(ref cpu, vcpu))
@@ -350,8 +368,7 @@ internal sealed partial class PvmRun<TAbi>(X86Engine engine, Vcpu vcpu) : IPvmRu
         Deliver(ref cpu, new VectorEvent(Event.KindOf(vector), vector, Delivery.PushesError(ref cpu) ? cpu.PendingError : null, cr2, Delivery.SavedRflags(ref cpu)));
     }
 
-    /// <summary>Delivers an event by the mode. A watchpoint that MOV SS met before an instruction that enters the supervisor is lost with that.</summary>
-    [Spec("PVM rfc1", "Discarded #DB")]
+    /// <summary>Delivers an event by the mode.</summary>
     private void Deliver(ref CpuState cpu, in VectorEvent what)
     {
         _what = what;

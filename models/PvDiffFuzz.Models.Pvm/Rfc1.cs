@@ -74,7 +74,7 @@ internal readonly struct Rfc1 : IPvmAbi
 
     public static bool AllowsCr0(ulong value) => value == UnderlyingStates.Cr0;
 
-    public static bool AllowsCr4(ulong value) => ControlRegisters.AllowsCr4(value);
+    public static bool AllowsCr4(ulong value, ulong now) => ControlRegisters.AllowsCr4(value, now);
 
     /// <summary>Refused as any address that is not canonical.</summary>
     [Spec("pvm-readings", "msr-constraints")]

@@ -26,7 +26,7 @@ public sealed class ControlRegisterTests
         Assert.Equal(13, Payload.Supervisor("0F 01 F0", (Register.Rax, 0x3b)).Run().Only().Vector);
     }
 
-    /// <summary>CR4: SMEP, SMAP, VME and PVI cannot be set, PAE and FSGSBASE not cleared, PKS not without PKE.</summary>
+    /// <summary>CR4: SMEP, SMAP, VME and PVI cannot be set, PAE and FSGSBASE not cleared, PKS not without PKE; OSXSAVE, UMIP and OSXMMEXCPT are the host's, LA57 stays, VMXE and bit 31 are not there.</summary>
     [Theory]
     [InlineData(0x1_0620UL, true)]
     [InlineData(0x1_06a0UL, true)]
@@ -36,6 +36,13 @@ public sealed class ControlRegisterTests
     [InlineData(0x1_0622UL, false)]
     [InlineData(0x1_0600UL, false)]
     [InlineData(0x0_0620UL, false)]
+    [InlineData(0x5_0620UL, false)]
+    [InlineData(0x1_1620UL, false)]
+    [InlineData(0x1_2620UL, false)]
+    [InlineData(0x8001_0620UL, false)]
+    [InlineData(0x3_0620UL, true)]
+    [InlineData(0x1_0e20UL, false)]
+    [InlineData(0x1_0220UL, false)]
     [InlineData(0x101_0620UL, false)]
     [InlineData(0x141_0620UL, true)]
     [InlineData(0x41_0620UL, true)]
@@ -60,11 +67,14 @@ public sealed class ControlRegisterTests
         Assert.Equal(13, Payload.Supervisor("44 0F 22 C0", (Register.Rax, 16)).Run().Only().Vector);
     }
 
-    /// <summary>CR3 can be what it is; a root that the case does not have ends the run.</summary>
+    /// <summary>CR3 can be what it is, with bit 63 only under CR4.PCIDE; a root that the case does not have ends the run.</summary>
     [Fact]
     public void Cr3NeedsARootOfTheCase()
     {
-        Assert.Equal(EndKind.ReachedEnd, Payload.Supervisor("0F 22 D8", (Register.Rax, PvmMap.SupervisorRoot | (1UL << 63))).Run().End);
+        TestCase keeping = Payload.Supervisor("0F 22 D8", (Register.Rax, PvmMap.SupervisorRoot | (1UL << 63)));
+        Assert.Equal(EndKind.ReachedEnd, Payload.Supervisor("0F 22 D8", (Register.Rax, PvmMap.SupervisorRoot)).Run().End);
+        Assert.Equal(EndKind.ReachedEnd, keeping.With((SystemRegister.Cr4, 0x3_0620)).Run().End);
+        Assert.Equal(13, keeping.Run().Only().Vector);
         Assert.Equal(EndKind.Unsupported, Payload.Supervisor("0F 22 D8", (Register.Rax, 0x5000)).RunAny().End);
     }
 
@@ -77,6 +87,23 @@ public sealed class ControlRegisterTests
         Event what = testCase.Run().Only();
 
         Assert.Equal((1, testCase.Code.End - 1), (what.Vector, what.Frame("rip")));
+    }
+
+    /// <summary>MOV SS from a watched word: #DB after the NOP behind it, but nothing when an INT3 or a SYSCALL is behind it.</summary>
+    [Fact]
+    public void AWatchpointOfMovSsIsDiscardedByAnEntry()
+    {
+        Event trapped = Watched("90 90").Run().Only();
+        Outcome entered = Watched("CC 90").Answer(Payload.Back(ReturnKind.Erets)).Run();
+        Outcome called = Watched("0F 05 90").Run();
+
+        Assert.Equal(1, trapped.Vector);
+        Assert.Equal((3, EndKind.ReachedEnd), (entered.Only().Vector, entered.End));
+        Assert.Equal((0, EndKind.ReachedEnd), (called.Events.Length, called.End));
+
+        static TestCase Watched(string behind) => Payload
+            .Supervisor("0F 23 C0 0F 23 FB 8E 10" + behind, (Register.Rax, Payload.Data), (Register.Rbx, 0x3_0401))
+            .With(Payload.Data, (byte)Selectors.UserData, 0);
     }
 
     /// <summary>A breakpoint outside the address ranges is not active: nothing traps at ffff800000000000, and the store there is a #PF.</summary>

@@ -41,6 +41,7 @@ public sealed class HypercallTests
     [InlineData(0x2b, 0x2b)]
     [InlineData(0x10, 0)]
     [InlineData(0x103, 0)]
+    [InlineData(3, 3)]
     public void LoadGsFallsBackToNull(ulong selector, ushort loaded)
     {
         RegisterState registers = Payload.Supervisor(Payload.Call(Hypercalls.LoadGs), (Register.Rbx, selector)).RunToEnd().Registers!;

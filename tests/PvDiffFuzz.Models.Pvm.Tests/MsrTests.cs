@@ -33,6 +33,7 @@ public sealed class MsrTests
 
     /// <summary>#GP(0): not canonical, unaligned, the wrong selectors, fixed bits, or no such MSR.</summary>
     [Theory]
+    [InlineData(0xda0u, 0UL)]
     [InlineData(0xc000_0082u, 0x8000_0000_0000UL)]
     [InlineData(0xc000_0100u, 0x8000_0000_0000UL)]
     [InlineData(0xc000_0101u, 0x8000_0000_0000UL)]

@@ -30,6 +30,7 @@ internal sealed record RuleCoverage(ImmutableArray<RuleEvidence> Rules)
             document = document.Key,
             total = document.Count(),
             executed = document.Count(IsExecuted),
+            unreached = document.Count(IsUnreached),
             confirmed = document.Count(IsConfirmed),
             contradicted = document.Count(IsContradicted),
         }),
@@ -38,6 +39,7 @@ internal sealed record RuleCoverage(ImmutableArray<RuleEvidence> Rules)
             document = rule.Rule.Document,
             section = rule.Rule.Section,
             implementation = rule.Rule.Implementation,
+            unreached = IsUnreached(rule) ? UnreachedRules.Find(rule.Rule)!.Reason : null,
             executed = rule.Executed,
             confirmed = rule.Confirmed,
             contradicted = rule.Contradicted,
@@ -52,12 +54,17 @@ internal sealed record RuleCoverage(ImmutableArray<RuleEvidence> Rules)
         foreach (IGrouping<string, RuleEvidence> document in Rules.GroupBy(rule => rule.Rule.Document, StringComparer.Ordinal))
         {
             string seen = campaigns ? $": {document.Count(IsExecuted),4} executed, {document.Count(IsConfirmed),4} confirmed, {document.Count(IsContradicted),4} contradicted" : "";
-            Console.WriteLine($"rules {document.Key,-23} {document.Count(),5}{seen}");
+            Console.WriteLine($"rules {document.Key,-23} {document.Count(),5}{seen}{(campaigns ? Excused([.. document]) : "")}");
         }
 
         if (campaigns)
         {
-            PrintThose("not executed", rule => !IsExecuted(rule));
+            PrintThose("not executed", rule => !IsExecuted(rule) && UnreachedRules.Find(rule.Rule) is null);
+            foreach (RuleEvidence rule in Rules.Where(IsUnreached))
+            {
+                Console.WriteLine($"not executed, as listed: {rule.Rule}: {UnreachedRules.Find(rule.Rule)!.Reason}");
+            }
+
             PrintThose("executed, confirmed by no target", rule => IsExecuted(rule) && !IsConfirmed(rule));
             PrintThose("contradicted", IsContradicted);
         }
@@ -69,6 +76,15 @@ internal sealed record RuleCoverage(ImmutableArray<RuleEvidence> Rules)
     }
 
     private static bool IsExecuted(RuleEvidence rule) => rule.Executed > 0;
+
+    private static bool IsUnreached(RuleEvidence rule) => !IsExecuted(rule) && UnreachedRules.Find(rule.Rule) is not null;
+
+    private static string Excused(ImmutableArray<RuleEvidence> rules)
+    {
+        int unreached = rules.Count(IsUnreached);
+        int missing = rules.Count(rule => !IsExecuted(rule)) - unreached;
+        return missing + unreached == 0 ? ", 100 %" : missing == 0 ? $", 100 % but for {unreached} listed" : unreached == 0 ? "" : $", {unreached} of the others listed";
+    }
 
     private static bool IsConfirmed(RuleEvidence rule) => !rule.Confirmed.IsEmpty;
 

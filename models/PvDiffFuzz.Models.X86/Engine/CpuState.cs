@@ -42,6 +42,26 @@ internal enum Attention : byte
     Resume = 4,
 }
 
+/// <summary>What of the host instructions can show that are not refused at CPL3.</summary>
+[Flags]
+internal enum HostView : byte
+{
+    /// <summary>Nothing.</summary>
+    None = 0,
+
+    /// <summary>CPUID.</summary>
+    Identity = 1,
+
+    /// <summary>SGDT, SIDT, SLDT, STR and SMSW.</summary>
+    Tables = 2,
+
+    /// <summary>LAR, LSL, VERR and VERW.</summary>
+    Descriptors = 4,
+
+    /// <summary>RDPKRU and WRPKRU.</summary>
+    Rights = 8,
+}
+
 /// <summary>Processor state while a case runs. One instance a run, on the stack; operations get it by <c>ref</c>.</summary>
 /// <remarks>Operations compute, then check, then commit: one that raises a fault must not have changed state.</remarks>
 internal ref struct CpuState
@@ -75,6 +95,9 @@ internal ref struct CpuState
 
     /// <summary>A #DB trap is due after the running instruction or REP iteration: TF was set when it began, or it met a data breakpoint.</summary>
     public bool TrapDue;
+
+    /// <summary>What instructions have shown of the host, for the model that owns the engine; it clears this.</summary>
+    public HostView Shown;
 
     /// <summary>True in compatibility mode.</summary>
     public bool Compatibility;

@@ -159,6 +159,7 @@ internal static unsafe class HostReadings
             return;
         }
 
+        cpu.Shown |= HostView.Identity;
         CpuidLeaf found = Answer(cpu.Profile, cpu.Read<uint>(Gpr.Rax), cpu.Read<uint>(Gpr.Rcx));
         cpu.Write(Gpr.Rax, found.Eax);
         cpu.Write(Gpr.Rbx, found.Ebx);
@@ -207,6 +208,7 @@ internal static unsafe class HostReadings
             return;
         }
 
+        cpu.Shown |= HostView.Tables;
         int wide = cpu.Compatibility ? sizeof(uint) : sizeof(ulong);
         ulong at = cpu.LinearAddress(in op);
         ulong next = cpu.LinearAddress(in op, sizeof(ushort));
@@ -242,6 +244,7 @@ internal static unsafe class HostReadings
             return;
         }
 
+        cpu.Shown |= HostView.Tables;
         if ((op.Flags & OpFlags.Memory) != 0)
         {
             cpu.Store(in op, (ushort)value);

@@ -26,6 +26,7 @@ internal static unsafe class ProtectionKeys
         }
         else if (cpu.Pkru is uint rights)
         {
+            cpu.Shown |= HostView.Rights;
             cpu.Write(Gpr.Rax, rights);
             cpu.Write(Gpr.Rdx, 0U);
         }
@@ -46,6 +47,7 @@ internal static unsafe class ProtectionKeys
             return;
         }
 
+        cpu.Shown |= HostView.Rights;
         cpu.Pkru = cpu.Read<uint>(Gpr.Rax);
         for (byte segment = 0; segment < 6; segment++)
         {

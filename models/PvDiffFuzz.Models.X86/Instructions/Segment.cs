@@ -256,6 +256,7 @@ internal static unsafe class Segment
             return null;
         }
 
+        cpu.Shown |= HostView.Descriptors;
         SegmentDescriptor? found = Descriptors.Find(cpu.Profile, selector);
         bool visible = found is not null && Reaches(found, selector) && (!found.System || (((systemTypes >> found.Type) & 1) != 0 && IsWhole(in cpu, found, selector)));
         return visible ? found : null;

@@ -18,7 +18,7 @@ public enum PvmAction : byte
     /// <summary>MOV to or from a debug register.</summary>
     DebugRegister,
 
-    /// <summary>LGDT, LIDT, LLDT or LTR.</summary>
+    /// <summary>LGDT, LIDT, LLDT or LTR; under UMIP SGDT, SIDT and SMSW of supervisor code as well, the first two behind a load.</summary>
     DescriptorTable,
 
     /// <summary>INVLPG, INVPCID, INVD or WBINVD; INVLPG of the synthetic CPUID's address alone.</summary>
@@ -60,7 +60,7 @@ public enum PvmAction : byte
     /// <summary>MOV or POP SS, and an event right behind it; with TF in half of the cases.</summary>
     StackShadow,
 
-    /// <summary>SYSCALL with a hypercall's number and arguments; prefixed at times.</summary>
+    /// <summary>SYSCALL with a hypercall's number and arguments; prefixed at times. In compatibility mode SYSCALL with INT 80h behind it.</summary>
     Hypercall,
 
     /// <summary>A load or store of a field of the per-VCPU structure.</summary>

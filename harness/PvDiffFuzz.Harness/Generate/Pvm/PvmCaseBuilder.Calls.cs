@@ -37,6 +37,14 @@ internal sealed partial class PvmCaseBuilder
         Syscall(prefixed: _ownReturn != _code.Count && _random.Percent(8));
     }
 
+    /// <summary>An INT 80h right behind it tells a host that answers by itself and goes on from one that delivers the event.</summary>
+    private void SyscallOfCompatibility()
+    {
+        AddSetup(PvmExclusions.CompatibilitySyscall);
+        _code.KeepWhole();
+        Forget([Rax, Rcx]);
+    }
+
     private void Syscall(bool prefixed)
     {
         ReadOnlySpan<byte> bytes = (prefixed ? _random.Below(10) : 10) switch

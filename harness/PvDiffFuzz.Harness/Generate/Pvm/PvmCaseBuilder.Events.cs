@@ -117,12 +117,23 @@ internal sealed partial class PvmCaseBuilder
             SetRegister(Rax, PvmCall.Base + (ulong)_random.Below(PvmCall.Count));
         }
 
-        if (_random.Percent(50))
+        // A single step would hide what becomes of a watchpoint.
+        bool watched = _random.Percent(25);
+        if (_random.Percent(watched ? 15 : 50))
         {
             SingleStep();
         }
 
-        if (_random.Percent(75))
+        if (watched)
+        {
+            // From memory, so that a breakpoint can watch it: its trap is due after the instruction behind.
+            OperandChoice choice = new() { Reg = StackSegment };
+            _watched = ChooseTarget(2, writes: false);
+            _contents.Poke(ref _random, _watched, BitConverter.GetBytes(Selectors.UserData), _block);
+            Express(_watched, ref choice);
+            WriteForm(Forms.LoadSegment, in choice);
+        }
+        else if (_random.Percent(75))
         {
             byte register = ScratchRegister();
             SetRegister(register, _random.Percent(92) ? Selectors.UserData : Selector());

@@ -100,6 +100,12 @@ internal sealed partial class PvmCaseBuilder
 
     private void DescriptorTable()
     {
+        if (_supervisor && _profile.Has("UMIP") && _random.Percent(30))
+        {
+            StoreTable();
+            return;
+        }
+
         if (_random.Percent(55))
         {
             byte register = ScratchRegister();
@@ -108,6 +114,11 @@ internal sealed partial class PvmCaseBuilder
             return;
         }
 
+        LoadTable(_random.Percent(50) ? Forms.Lgdt : Forms.Lidt);
+    }
+
+    private void LoadTable(FormTemplate load)
+    {
         ulong target = ChooseTarget(10, writes: false);
         Span<byte> pointer = stackalloc byte[10];
         BinaryPrimitives.WriteUInt16LittleEndian(pointer, _random.Pick<ushort>([0, 0x7f, 0xfff, 0xffff]));
@@ -115,7 +126,24 @@ internal sealed partial class PvmCaseBuilder
         _contents.Poke(ref _random, target, pointer, _block);
         OperandChoice choice = default;
         Express(target, ref choice);
-        WriteForm(_random.Percent(50) ? Forms.Lgdt : Forms.Lidt, in choice);
+        WriteForm(load, in choice);
+    }
+
+    /// <summary>UMIP lets the hypervisor answer. What the registers hold before supervisor code has written them is the host's affair, so that it writes them first.</summary>
+    private void StoreTable()
+    {
+        OperandChoice choice = default;
+        if (_random.Percent(40))
+        {
+            choice.Rm = ScratchRegister();
+            WriteForm(_random.Pick<FormTemplate>(Forms.Smsw), in choice);
+            return;
+        }
+
+        bool interrupts = _random.Percent(50);
+        LoadTable(interrupts ? Forms.Lidt : Forms.Lgdt);
+        Express(_random.Percent(85) ? ChooseTarget(10, writes: true) : FaultTarget(), ref choice);
+        WriteForm(interrupts ? Forms.Sidt : Forms.Sgdt, in choice);
     }
 
     private void Invalidate()

@@ -53,8 +53,7 @@ internal sealed partial class PvmCaseBuilder
     private protected override TestCase Assemble(CodeBlock code)
     {
         _contents.Resolve(ref _random, _code, code.Address, _block);
-        bool armed = _options.DebugPermille > 0 && _random.Permille(_options.DebugPermille);
-        DebugRegisters? debug = armed ? Debug(code, executes: _random.Percent(50)) : null;
+        DebugRegisters? debug = ArmedRegisters(code);
         ImmutableArray<Response> responses = _options.ResponsePercent > 0 && _random.Percent(_options.ResponsePercent) ? Answers(code) : [];
         RegisterState registers = StartState(code.Address, debug);
         registers = _supervisor ? registers : UserContext(registers);
@@ -72,6 +71,21 @@ internal sealed partial class PvmCaseBuilder
             Pvm = States[(_oneRoot ? 2 : 0) + (_random.Percent(_pvm.WarmPercent) ? 1 : 0)],
             Inject = _random.Percent(_pvm.InjectPercent) ? Pending() : null,
         };
+    }
+
+    /// <summary>Breakpoints in few cases, and in half of those in which MOV SS loads from memory one there.</summary>
+    private DebugRegisters? ArmedRegisters(CodeBlock code)
+    {
+        const ulong firstOff = ~0xf_0003UL;
+        const ulong firstWatchesOneByte = 0x3_0001;
+        bool watches = _watched != 0 && _random.Percent(50);
+        if (_options.DebugPermille == 0 || !(watches || _random.Permille(_options.DebugPermille)))
+        {
+            return null;
+        }
+
+        DebugRegisters debug = Debug(code, executes: _random.Percent(50));
+        return watches ? debug with { Dr0 = _watched, Dr7 = (debug.Dr7 & firstOff) | firstWatchesOneByte } : debug;
     }
 
     /// <summary>Mostly a maskable interrupt from 32, else an NMI or a vector of the processor's own.</summary>

@@ -12,6 +12,7 @@ internal sealed partial class PvmCaseBuilder : CaseBuilder
     private const byte R11 = 11;
     private const ulong EventFlagIF = 1UL << 9;
     private const ulong EventFlagIP = 1UL << 8;
+    private const byte StackSegment = 2;
     private const int TableSize = 1024;
 
     private readonly Abi _abi;
@@ -31,6 +32,7 @@ internal sealed partial class PvmCaseBuilder : CaseBuilder
     private ulong _snippet;
     private int _ownReturn;
     private bool _ownReturnIsToUser;
+    private ulong _watched;
 
     /// <summary>Prepares pools and tables.</summary>
     public PvmCaseBuilder(GeneratorOptions options, CpuProfile profile)
@@ -63,6 +65,7 @@ internal sealed partial class PvmCaseBuilder : CaseBuilder
         _aimCount = 0;
         _snippet = 0;
         _ownReturn = -1;
+        _watched = 0;
         _statesRange = false;
         ChooseState();
         StartRegisters();
@@ -230,6 +233,9 @@ internal sealed partial class PvmCaseBuilder : CaseBuilder
             case PvmAction.StackShadow:
                 StackShadow();
                 break;
+            case PvmAction.Hypercall when !Long64:
+                SyscallOfCompatibility();
+                break;
             case PvmAction.Hypercall:
                 EmitHypercall();
                 break;
@@ -272,7 +278,7 @@ internal sealed partial class PvmCaseBuilder : CaseBuilder
 
     private static bool ExistsInCompatibility(PvmAction action) => action is PvmAction.InterruptFlag or PvmAction.Halt or PvmAction.FlagsOnStack or PvmAction.ReadMsr or PvmAction.WriteMsr
         or PvmAction.Forbidden or PvmAction.FarReturn or PvmAction.SoftwareInterrupt or PvmAction.Undefined or PvmAction.DivideError or PvmAction.PageFault or PvmAction.SingleStep
-        or PvmAction.StackShadow;
+        or PvmAction.StackShadow or PvmAction.Hypercall;
 
     /// <summary>Actions as often as their weights say; software interrupts where none has a weight.</summary>
     private static PvmAction[] Table(IEnumerable<KeyValuePair<PvmAction, int>> weights)

@@ -22,6 +22,14 @@ internal sealed class PvmForms(CpuMode mode)
 
     public FormTemplate Lidt { get; } = Of(mode == CpuMode.Long64 ? Code.Lidt_m1664 : Code.Lidt_m1632, mode);
 
+    public FormTemplate Sgdt { get; } = Of(mode == CpuMode.Long64 ? Code.Sgdt_m1664 : Code.Sgdt_m1632, mode);
+
+    public FormTemplate Sidt { get; } = Of(mode == CpuMode.Long64 ? Code.Sidt_m1664 : Code.Sidt_m1632, mode);
+
+    public FormTemplate[] Smsw { get; } = mode == CpuMode.Long64 ? [Of(Code.Smsw_rm16, mode), Of(Code.Smsw_r32m16, mode), Of(Code.Smsw_r64m16, mode)] : [];
+
+    public FormTemplate LoadSegment { get; } = Of(Code.Mov_Sreg_rm16, mode);
+
     public FormTemplate Lldt { get; } = Of(Code.Lldt_rm16, mode);
 
     public FormTemplate Ltr { get; } = Of(Code.Ltr_rm16, mode);

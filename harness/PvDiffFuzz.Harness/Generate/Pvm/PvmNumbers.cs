@@ -20,8 +20,11 @@ internal static class PvmMsr
         SupervisorRedzone, EventEntry, RetuRip, RetsRip, SwitchCr3,
     ];
 
-    /// <summary>Numbers that name nothing: the unused rest of PVM's block, of the SYSCALL MSRs, a later revision's, and the ends of the space.</summary>
-    public static ReadOnlySpan<uint> Invalid => [0x4b56_4df8, 0x4b56_4dff, 0x4b56_4d20, 0x4b56_4d23, 0xc000_0085, 0xc000_0110, 0xdead_beef, 0x7fff_ffff, 0xffff_ffff];
+    /// <summary>MSR_IA32_XSS, which a guest does not have.</summary>
+    private const uint Xss = 0xda0;
+
+    /// <summary>Numbers that name nothing: XSS, the unused rest of PVM's block, of the SYSCALL MSRs, a later revision's, and the ends of the space.</summary>
+    public static ReadOnlySpan<uint> Invalid => [Xss, 0x4b56_4df8, 0x4b56_4dff, 0x4b56_4d20, 0x4b56_4d23, 0xc000_0085, 0xc000_0110, 0xdead_beef, 0x7fff_ffff, 0xffff_ffff];
 }
 
 /// <summary>Hypercall numbers.</summary>

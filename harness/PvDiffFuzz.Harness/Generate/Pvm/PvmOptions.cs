@@ -6,7 +6,7 @@ namespace PvDiffFuzz.Harness.Generate.Pvm;
 public sealed record PvmOptions
 {
     /// <summary>Changes whenever the same seed gives other PVM cases.</summary>
-    public const int Version = 1;
+    public const int Version = 2;
 
     /// <summary>Weights of actions in supervisor code. An action that is missing has weight 0.</summary>
     public static ImmutableSortedDictionary<PvmAction, int> DefaultSupervisorWeights { get; } = Weighted(
