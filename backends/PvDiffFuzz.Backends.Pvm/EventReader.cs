@@ -75,16 +75,14 @@ internal static class EventReader
     /// <summary>Stores a field of the structure; one that the revision does not have is left out.</summary>
     public static void SetField(Abi revision, SystemRegister register, Span<byte> pvcs, ulong value)
     {
+        Span<byte> bytes = stackalloc byte[sizeof(ulong)];
+        BinaryPrimitives.WriteUInt64LittleEndian(bytes, value);
         foreach (PvcsField field in PvcsLayout.Of(revision))
         {
-            if (field.Register != register)
+            if (field.Register == register)
             {
-                continue;
+                bytes[..field.Width].CopyTo(pvcs[field.Offset..]);
             }
-
-            Span<byte> bytes = stackalloc byte[sizeof(ulong)];
-            BinaryPrimitives.WriteUInt64LittleEndian(bytes, value);
-            bytes[..field.Width].CopyTo(pvcs[field.Offset..]);
         }
     }
 
