@@ -75,7 +75,7 @@ public sealed class DecodingTests
         RegisterState state = EventReader.ReadRegisters(in regs, in sregs, 0x77, statesPkru: false);
 
         Assert.Equal((0x77UL, (ushort)0x33, (ushort)0x2b, (ushort)0x2b, 0xdead000UL, (uint?)null), (state.Rip, state.Cs, state.Ss, state.Ds, state.GsBase, state.Pkru));
-        Assert.Equal([1, 2, 3, 4, 5, 6, 7, 8], [.. Enumerable.Range(0, 8).Select(i => state.Gpr[i])]);
+        Assert.Equal(Enumerable.Range(1, 8).Select(i => (ulong)i), Enumerable.Range(0, 8).Select(i => state.Gpr[i]));
         Assert.Equal(16UL, state.Gpr[15]);
     }
 
@@ -95,7 +95,7 @@ public sealed class DecodingTests
         pool[at] = 9;
         pool[at + 0x100] = 0x55;
 
-        Assert.Equal([new MemoryWord(data, 0x0403_0209_0000_0000), new MemoryWord(data + 0x100, 0x55UL << 32)], memory.Unload(testCase, out bool intact));
+        Assert.Equal([new MemoryWord(data, 0x0403_0209_0000_0000), new MemoryWord(data + 0x100, 0x55UL << 32)], memory.Unload(testCase, out bool intact).ToArray());
         Assert.True(intact);
         Assert.DoesNotContain(pool, b => b != 0);
     }
