@@ -182,15 +182,19 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, RunTimer ti
     /// <param name="returning">Address of a SYSCALL that has to be executed before anything is injected; null for none.</param>
     private Stop Wait(ulong? returning)
     {
+        // Interruptions are counted too: a guest that waits in the kernel uses no processor time.
+        const int mostExits = 10_000;
+        const int mostInterruptions = 64;
         long begin = 0;
-        while (true)
+        int interruptions = 0;
+        for (int exits = 0; exits < mostExits; exits++)
         {
             if (!_vcpu.Run())
             {
                 timer.Consume();
                 long now = RunTimer.ThreadNanoseconds();
                 begin = begin == 0 ? now : begin;
-                if (now - begin >= LongestRun)
+                if (now - begin >= LongestRun || ++interruptions >= mostInterruptions)
                 {
                     return Stop.Spent;
                 }
@@ -227,6 +231,8 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, RunTimer ti
                     return Stop.Trouble;
             }
         }
+
+        return Stop.Spent;
     }
 
     /// <summary>After a halt: what waits ends it when interrupts are enabled.</summary>

@@ -48,7 +48,7 @@ public sealed class PvmTarget : ITarget
             throw;
         }
 
-        _rules = new PvmRules(_host, profile);
+        _rules = new PvmRules(_host, profile, HostKind.IsEmulated);
         const Capabilities capabilities =
             Capabilities.CompatibilityMode | Capabilities.DebugRegisters | Capabilities.SegmentBases | Capabilities.Responses | Capabilities.SupervisorPages;
         Info = new TargetInfo("pvm", TargetKind.Hypervisor, HostKind.Lineage("hardware"), capabilities, _host.Describe())

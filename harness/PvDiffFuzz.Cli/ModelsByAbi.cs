@@ -30,6 +30,9 @@ internal static class ModelsByAbi
     /// <summary>The rules of all models, each once.</summary>
     public static ImmutableArray<RuleName> AllRules { get; } = [.. ByAbi.OrderBy(model => model.Key).SelectMany(model => model.Value.Rules).Distinct()];
 
+    /// <summary>True when executed rules can be counted. They cannot in a program that was published as a single file.</summary>
+    public static bool CanCount { get; } = InstrumentedModel.CanLoad(typeof(X86Model));
+
     /// <summary>The model of an ABI, or null when there is none yet.</summary>
     public static ModelParts? Of(Abi abi) => ByAbi.GetValueOrDefault(abi);
 

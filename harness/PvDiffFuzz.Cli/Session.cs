@@ -80,8 +80,13 @@ internal static class Session
             return [];
         }
 
-        using IRuleCounter counter = model.Counter(host);
         ImmutableArray<RuleName> named = model.Naming(at.Mnemonic);
+        if (!ModelsByAbi.CanCount)
+        {
+            return named;
+        }
+
+        using IRuleCounter counter = model.Counter(host);
         ImmutableArray<RuleName> executed = new InstructionRules(counter, Analyst(host)).Of(testCase, Answers.Before(outcomes, eventIndex));
 
         // What no model runs has no rules that it follows; those that name it are the next best thing.

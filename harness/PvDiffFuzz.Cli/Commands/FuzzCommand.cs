@@ -3,8 +3,6 @@ using Microsoft.Extensions.Logging;
 using PvDiffFuzz.Cli.Output;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Harness;
-using PvDiffFuzz.Instrument;
-using PvDiffFuzz.Models.X86;
 
 namespace PvDiffFuzz.Cli.Commands;
 
@@ -40,7 +38,7 @@ internal static class FuzzCommand
             Known = known,
             Store = new FolderStore(settings.Output, finding => FindingText.Of(finding, composition.Host)),
             JournalPath = settings.JournalPath ?? name + ".journal",
-            Rules = InstrumentedModel.CanLoad(typeof(X86Model)) && ModelsByAbi.Of(settings.Generator.Abi) is ModelParts model ? () => model.Counter(composition.Host) : null,
+            Rules = ModelsByAbi.CanCount && ModelsByAbi.Of(settings.Generator.Abi) is ModelParts model ? () => model.Counter(composition.Host) : null,
             SaveEvidence = evidence => EvidenceFile.Write(name + EvidenceFile.Extension, before.Add(evidence with { Forms = composition.FormsUsed })),
             Allowed = testCase => Session.MayRunLive(testCase, composition.Host),
         };

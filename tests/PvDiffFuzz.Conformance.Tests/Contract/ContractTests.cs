@@ -1,6 +1,8 @@
 using PvDiffFuzz.Backends.Kvm;
 using PvDiffFuzz.Backends.Native;
+using PvDiffFuzz.Backends.Pvm;
 using PvDiffFuzz.Core;
+using PvDiffFuzz.Harness.Generate;
 using PvDiffFuzz.Models.X86;
 
 namespace PvDiffFuzz.Conformance.Tests.Contract;
@@ -37,6 +39,17 @@ public sealed class ContractTests
     {
         using KvmTarget kvm = new(Host.Profile);
         Keep(kvm, rule);
+    }
+
+    /// <summary>The rules that are about targets and not about x86 cases, with cases of the revision that the host has.</summary>
+    [PvmTheory]
+    [InlineData("The order of cases does not matter")]
+    [InlineData("A batch gives what single runs give")]
+    public void APvmHostKeeps(string rule)
+    {
+        using PvmTarget pvm = new(Host.Profile);
+        Generator generator = new(GeneratorOptions.DefaultsFor(pvm.Info.Abis[0]), Host.Profile);
+        Find(rule).Check(pvm, [.. Enumerable.Range(0, 100).Select(i => generator.Generate(20261128, (ulong)i))]);
     }
 
     [Theory]

@@ -1,0 +1,69 @@
+using PvDiffFuzz.Core;
+
+namespace PvDiffFuzz.Backends.Pvm.Tests;
+
+/// <summary>The target on a host that has the ABI, and why it does not run elsewhere.</summary>
+public sealed class TargetTests
+{
+    /// <summary>Whatever this host is, the answer is a target or a reason with a cure.</summary>
+    [Fact]
+    public void AHostWithoutTheAbiIsToldWhy()
+    {
+        if (PvmTarget.Probe(CpuProfile.DefaultAmd) is TargetUnavailableException e)
+        {
+            Assert.NotEqual("", e.Message);
+            Assert.NotEqual("", e.Cure);
+        }
+        else
+        {
+            using PvmTarget target = new(CpuProfile.DefaultAmd);
+            Assert.Equal(Outcome.Unsupported($"this host speaks {target.Info.Abis[0].Text()}, not x86"), target.Run(Cases.Of(GuestMode.User, 0xcc) with { Abi = Abi.X86 }));
+        }
+    }
+
+    [PvmFact]
+    public void SupervisorCodeRunsToItsEnd()
+    {
+        using PvmTarget target = new(CpuProfile.DefaultAmd);
+
+        // mov eax, 42
+        Outcome outcome = target.Run(Cases.Of(GuestMode.Supervisor, 0xb8, 0x42, 0, 0, 0));
+
+        Assert.Equal(EndKind.ReachedEnd, outcome.End);
+        Assert.Equal(0x42UL, outcome.Registers!.Gpr[0]);
+        Assert.Equal(AddressMap.LowBlock + PvmMap.CodeEnd, outcome.Registers.Rip);
+        Assert.Empty(outcome.Events);
+    }
+
+    [PvmFact]
+    public void ABreakpointOfUserCodeComesToTheEventEntry()
+    {
+        using PvmTarget target = new(CpuProfile.DefaultAmd);
+
+        Outcome outcome = target.Run(Cases.Of(GuestMode.User, 0xcc));
+
+        Event e = Assert.Single(outcome.Events);
+        Assert.Equal((EndKind.Event, (byte)3, EntryPoint.PvmUser, PvmMap.EventEntry), (outcome.End, e.Vector, e.Entry, e.Registers.Rip));
+        Assert.Equal(AddressMap.LowBlock + AddressMap.CodeEnd, EventReader.Field(Abi.PvmRfc1, SystemRegister.PvcsRip, e.Frame.AsSpan()));
+    }
+
+    [PvmFact]
+    public void AHaltIsAnEnd()
+    {
+        using PvmTarget target = new(CpuProfile.DefaultAmd);
+
+        Assert.Equal(EndKind.Halt, target.Run(Cases.Of(GuestMode.Supervisor, 0xf4)).End);
+    }
+
+    /// <summary>A pad for a user event needs the structure.</summary>
+    [PvmFact]
+    public void AGuestWithoutAStructureDiesAndTheNextOneLives()
+    {
+        using PvmTarget target = new(CpuProfile.DefaultAmd);
+        TestCase testCase = Cases.Of(GuestMode.User, 0xcc);
+
+        Assert.Equal(EndKind.Crash, target.Run(testCase with { System = testCase.System.With(SystemRegister.PvmVcpuStruct, 0) }).End);
+        Assert.Equal(1, target.Replaced);
+        Assert.Equal(EndKind.Event, target.Run(testCase).End);
+    }
+}
