@@ -54,11 +54,14 @@ internal static class CpuidLeaves
     /// <summary>SMAP, LASS and XSAVES are not there for a guest, nor is SMEP where CR4.SMEP cannot be set.</summary>
     [Spec("PVM rfc1", "CPUID leaf")]
     private static CpuidLeaf Disable<TAbi>(CpuidLeaf row, uint subleaf)
-        where TAbi : struct, IPvmAbi => (row.Leaf, subleaf) switch
+        where TAbi : struct, IPvmAbi
     {
-        (7, 0) => row with { Ebx = row.Ebx & ~(Smap | (TAbi.HasSmep ? 0 : Smep)) },
-        (7, 1) => row with { Eax = row.Eax & ~Lass },
-        (0xd, 1) => row with { Eax = row.Eax & ~Xsaves },
-        _ => row,
-    };
+        return (row.Leaf, subleaf) switch
+        {
+            (7, 0) => row with { Ebx = row.Ebx & ~(Smap | (TAbi.HasSmep ? 0 : Smep)) },
+            (7, 1) => row with { Eax = row.Eax & ~Lass },
+            (0xd, 1) => row with { Eax = row.Eax & ~Xsaves },
+            _ => row,
+        };
+    }
 }
