@@ -139,7 +139,6 @@ internal static class ControlRegisters
 
     /// <summary>In IA-32e mode LA57 stays as it is, and PCIDE can be set only while the lower twelve bits of CR3 are 0.</summary>
     [Spec("PVM rfc1", "States or registers on PVM modes")]
-    [Spec("PVM rfc1", "CPUID leaf")]
     [Spec("SDM", "vol.2B MOV (control registers)")]
     [Spec("pvm-readings", "fixed-bits")]
     private static void WriteCr4<TAbi>(ref CpuState cpu, Vcpu vcpu, ulong value)
