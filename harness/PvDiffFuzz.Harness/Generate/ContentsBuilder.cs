@@ -23,16 +23,19 @@ internal sealed class ContentsBuilder
     private int _codeAddressCount;
     private bool _system;
     private bool _userRoot;
+    private ulong _limit;
 
     /// <summary>Forgets everything.</summary>
     /// <param name="system">True when the slots of a supervisor may have contents too: those of <see cref="PvmMap"/> and of <see cref="XenMap"/>, which lie at the same places.</param>
     /// <param name="userRoot">True when there is a user root of its own, which has a slot more.</param>
-    public void Clear(bool system = false, bool userRoot = false)
+    /// <param name="limit">Pages from here on hold nothing.</param>
+    public void Clear(bool system = false, bool userRoot = false, ulong limit = ulong.MaxValue)
     {
         _count = 0;
         _codeAddressCount = 0;
         _system = system;
         _userRoot = userRoot;
+        _limit = limit;
     }
 
     /// <summary>Gives an access something to read, if there is room left and its page has contents.</summary>
@@ -162,7 +165,7 @@ internal sealed class ContentsBuilder
             }
         }
 
-        if (_count == Capacity || !MayHold(address))
+        if (_count == Capacity || address >= _limit || !MayHold(address))
         {
             return -1;
         }

@@ -272,6 +272,6 @@ internal sealed partial class XenCaseBuilder
             calls.Add(new Hypercall(number, ImmutableArray.Create(arguments[..count])));
         }
 
-        return calls.MoveToImmutable();
+        return calls.DrainToImmutable();
     }
 }

@@ -85,7 +85,7 @@ internal sealed partial class XenCaseBuilder : ParavirtualCaseBuilder
         _random = random;
         ChooseStart();
         _code.Clear();
-        _contents.Clear(system: true, userRoot: !_oneRoot && !Narrow);
+        _contents.Clear(system: true, userRoot: !_oneRoot && !Narrow, limit: Narrow ? AddressMap.FourGigabyteEdge : ulong.MaxValue);
         _undefined = 0;
         _inside = false;
         _pinned = 0;
