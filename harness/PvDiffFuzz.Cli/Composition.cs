@@ -5,6 +5,7 @@ using PvDiffFuzz.Backends.Pvm;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Models.Pvm;
 using PvDiffFuzz.Models.X86;
+using PvDiffFuzz.Models.Xen;
 
 namespace PvDiffFuzz.Cli;
 
@@ -21,6 +22,8 @@ public sealed class Composition
         ["kvm"] = profile => new KvmTarget(profile),
         ["model.pvm"] = profile => new PvmModel(profile, Usage),
         ["model.x86"] = profile => new X86Model(profile, Usage),
+        ["model.xen"] = profile => new XenModel(profile, Usage),
+        ["model.xen-fred"] = profile => new FredDelivery(new XenModel(profile, Usage)),
         ["native"] = _ => new NativeTarget(),
         ["pvm"] = profile => new PvmTarget(profile),
     };

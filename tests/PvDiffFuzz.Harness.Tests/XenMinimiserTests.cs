@@ -113,7 +113,8 @@ public sealed class XenMinimiserTests
         Assert.True(Interrupted.IsOnStack(Abi.XenPv64, XenCases.Trap(user)));
     }
 
-    private static TestCase Full()
+    /// <summary>User code with one of everything that a guest can have registered.</summary>
+    internal static TestCase Full()
     {
         TestCase testCase = XenCases.User("48ffc0", "90");
         XenTrapTable traps = testCase.Xen!.Traps.With(testCase.Xen.Traps[0x40] with { Flags = 7, Cs = 0x10 }).Without(0x80).With(testCase.Xen.Traps[14] with { Flags = 4 });
