@@ -12,6 +12,9 @@ namespace PvDiffFuzz.Cli;
 /// <summary>The only place that names every target.</summary>
 public sealed class Composition
 {
+    /// <summary>Targets that answer otherwise than the ABI of a case says, so that they run only where they are named.</summary>
+    private static readonly ImmutableHashSet<string> OnRequest = ["model.xen-fred"];
+
     private readonly SortedDictionary<string, Func<CpuProfile, ITarget>> _targets;
 
     private CpuProfile? _host;
@@ -39,6 +42,9 @@ public sealed class Composition
 
     /// <summary>Every name, in alphabetical order.</summary>
     public IReadOnlyCollection<string> Names => _targets.Keys;
+
+    /// <summary>The names without those that run only where they are named.</summary>
+    public IEnumerable<string> Usual => Names.Where(name => !OnRequest.Contains(name));
 
     /// <summary>The processor at hand, or the default profile where it cannot be probed.</summary>
     public CpuProfile Host => _host ??= ProbeHost();
@@ -82,7 +88,7 @@ public sealed class Composition
     }
 
     /// <summary>Targets of a run that names none: the usual two for x86, and for any other ABI those that run it and work here.</summary>
-    public IReadOnlyList<string> DefaultsFor(Abi abi) => abi == Abi.X86 ? Parse(Default) : [.. Names.Where(name => RunsHere(name, abi))];
+    public IReadOnlyList<string> DefaultsFor(Abi abi) => abi == Abi.X86 ? Parse(Default) : [.. Usual.Where(name => RunsHere(name, abi))];
 
     private bool RunsHere(string name, Abi abi)
     {

@@ -32,8 +32,8 @@ internal static class XenOutcomeMaker
             Events = [e],
             Registers = registers,
             System = SystemOf(delivery),
-            Memory = ChangedWords(delivery, testCase),
-            Seen = [new MemoryRange(delivery.Registers[Rsp], delivery.Stack.Length * sizeof(ulong))],
+            Memory = ChangedWords(delivery.Registers[Rsp], e.Frame.Length / sizeof(ulong), delivery, testCase),
+            Seen = [new MemoryRange(delivery.Registers[Rsp], e.Frame.Length)],
         };
     }
 
@@ -104,13 +104,9 @@ internal static class XenOutcomeMaker
         new(SystemRegister.XenUpcallPending, (byte)delivery.VcpuInfo),
         new(SystemRegister.XenVcpuInfoPad, delivery.VcpuInfo >> 16));
 
-    /// <summary>Aligned words above RSP that are not as at the start.</summary>
-    private static ImmutableArray<MemoryWord> ChangedWords(XenDelivery delivery, TestCase testCase)
-    {
-        ulong rsp = delivery.Registers[Rsp];
-        return
-        [
-            .. delivery.Stack.Select((word, i) => new MemoryWord(rsp + (ulong)(i * sizeof(ulong)), word)).Where(word => word.Value != testCase.InitialWord(word.Address)),
-        ];
-    }
+    /// <summary>Words of the frame that are not as at the start. What lies above it was left there by earlier runs.</summary>
+    private static ImmutableArray<MemoryWord> ChangedWords(ulong rsp, int count, XenDelivery delivery, TestCase testCase) =>
+    [
+        .. delivery.Stack.Take(count).Select((word, i) => new MemoryWord(rsp + (ulong)(i * sizeof(ulong)), word)).Where(word => word.Value != testCase.InitialWord(word.Address)),
+    ];
 }
