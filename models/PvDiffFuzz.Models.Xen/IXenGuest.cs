@@ -112,11 +112,15 @@ internal readonly record struct Bounce(EntryPoint Entry, EventKind Kind, byte Ve
     public static Bounce ToTrap(Vcpu vcpu, byte vector, uint? error = null, ulong? cr2 = null)
     {
         XenTrap trap = vcpu.TrapOf(vector);
-        EntryPoint entry = vector == Injection.NmiVector && vcpu.Case.Xen!.CallbackOf(XenCallbackKind.Nmi) is not null ? EntryPoint.XenNmi : EntryPoint.XenTrap;
-        return new Bounce(entry, Event.KindOf(vector), vector, trap.Address, trap.Cs, (trap.Flags & XenTrap.MaskEvents) != 0, error, cr2);
+        bool nmi = vector == Injection.NmiVector && vcpu.Case.Xen!.CallbackOf(XenCallbackKind.Nmi) is not null;
+        return new Bounce(nmi ? EntryPoint.XenNmi : EntryPoint.XenTrap, KindOf(vector, error is not null, nmi), vector, trap.Address, trap.Cs, (trap.Flags & XenTrap.MaskEvents) != 0, error, cr2);
     }
 
     /// <summary>To a callback.</summary>
     public static Bounce ToCallback(in XenCallback callback, EntryPoint entry, EventKind kind) =>
         new(entry, kind, 0, callback.Address, callback.Cs, callback.MaskEvents);
+
+    /// <summary>What a handler can tell of its event: a vector that has an error code comes without one only by <c>INT n</c>.</summary>
+    private static EventKind KindOf(byte vector, bool error, bool nmi) =>
+        nmi ? EventKind.Interrupt : !error && X86.Delivery.HasErrorCode(vector) ? EventKind.Trap : Event.KindOf(vector);
 }

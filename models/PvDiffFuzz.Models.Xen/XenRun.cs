@@ -134,6 +134,11 @@ internal sealed partial class XenRun<TGuest>(X86Engine engine, Vcpu vcpu)
         vcpu.Memory.Mask = ulong.MaxValue;
         vcpu.Rflags = X86.Delivery.SavedRflags(ref cpu);
         Dispatch(ref cpu);
+        if (vcpu.Verdict == Verdict.Halt)
+        {
+            _final = X86.Delivery.Capture(ref cpu, vcpu.Rflags) with { Pkru = null };
+        }
+
         Leave(ref cpu);
     }
 

@@ -153,6 +153,9 @@ internal ref struct CpuState
     /// <summary>RFLAGS as a whole.</summary>
     public readonly ulong Rflags => System | Status;
 
+    /// <summary>The current privilege level: 3, or 1 in the kernel of a 32-bit guest of Xen.</summary>
+    public readonly int Cpl => Selector[Seg.Cs] & 3;
+
     /// <summary>Bytes of a default stack slot: 8, or 4 in compatibility mode.</summary>
     public readonly int StackWidth => Compatibility ? 4 : 8;
 

@@ -150,7 +150,10 @@ internal static class Delivery
 
     /// <summary>Tells whether the pending event pushes an error code.</summary>
     public static bool PushesError(ref CpuState cpu) =>
-        cpu.PendingVector < 32 && ((ErrorCodeVectors >> cpu.PendingVector) & 1) != 0 && cpu.Pending == PendingKind.Fault;
+        HasErrorCode(cpu.PendingVector) && cpu.Pending == PendingKind.Fault;
+
+    /// <summary>Tells whether the exception of a vector pushes an error code.</summary>
+    public static bool HasErrorCode(byte vector) => vector < 32 && ((ErrorCodeVectors >> vector) & 1) != 0;
 
     /// <summary>Builds the event that is pending.</summary>
     public static Event Deliver(ref CpuState cpu)
