@@ -5,6 +5,7 @@ using PvDiffFuzz.Backends.Pvm;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Models.Pvm;
 using PvDiffFuzz.Models.X86;
+using PvDiffFuzz.Models.Xen;
 
 namespace PvDiffFuzz.Cli;
 
@@ -12,6 +13,9 @@ namespace PvDiffFuzz.Cli;
 public sealed class Composition
 {
     private readonly SortedDictionary<string, Func<CpuProfile, ITarget>> _targets;
+
+    /// <summary>The model of Xen. With a colon and a release after it, such as <c>model.xen:4.17.7</c>, it stands for that release.</summary>
+    private const string XenName = "model.xen";
 
     private CpuProfile? _host;
 
@@ -21,6 +25,7 @@ public sealed class Composition
         ["kvm"] = profile => new KvmTarget(profile),
         ["model.pvm"] = profile => new PvmModel(profile, Usage),
         ["model.x86"] = profile => new X86Model(profile, Usage),
+        [XenName] = profile => new XenModel(profile, Usage),
         ["native"] = _ => new NativeTarget(),
         ["pvm"] = profile => new PvmTarget(profile),
     };
@@ -55,8 +60,8 @@ public sealed class Composition
     /// <exception cref="UsageException">There is no such target.</exception>
     /// <exception cref="TargetUnavailableException">It does not work on this host.</exception>
     public ITarget Create(string name, CpuProfile profile) =>
-        _targets.TryGetValue(name, out Func<CpuProfile, ITarget>? create)
-            ? create(profile)
+        _targets.TryGetValue(name, out Func<CpuProfile, ITarget>? create) ? create(profile)
+            : ReleaseOf(name) is XenVersion version ? new XenModel(profile, Usage, version)
             : throw new UsageException($"there is no target '{name}'; the targets are {string.Join(", ", Names)}");
 
     /// <summary>Splits a comma-separated list and checks each name.</summary>
@@ -74,12 +79,18 @@ public sealed class Composition
             throw new UsageException($"'{list}' names a target twice");
         }
 
-        string? unknown = names.FirstOrDefault(name => !_targets.ContainsKey(name));
+        string? unknown = names.FirstOrDefault(name => !Has(name));
         return unknown is null ? names : throw new UsageException($"there is no target '{unknown}'; the targets are {string.Join(", ", Names)}");
     }
 
     /// <summary>Targets of a run that names none: the usual two for x86, and for any other ABI those that run it and work here.</summary>
     public IReadOnlyList<string> DefaultsFor(Abi abi) => abi == Abi.X86 ? Parse(Default) : [.. Names.Where(name => RunsHere(name, abi))];
+
+    /// <summary>True when there is a target of that name: one of <see cref="Names"/>, or a model of a release of Xen.</summary>
+    public bool Has(string name) => _targets.ContainsKey(name) || ReleaseOf(name) is not null;
+
+    private static XenVersion? ReleaseOf(string name) =>
+        name.StartsWith(XenName + ":", StringComparison.Ordinal) ? XenVersion.Parse(name[(XenName.Length + 1)..]) : null;
 
     private bool RunsHere(string name, Abi abi)
     {
