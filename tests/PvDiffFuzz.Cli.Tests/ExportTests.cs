@@ -3,6 +3,7 @@ using PvDiffFuzz.Backends.Native;
 using PvDiffFuzz.Cli.Export;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Harness.Generate;
+using PvDiffFuzz.Models.Pvm;
 using PvDiffFuzz.Tests;
 
 namespace PvDiffFuzz.Cli.Tests;
@@ -147,6 +148,56 @@ public sealed class ExportTests : IDisposable
         Assert.Contains("descriptors of its own", XtfTest.Refuses(file with { Case = file.Case with { Xen = file.Case.Xen! with { Gdt = [new(0x18, 1)] } } }), StringComparison.Ordinal);
         Assert.Contains("page 401000 has other rights", XtfTest.Refuses(file with { Case = file.Case with { Layout = kernel } }), StringComparison.Ordinal);
         Assert.Contains("handlers lie in a page of the case", XtfTest.Refuses(file with { Case = file.Case with { Xen = file.Case.Xen! with { Traps = XenTrapTable.At(AddressMap.LowBlock, XenMap.FlatCode64) } } }), StringComparison.Ordinal);
+    }
+
+    /// <summary>A test for kvm-unit-tests has the structure with the user context, the MSRs, and the fields of the frame that the model delivered.</summary>
+    [Fact]
+    public void APvmCaseIsAKvmUnitTest()
+    {
+        CaseFile file = PvmCase();
+        string text = KvmUnitTest.Write(file).Single().Text;
+
+        Assert.Equal("pvdf-user-int3.c", KvmUnitTest.Write(file).Single().Name);
+        Assert.Contains("    { 0x60, 8, 0x401ffe }, /* PvcsRip */\n", text, StringComparison.Ordinal);
+        Assert.Contains("    { 0x4b564df4, 0x7e0000100000 }, /* PvmEventEntry */\n", text, StringComparison.Ordinal);
+        Assert.Contains("    0xcc, /* int3 */\n", text, StringComparison.Ordinal);
+        Assert.Contains("#define EXPECT_TARGET \"model.pvm\"\n#define EXPECT_ENTRY 0\n", text, StringComparison.Ordinal);
+        Assert.Contains("    { \"event-vector\", 0x0c, 4, 0x3 },\n", text, StringComparison.Ordinal);
+        Assert.DoesNotContain("CASE_END 0x", text, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void CasesThatAreNoKvmUnitTestsAreRefused()
+    {
+        CaseFile file = PvmCase();
+
+        Assert.Null(KvmUnitTest.Refuses(file));
+        Assert.Contains("the case is of xen-pv64", KvmUnitTest.Refuses(XenCase()), StringComparison.Ordinal);
+        Assert.Contains("has something injected", KvmUnitTest.Refuses(file with { Case = file.Case with { Inject = new Injection(InjectionKind.Nmi, 2) } }), StringComparison.Ordinal);
+        Assert.Contains("no outcome with an event", KvmUnitTest.Refuses(file with { Outcomes = [] }), StringComparison.Ordinal);
+        Assert.Contains("selectors in DS, ES, FS or GS", KvmUnitTest.Refuses(file with { Case = file.Case with { Registers = file.Case.Registers with { Ds = 0x2b } } }), StringComparison.Ordinal);
+        Assert.Contains("page 7e0000300000 is the test's own", KvmUnitTest.Refuses(file with { Case = file.Case with { Pvm = file.Case.Pvm! with { PvcsAddress = 0x7e00_0030_0000 } } }), StringComparison.Ordinal);
+    }
+
+    /// <summary>INT3 in user mode of a PVM guest.</summary>
+    private static CaseFile PvmCase()
+    {
+        const ulong at = AddressMap.LowBlock + AddressMap.CodeEnd - 2;
+        TestCase testCase = new()
+        {
+            Abi = Abi.PvmRfc1,
+            Pvm = new PvmState(PvmMap.PvcsAddress, PvmMap.UserLayout),
+            Code = new CodeBlock(at, [0xcc, 0x90], [1, 1]),
+            Registers = new RegisterState { Gpr = default, Rip = at, Rflags = 0x202 },
+            Layout = PvmMap.SupervisorLayout,
+            Contents = [PvmMap.ReturnInstructions],
+            System = SystemState.Of(
+                new(SystemRegister.Star, PvmMap.Star), new(SystemRegister.PvmVcpuStruct, PvmMap.VcpuStruct), new(SystemRegister.PvmEventEntry, PvmMap.EventEntry),
+                new(SystemRegister.PvmRetuRip, PvmMap.RetuRip), new(SystemRegister.PvmSwitchCr3, PvmMap.UserRoot), new(SystemRegister.Cr3, PvmMap.SupervisorRoot)),
+        };
+        using PvmModel model = new(CpuProfile.DefaultAmd);
+        RecordedOutcome answer = new("model.pvm", TargetKind.Model, "model", Fingerprint.Empty, model.Run(testCase));
+        return new CaseFile { Comment = "INT3 in user mode.", Id = "user-int3", Case = testCase, Outcomes = [answer] };
     }
 
     /// <summary>INT 40h in user code, which its handler takes.</summary>

@@ -21,6 +21,7 @@ internal sealed record ExportFormat(string Name, string Description, Func<CaseFi
         new("c", "a C program without libraries, for gcc", file => Reproducer.Refuses(file.Case), ReproducerC.Write),
         new("asm", "the same in GNU assembler", file => Reproducer.Refuses(file.Case), ReproducerAsm.Write),
         new("xtf", "a test for the Xen Test Framework, of a case of a 64-bit Xen guest", XtfTest.Refuses, XtfTest.Write),
+        new("kvm-unit-test", "a test for kvm-unit-tests, of a case of a PVM guest", KvmUnitTest.Refuses, KvmUnitTest.Write),
     ];
 
     /// <summary>A file that is part of this program.</summary>

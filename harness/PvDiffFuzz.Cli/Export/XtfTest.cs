@@ -1,7 +1,7 @@
 using System.Collections.Immutable;
-using System.Globalization;
 using System.Text;
 using PvDiffFuzz.Core;
+using static PvDiffFuzz.Cli.Export.CSource;
 
 namespace PvDiffFuzz.Cli.Export;
 
@@ -65,12 +65,12 @@ internal static class XtfTest
         TestCase testCase = file.Case;
         XenState xen = testCase.Xen!;
         RecordedOutcome expected = Expected(file)!;
-        StringBuilder text = new("/**\n");
-        Reproducer.Append(text, " *", Head(file, expected).Select(line => line.Replace("*/", "* /", StringComparison.Ordinal)));
-        text.Append(" */\n#include <xtf.h>\n\n#include <arch/pagetable.h>\n#include <arch/symbolic-const.h>\n\n");
+        StringBuilder text = new();
+        Comment(text, "/**", Head(file, expected));
+        text.Append("#include <xtf.h>\n\n#include <arch/pagetable.h>\n#include <arch/symbolic-const.h>\n\n");
         text.Append($"const char test_title[] = \"pvdf: {file.Id}\";\n\nextern struct xen_trap_info pv_default_trap_info[];\n\n");
         Pages(text, testCase, xen);
-        Contents(text, testCase);
+        Contents(text, testCase, "uint8_t", "static const struct case_contents { uint64_t va; size_t size; const uint8_t *bytes; } case_contents[]");
         Registered(text, xen);
         Constants(text, testCase, xen);
         Expectation(text, testCase, expected);
@@ -123,36 +123,6 @@ internal static class XtfTest
         text.Append("};\n\n");
     }
 
-    private static void Contents(StringBuilder text, TestCase testCase)
-    {
-        ImmutableArray<MemoryContents> contents = Reproducer.ContentsOf(testCase);
-        for (int i = 0; i < contents.Length; i++)
-        {
-            text.Append($"static const uint8_t bytes{Decimal(i)}[] = {{\n");
-            if (contents[i].Address == testCase.Code.Address)
-            {
-                foreach ((_, ImmutableArray<byte> bytes, string instruction) in Session.Disassemble(testCase))
-                {
-                    text.Append($"    {string.Join(", ", bytes.Select(b => $"0x{b:x2}"))}, /* {instruction} */\n");
-                }
-            }
-            else
-            {
-                text.Append(string.Concat(Reproducer.ByteLines(contents[i].Bytes).Select(line => $"    {line},\n")));
-            }
-
-            text.Append("};\n");
-        }
-
-        text.Append("\nstatic const struct case_contents { uint64_t va; const uint8_t *bytes; size_t size; } case_contents[] = {\n");
-        for (int i = 0; i < contents.Length; i++)
-        {
-            text.Append($"    {{ 0x{contents[i].Address:x}, bytes{Decimal(i)}, sizeof(bytes{Decimal(i)}) }},\n");
-        }
-
-        text.Append("};\n\n");
-    }
-
     private static void Registered(StringBuilder text, XenState xen)
     {
         text.Append("/* Vector, flags, selector, handler. */\nstatic const struct xen_trap_info case_traps[] = {\n");
@@ -182,7 +152,7 @@ internal static class XtfTest
         ulong other = system[SystemRegister.KernelGsBase];
         (string, string)[] constants =
         [
-            ("CASE_GPR", $"{{ {string.Join(", ", Enumerable.Range(0, GprFile.Count).Select(i => $"0x{r.Gpr[i]:x}"))} }}"),
+            ("CASE_GPR", $"{{ {Registers(r)} }}"),
             ("CASE_RIP", $"0x{r.Rip:x}"),
             ("CASE_RFLAGS", $"0x{r.Rflags:x}"),
             ("CASE_CS", $"0x{r.Cs:x}"),
@@ -226,7 +196,7 @@ internal static class XtfTest
         string mask = expected.Outcome.Events.Length < 2 && expected.Outcome.System.TryGet(SystemRegister.XenUpcallMask, out ulong value) ? $"0x{value:x}" : "-1";
         text.Append($"#define EXPECT_TARGET \"as {expected.Target}\"\n#define EXPECT_CRASH {(crash ? "1" : "0")}\n#define EXPECT_ENTRY 0x{EntryOf(first):x}\n");
         text.Append($"#define EXPECT_RFLAGS 0x{r.Rflags:x}\n#define EXPECT_CR2 0x{first?.Cr2 ?? 0:x}\n#define EXPECT_MASK {mask}\n");
-        text.Append($"static const uint64_t expected_gpr[16] = {{ {string.Join(", ", Enumerable.Range(0, GprFile.Count).Select(i => $"0x{r.Gpr[i]:x}"))} }};\n");
+        text.Append($"static const uint64_t expected_gpr[16] = {{ {Registers(r)} }};\n");
         ImmutableArray<byte> frame = first?.Frame ?? [];
         string[] names = frame.Length == 64 ? ["rcx", "r11", "error code", "rip", "cs and mask", "rflags", "rsp", "ss"] : ["rcx", "r11", "rip", "cs and mask", "rflags", "rsp", "ss"];
         int words = frame.Length / 8;
@@ -287,6 +257,4 @@ internal static class XtfTest
     private static bool Touched(TestCase testCase, PageRange page) => Reproducer.ContentsOf(testCase).Any(c => c.Address <= page.Last && c.Address + (ulong)c.Bytes.Length > page.Address);
 
     private static IEnumerable<PageRange> Split(PageRange range) => Enumerable.Range(0, range.Pages).Select(i => new PageRange(range.Address + ((ulong)i * PageLayout.PageSize), 1, range.Access));
-
-    private static string Decimal(int number) => number.ToString(CultureInfo.InvariantCulture);
 }
