@@ -132,7 +132,7 @@ internal static class KvmUnitTest
         text.Append($"}};\n\nstatic const u64 case_gpr[16] = {{ {Registers(user ? r.With(Register.Rsp, testCase.System[SystemRegister.PvmSupervisorRsp]) : r)} }};\n\n");
         (string, string)[] constants =
         [
-            ("MSR_PVM_VCPU_STRUCT", "0x4b564df1"), ("MSR_PVM_SWITCH_CR3", testCase.Abi == Abi.PvmRfc1 ? "0x4b564df7" : "0"), ("AGENT", $"0x{Agent:x}ull"),
+            ("MSR_PVM_VCPU_STRUCT", "0x4b564df1"), ("MSR_PVM_EVENT_ENTRY", "0x4b564df4"), ("MSR_PVM_SWITCH_CR3", testCase.Abi == Abi.PvmRfc1 ? "0x4b564df7" : "0"), ("AGENT", $"0x{Agent:x}ull"),
             ("CASE_STRUCT", $"0x{testCase.Pvm!.PvcsAddress:x}ull"), ("CASE_ENTRY", $"0x{testCase.System[SystemRegister.PvmEventEntry]:x}ull"), ("CASE_LSTAR", $"0x{testCase.System[SystemRegister.Lstar]:x}ull"),
             ("CASE_RFLAGS", $"0x{(user ? RflagsBits.Fixed1 : r.Rflags):x}ull"), ("CASE_JUMP", $"0x{(user ? testCase.System[SystemRegister.PvmRetuRip] : r.Rip):x}ull"), ("ENTRY_END", Decimal(End)),
         ];

@@ -170,10 +170,11 @@ int main(void)
 	};
 	struct agent_data *data;
 	void *structure;
-	u64 ignored;
+	u64 kept = 0;
 
-	if (rdmsr_safe(MSR_PVM_VCPU_STRUCT, &ignored)) {
-		report_skip("this host has no PVM: MSR %x does not answer", MSR_PVM_VCPU_STRUCT);
+	/* Some hosts ignore MSRs that they do not know, and read them as 0. */
+	if (wrmsr_safe(MSR_PVM_EVENT_ENTRY, CASE_ENTRY) || rdmsr_safe(MSR_PVM_EVENT_ENTRY, &kept) || kept != CASE_ENTRY) {
+		report_skip("this host has no PVM: MSR %x does not keep what is written", MSR_PVM_EVENT_ENTRY);
 		return report_summary();
 	}
 
