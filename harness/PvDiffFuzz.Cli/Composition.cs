@@ -12,8 +12,14 @@ namespace PvDiffFuzz.Cli;
 /// <summary>The only place that names every target.</summary>
 public sealed class Composition
 {
+    /// <summary>The model of Xen. With a colon and a release after it, such as <c>model.xen:4.17.7</c>, it stands for that release.</summary>
+    private const string XenName = "model.xen";
+
+    /// <summary>The model of Xen that answers cases of IDT delivery as under FRED.</summary>
+    private const string FredName = "model.xen-fred";
+
     /// <summary>Targets that answer otherwise than the ABI of a case says, so that they run only where they are named.</summary>
-    private static readonly ImmutableHashSet<string> OnRequest = ["model.xen-fred"];
+    private static readonly ImmutableHashSet<string> OnRequest = [FredName];
 
     private readonly SortedDictionary<string, Func<CpuProfile, ITarget>> _targets;
 
@@ -25,8 +31,8 @@ public sealed class Composition
         ["kvm"] = profile => new KvmTarget(profile),
         ["model.pvm"] = profile => new PvmModel(profile, Usage),
         ["model.x86"] = profile => new X86Model(profile, Usage),
-        ["model.xen"] = profile => new XenModel(profile, Usage),
-        ["model.xen-fred"] = profile => new FredDelivery(new XenModel(profile, Usage)),
+        [XenName] = profile => new XenModel(profile, Usage),
+        [FredName] = profile => new FredDelivery(new XenModel(profile, Usage)),
         ["native"] = _ => new NativeTarget(),
         ["pvm"] = profile => new PvmTarget(profile),
     };
@@ -64,8 +70,8 @@ public sealed class Composition
     /// <exception cref="UsageException">There is no such target.</exception>
     /// <exception cref="TargetUnavailableException">It does not work on this host.</exception>
     public ITarget Create(string name, CpuProfile profile) =>
-        _targets.TryGetValue(name, out Func<CpuProfile, ITarget>? create)
-            ? create(profile)
+        _targets.TryGetValue(name, out Func<CpuProfile, ITarget>? create) ? create(profile)
+            : ReleaseOf(name) is XenVersion version ? new XenModel(profile, Usage, version)
             : throw new UsageException($"there is no target '{name}'; the targets are {string.Join(", ", Names)}");
 
     /// <summary>Splits a comma-separated list and checks each name.</summary>
@@ -83,12 +89,18 @@ public sealed class Composition
             throw new UsageException($"'{list}' names a target twice");
         }
 
-        string? unknown = names.FirstOrDefault(name => !_targets.ContainsKey(name));
+        string? unknown = names.FirstOrDefault(name => !Has(name));
         return unknown is null ? names : throw new UsageException($"there is no target '{unknown}'; the targets are {string.Join(", ", Names)}");
     }
 
     /// <summary>Targets of a run that names none: the usual two for x86, and for any other ABI those that run it and work here.</summary>
     public IReadOnlyList<string> DefaultsFor(Abi abi) => abi == Abi.X86 ? Parse(Default) : [.. Usual.Where(name => RunsHere(name, abi))];
+
+    /// <summary>True when there is a target of that name: one of <see cref="Names"/>, or a model of a release of Xen.</summary>
+    public bool Has(string name) => _targets.ContainsKey(name) || ReleaseOf(name) is not null;
+
+    private static XenVersion? ReleaseOf(string name) =>
+        name.StartsWith(XenName + ":", StringComparison.Ordinal) ? XenVersion.Parse(name[(XenName.Length + 1)..]) : null;
 
     private bool RunsHere(string name, Abi abi)
     {

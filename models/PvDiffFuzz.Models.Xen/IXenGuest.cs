@@ -65,6 +65,10 @@ internal interface IXenGuest
     /// <summary>Turns an <c>INT n</c> that the IDT refuses into what the guest gets.</summary>
     static abstract void RefusedInterrupt(ref CpuState cpu, Vcpu vcpu, in MicroOp op, byte vector);
 
+    /// <summary>A far CALL or JMP that the processor has refused: through a call gate perhaps.</summary>
+    /// <returns>False when the fault is the guest's.</returns>
+    static abstract bool TryGate(ref CpuState cpu, Vcpu vcpu, in MicroOp op);
+
     /// <summary>SYSCALL. RCX and R11 have been loaded if the processor does that.</summary>
     static abstract void Syscall(ref CpuState cpu, Vcpu vcpu, in MicroOp op);
 

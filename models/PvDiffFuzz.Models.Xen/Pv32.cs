@@ -65,6 +65,8 @@ internal readonly struct Pv32 : IXenGuest
         }
     }
 
+    public static bool TryGate(ref CpuState cpu, Vcpu vcpu, in MicroOp op) => CallGates.TryUse32(ref cpu, vcpu, in op);
+
     public static void Syscall(ref CpuState cpu, Vcpu vcpu, in MicroOp op) => SystemCalls32.User(ref cpu, vcpu, in op);
 
     public static void Sysenter(ref CpuState cpu, Vcpu vcpu, in MicroOp op) => SystemCalls32.Sysenter(ref cpu, vcpu);

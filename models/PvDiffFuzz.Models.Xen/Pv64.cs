@@ -73,6 +73,8 @@ internal readonly struct Pv64<TDelivery> : IXenGuest
     public static void RefusedInterrupt(ref CpuState cpu, Vcpu vcpu, in MicroOp op, byte vector) =>
         SoftwareInterrupts.Emulate<Pv64<TDelivery>, TDelivery>(ref cpu, vcpu, in op, vector);
 
+    public static bool TryGate(ref CpuState cpu, Vcpu vcpu, in MicroOp op) => CallGates.TryUse64();
+
     /// <summary>Of the kernel a hypercall, of user code a system call of the guest's.</summary>
     [Spec("Xen hypercall ABI", "Hypercalls may only be issued by kernel-level software")]
     [Spec("Xen hypercall ABI", "Mode transfer: 64bit PV")]

@@ -23,7 +23,7 @@ internal static class DoctorCommand
 
     private static ExitCode Run(Composition composition, bool json, string[] require)
     {
-        string? unknown = require.FirstOrDefault(name => !composition.Names.Contains(name, StringComparer.Ordinal));
+        string? unknown = require.FirstOrDefault(name => !composition.Has(name));
         if (unknown is not null)
         {
             throw new UsageException($"there is no target '{unknown}'; the targets are {string.Join(", ", composition.Names)}");

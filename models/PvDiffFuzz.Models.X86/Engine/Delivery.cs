@@ -38,6 +38,8 @@ internal static class Delivery
         cpu.Repeating = false;
         cpu.LoadRflags(rflags, ulong.MaxValue);
         cpu.TrapDue = (rflags & RflagsBits.TF) != 0;
+        cpu.StepDue = cpu.TrapDue;
+        cpu.Watched = 0;
         SetMode(ref cpu);
         Breakpoints.BeforeInstruction(ref cpu, shadow: false);
     }
@@ -116,10 +118,14 @@ internal static class Delivery
         cpu.Shadow = false;
         Attention resume = cpu.Attention & Attention.Resume;
         cpu.System &= cpu.Repeating || resume != 0 ? ulong.MaxValue : ~RflagsBits.RF;
+        bool step = cpu.StepDue;
         cpu.TrapDue = held || (cpu.System & RflagsBits.TF) != 0;
+        cpu.StepDue = (held && step) || (cpu.System & RflagsBits.TF) != 0;
         cpu.Attention = held || (cpu.System & (RflagsBits.TF | RflagsBits.RF)) != 0 ? Attention.Step : Attention.None;
         if (trap)
         {
+            cpu.DebugStatus = cpu.Watched | (step ? Breakpoints.SingleStep : 0);
+            cpu.Watched = 0;
             cpu.Trap(1);
             cpu.Attention |= resume;
             return true;
