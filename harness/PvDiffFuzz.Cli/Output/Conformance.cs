@@ -112,10 +112,12 @@ internal sealed class Conformance
     private static bool IsAbout(Abi abi, SpecClause clause) => abi switch
     {
         Abi.PvmRfc1 => clause.Document != "PVM 612",
-        Abi.XenPv64 => clause.Document != "Xen FRED" && !clause.Section.Contains("FRED", StringComparison.Ordinal) && !clause.Section.StartsWith("PV32", StringComparison.Ordinal),
-        Abi.XenPv64Fred => !clause.Section.StartsWith("PV32", StringComparison.Ordinal),
+        Abi.XenPv64 => clause.Document != "Xen FRED" && !clause.Section.Contains("FRED", StringComparison.Ordinal) && !IsNarrow(clause),
+        Abi.XenPv64Fred => !IsNarrow(clause),
         _ => true,
     };
+
+    private static bool IsNarrow(SpecClause clause) => clause.Section.StartsWith("PV32", StringComparison.Ordinal) || clause.Section.StartsWith("32-bit guest", StringComparison.Ordinal);
 
     private void Note(CaseFile file, ReplayResult result, CaseRunner runner, IRuleCounter counter, KnownSet known)
     {

@@ -56,6 +56,9 @@ internal static class XenEdges
     /// <summary>Vectors of exceptions that a payload may raise.</summary>
     public static ReadOnlySpan<byte> Exceptions => [0, 1, 3, 4, 5, 6, 13, 14, 14, 17];
 
+    /// <summary>Vectors of exceptions whose delivery is the same under IDT and FRED, and that INT n seldom names but for 3 and 4, which are exceptions then.</summary>
+    public static ReadOnlySpan<byte> AlikeVectors => [3, 3, 4, 5, 17];
+
     /// <summary>MSRs with an effect or an answer that the ABI fixes, then ones that are refused.</summary>
     public static ReadOnlySpan<uint> Msrs =>
     [
