@@ -1,4 +1,6 @@
+using System.Buffers.Binary;
 using System.Collections.Immutable;
+using System.Runtime.InteropServices;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Models.X86;
 using PvDiffFuzz.Models.Xen.Hypercalls;
@@ -99,7 +101,7 @@ internal sealed partial class XenRun<TGuest>
     {
         if (vcpu.Case.Start == GuestMode.Supervisor && cpu.Rip == vcpu.Case.Code.End)
         {
-            _final = X86.Delivery.Capture(ref cpu, cpu.Rflags) with { Pkru = null };
+            _final = X86.Delivery.Capture(ref cpu, cpu.Rflags);
             vcpu.End(Verdict.ReachedEnd);
         }
         else if (vcpu.Deliveries.Count > 0 && vcpu.Deliveries[^1].Handler == cpu.Rip)
@@ -129,7 +131,7 @@ internal sealed partial class XenRun<TGuest>
             return;
         }
 
-        Event what = new(made.Kind, made.Vector, made.Error, made.Cr2, made.Entry, X86.Delivery.Capture(ref cpu, cpu.Rflags) with { Pkru = null }) { Frame = FrameAt(ref cpu, made.FrameLength) };
+        Event what = new(made.Kind, made.Vector, made.Error, made.Cr2, made.Entry, X86.Delivery.Capture(ref cpu, cpu.Rflags)) { Frame = FrameAt(ref cpu, made.FrameLength) };
         _events.Add(what);
         ulong end = vcpu.Case.Code.End;
         if (vcpu.Case.Start == GuestMode.User && made.FromUser && made.Cr2 == end && made.InterruptedRip == end && (made.Error & PageFault.Fetch) != 0)
@@ -175,12 +177,18 @@ internal sealed partial class XenRun<TGuest>
         }
 
         byte[] frame = new byte[length];
-        for (int i = 0; i < length; i += sizeof(uint))
+        int i = 0;
+        for (; i <= length - sizeof(ulong); i += sizeof(ulong))
         {
-            BitConverter.TryWriteBytes(frame.AsSpan(i), vcpu.Memory.Read<uint>(at + (ulong)i));
+            BinaryPrimitives.WriteUInt64LittleEndian(frame.AsSpan(i), vcpu.Memory.Read<ulong>(at + (ulong)i));
         }
 
-        return ImmutableArray.Create(frame);
+        if (i < length)
+        {
+            BinaryPrimitives.WriteUInt32LittleEndian(frame.AsSpan(i), vcpu.Memory.Read<uint>(at + (ulong)i));
+        }
+
+        return ImmutableCollectionsMarshal.AsImmutableArray(frame);
     }
 
     /// <summary>What the guest kernel does after an event: hypercalls, patches, the return, with an upcall pending perhaps.</summary>
@@ -267,7 +275,7 @@ internal sealed partial class XenRun<TGuest>
             vcpu.ReturnsFromSyscall = false;
             if (vcpu.Verdict is Verdict.Running or Verdict.Halt)
             {
-                RegisterState registers = X86.Delivery.Capture(ref cpu, rflags) with { Pkru = null };
+                RegisterState registers = X86.Delivery.Capture(ref cpu, rflags);
                 _events.Add(new Event(EventKind.Hypercall, 0, null, null, EntryPoint.HypercallReturn, registers));
                 _final = vcpu.Verdict == Verdict.Halt ? registers : null;
             }
