@@ -20,6 +20,18 @@ internal static class UnreachedRules
         new(Abi.PvmRfc1, "ChangedInstructions.ShowIdentity", "CPUID shows the host's processor, which no other target has to agree with (bare-cpuid)."),
         new(Abi.PvmRfc1, "ChangedInstructions.ShowTables", "SGDT, SIDT, SLDT, STR and SMSW without UMIP show the host's tables, which no other target has to agree with (host-tables)."),
         new(Abi.PvmRfc1, "CpuidLeaves.Disable", "What leaves of the processor answer is what the monitor loaded; the text fixes the hypervisor's two leaves only (cpuid-leaves)."),
+        new(Abi.XenPv64, "ControlRegisters.NameFrame", "CR3 holds a machine address, which no case states (machine-root)."),
+        new(Abi.XenPv64, "Emulation.TrySetExtendedControl", "XCR0 is the host's; a guest kernel that writes it changes what later cases find."),
+        new(Abi.XenPv64, "Exceptions.ClearTaskSwitched", "The processor's model has no x87 and no vector registers, so that nothing meets CR0.TS."),
+        new(Abi.XenPv64, "Fred.TellsSysenter", "SYSENTER enters Xen on Intel's processors only; campaigns reach it where the host is one."),
+        new(Abi.XenPv64, "HypercallPage.Create", "What a hypercall page holds is data; no case executes it, and tests hold it byte by byte."),
+        new(Abi.XenPv64, "HypercallPage.ReturnStub", "What a hypercall page holds is data; no case executes it, and tests hold it byte by byte."),
+        new(Abi.XenPv64, "HypercallPage.Stub", "What a hypercall page holds is data; no case executes it, and tests hold it byte by byte."),
+        new(Abi.XenPv64, "InitialState.Of", "How a virtual CPU starts is no part of a case, which has a start of its own; tests hold it."),
+        new(Abi.XenPv64, "InitialState.Of32", "How a virtual CPU starts is no part of a case, which has a start of its own; tests hold it."),
+        new(Abi.XenPv64, "InitialState.Of64", "How a virtual CPU starts is no part of a case, which has a start of its own; tests hold it."),
+        new(Abi.XenPv64, "SystemCalls32.Sysenter", "SYSENTER enters Xen on Intel's processors only; campaigns reach it where the host is one."),
+        new(Abi.XenPv64, "SystemCalls64.Sysenter", "SYSENTER enters Xen on Intel's processors only; campaigns reach it where the host is one."),
     ];
 
     /// <summary>The row of a rule, or null when nothing keeps the generator from it.</summary>

@@ -61,6 +61,11 @@ internal sealed partial class XenCaseBuilder
         }
 
         count = 2;
+        if (fromPayload && _hazard == Hazard.Shutdown)
+        {
+            return SchedulingCall(arguments, out count, fromPayload);
+        }
+
         return _random.Below(fromPayload ? 12 : 9) switch
         {
             0 or 1 => DebugRegisterCall(arguments, out count),

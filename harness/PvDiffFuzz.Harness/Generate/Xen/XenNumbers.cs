@@ -71,7 +71,7 @@ internal static class XenEdges
     /// <summary>Releases on both sides of each row of the table of versions, and debug builds.</summary>
     public static ImmutableArray<XenVersion> Versions { get; } =
     [
-        .. ((ReadOnlySpan<string>)["4.14.6", "4.17.4", "4.17.7", "4.18.3", "4.19.4", "4.20.2", "4.20.4", "4.21.1", "4.21.2", "4.17.7+debug", "4.22.0+debug"]).ToArray().Select(text => XenVersion.Parse(text)!),
+        .. ((ReadOnlySpan<string>)["4.14.6", "4.14.6", "4.14.6", "4.17.4", "4.17.7", "4.18.3", "4.19.4", "4.20.2", "4.20.4", "4.21.1", "4.21.2", "4.17.7+debug", "4.22.0+debug"]).ToArray().Select(text => XenVersion.Parse(text)!),
     ];
 
     /// <summary>Bytes of the upcall mask and of the pending flag: any value but 0 counts.</summary>
