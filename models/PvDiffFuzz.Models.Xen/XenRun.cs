@@ -4,7 +4,6 @@ using PvDiffFuzz.Core;
 using PvDiffFuzz.Models.X86;
 using PvDiffFuzz.Models.Xen.Events;
 using PvDiffFuzz.Models.Xen.Privileged;
-using RflagsBits = PvDiffFuzz.Core.RflagsBits;
 
 namespace PvDiffFuzz.Models.Xen;
 
