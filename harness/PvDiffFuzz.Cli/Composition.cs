@@ -5,12 +5,16 @@ using PvDiffFuzz.Backends.Pvm;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Models.Pvm;
 using PvDiffFuzz.Models.X86;
+using PvDiffFuzz.Models.Xen;
 
 namespace PvDiffFuzz.Cli;
 
 /// <summary>The only place that names every target.</summary>
 public sealed class Composition
 {
+    /// <summary>Targets that answer otherwise than the ABI of a case says, so that they run only where they are named.</summary>
+    private static readonly ImmutableHashSet<string> OnRequest = ["model.xen-fred"];
+
     private readonly SortedDictionary<string, Func<CpuProfile, ITarget>> _targets;
 
     private CpuProfile? _host;
@@ -21,6 +25,8 @@ public sealed class Composition
         ["kvm"] = profile => new KvmTarget(profile),
         ["model.pvm"] = profile => new PvmModel(profile, Usage),
         ["model.x86"] = profile => new X86Model(profile, Usage),
+        ["model.xen"] = profile => new XenModel(profile, Usage),
+        ["model.xen-fred"] = profile => new FredDelivery(new XenModel(profile, Usage)),
         ["native"] = _ => new NativeTarget(),
         ["pvm"] = profile => new PvmTarget(profile),
     };
@@ -36,6 +42,9 @@ public sealed class Composition
 
     /// <summary>Every name, in alphabetical order.</summary>
     public IReadOnlyCollection<string> Names => _targets.Keys;
+
+    /// <summary>The names without those that run only where they are named.</summary>
+    public IEnumerable<string> Usual => Names.Where(name => !OnRequest.Contains(name));
 
     /// <summary>The processor at hand, or the default profile where it cannot be probed.</summary>
     public CpuProfile Host => _host ??= ProbeHost();
@@ -79,7 +88,7 @@ public sealed class Composition
     }
 
     /// <summary>Targets of a run that names none: the usual two for x86, and for any other ABI those that run it and work here.</summary>
-    public IReadOnlyList<string> DefaultsFor(Abi abi) => abi == Abi.X86 ? Parse(Default) : [.. Names.Where(name => RunsHere(name, abi))];
+    public IReadOnlyList<string> DefaultsFor(Abi abi) => abi == Abi.X86 ? Parse(Default) : [.. Usual.Where(name => RunsHere(name, abi))];
 
     private bool RunsHere(string name, Abi abi)
     {

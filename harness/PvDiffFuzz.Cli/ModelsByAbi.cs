@@ -4,6 +4,7 @@ using PvDiffFuzz.Harness;
 using PvDiffFuzz.Instrument;
 using PvDiffFuzz.Models.Pvm;
 using PvDiffFuzz.Models.X86;
+using PvDiffFuzz.Models.Xen;
 
 namespace PvDiffFuzz.Cli;
 
@@ -18,6 +19,7 @@ internal sealed record ModelParts(Func<CpuProfile, ITracer> Tracer, Func<CpuProf
 internal static class ModelsByAbi
 {
     private static readonly ModelParts PvmParts = Pvm();
+    private static readonly ModelParts XenParts = Xen();
 
     private static readonly Dictionary<Abi, ModelParts> ByAbi = new()
     {
@@ -25,6 +27,9 @@ internal static class ModelsByAbi
         [Abi.PvmRfc1] = PvmParts,
         [Abi.Pvm612] = PvmParts,
         [Abi.PvmAbi1] = PvmParts,
+        [Abi.XenPv64] = XenParts,
+        [Abi.XenPv64Fred] = XenParts,
+        [Abi.XenPv32] = XenParts,
     };
 
     /// <summary>The rules of all models, each once.</summary>
@@ -58,6 +63,17 @@ internal static class ModelsByAbi
             host => new PvmModel(host),
             host => new InstrumentedRules(copy.Value, copy.Value.Create<ITarget>(typeof(PvmModel), host, null)),
             [.. PvmRules.All.Concat(X86Rules.All).Select(Named).Distinct()],
+            mnemonic => [.. X86Rules.For(mnemonic).Select(Named)]);
+    }
+
+    /// <summary>The model of Xen with the processor's below it.</summary>
+    private static ModelParts Xen()
+    {
+        Lazy<InstrumentedModel> copy = new(() => InstrumentedModel.Load(typeof(XenModel), typeof(X86Model)));
+        return new ModelParts(
+            host => new XenModel(host),
+            host => new InstrumentedRules(copy.Value, copy.Value.Create<ITarget>(typeof(XenModel), host, null, null)),
+            [.. XenRules.All.Concat(X86Rules.All).Select(Named).Distinct()],
             mnemonic => [.. X86Rules.For(mnemonic).Select(Named)]);
     }
 

@@ -52,7 +52,7 @@ internal static class Session
 
     /// <summary>What live targets may run: nothing that is not deterministic or that Linux answers itself.</summary>
     public static bool MayRunLive(TestCase testCase, CpuProfile host) =>
-        PvmExclusions.MayRunLive(testCase, testCase.Profile ?? host);
+        testCase.Abi.IsXen() ? XenExclusions.MayRunLive(testCase, testCase.Profile ?? host) : PvmExclusions.MayRunLive(testCase, testCase.Profile ?? host);
 
     /// <summary>The instructions of a case with their addresses and texts.</summary>
     public static IEnumerable<(ulong Address, ImmutableArray<byte> Bytes, string Text)> Disassemble(TestCase testCase)

@@ -21,8 +21,11 @@ public static class Words
     /// <summary>Such as <c>iretq</c> or <c>eretu</c>.</summary>
     public static string Text(this ReturnKind way) => CaseFileWords.Returns[(int)way];
 
-    /// <summary><c>interrupt</c> or <c>nmi</c>.</summary>
+    /// <summary>Such as <c>interrupt</c> or <c>upcall</c>.</summary>
     public static string Text(this InjectionKind kind) => CaseFileWords.Injections[(int)kind];
+
+    /// <summary>Such as <c>syscall</c> or <c>failsafe</c>.</summary>
+    public static string Text(this XenCallbackKind kind) => CaseFileWords.Callbacks[(int)kind];
 
     /// <summary>Finds the member of an enumeration that a word names.</summary>
     /// <typeparam name="T">The enumeration.</typeparam>

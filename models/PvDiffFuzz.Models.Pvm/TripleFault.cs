@@ -1,4 +1,5 @@
 using PvDiffFuzz.Core;
+using PvDiffFuzz.Models.X86;
 
 namespace PvDiffFuzz.Models.Pvm;
 

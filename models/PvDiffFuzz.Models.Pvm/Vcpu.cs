@@ -14,31 +14,6 @@ namespace PvDiffFuzz.Models.Pvm;
 /// <param name="Rflags">The underlying RFLAGS that hardware saved.</param>
 internal readonly record struct VectorEvent(EventKind Kind, byte Vector, uint? Error, ulong? Cr2, ulong Rflags);
 
-/// <summary>How a run stands.</summary>
-internal enum Verdict
-{
-    /// <summary>It goes on.</summary>
-    Running,
-
-    /// <summary>The code ran to its end.</summary>
-    ReachedEnd,
-
-    /// <summary>An event came for which there is no response.</summary>
-    Event,
-
-    /// <summary>The guest halted.</summary>
-    Halt,
-
-    /// <summary>The guest died.</summary>
-    Crash,
-
-    /// <summary>The limit of instructions was reached.</summary>
-    BudgetSpent,
-
-    /// <summary>Something that no text defines, or that a case does not tell.</summary>
-    Unsupported,
-}
-
 /// <summary>Places where the specification says <em>may</em>.</summary>
 [Flags]
 internal enum Choices

@@ -151,7 +151,7 @@ public sealed class PvmImportTests : IDisposable
     public void RecordsThatLackTheirStateAreLeftOutAndCounted()
     {
         string file = _terminal.Write("records.jsonl", string.Join('\n', PvmRecordText.Line(), PvmRecordText.Line(("id", "u_nmi_inj")), PvmRecordText.Line(("id", "s_erets_plain"), ("mode", "S/ERETS"))));
-        PvmImport import = PvmImport.Of(file);
+        Imported import = PvmImport.Of(file);
 
         Assert.Equal(["pvm-rfc1-amd-s-nop"], import.Files.Select(f => f.Id));
         Assert.Equal(2, import.LeftOut.Count);

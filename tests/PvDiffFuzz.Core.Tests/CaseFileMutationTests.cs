@@ -17,7 +17,7 @@ public sealed class CaseFileMutationTests
     public void ADamagedFileIsRefusedOrReadForWhatItIs(bool lenient)
     {
         Random random = new(lenient ? 20_261_121 : 5);
-        byte[][] files = [.. CaseGen.Files.Sample(10, 40).Append(Samples.Adc).Append(Samples.Pvm).Select(f => Encoding.UTF8.GetBytes(f.Write()))];
+        byte[][] files = [.. CaseGen.Files.Sample(10, 40).Append(Samples.Adc).Append(Samples.Pvm).Append(Samples.Xen).Select(f => Encoding.UTF8.GetBytes(f.Write()))];
         List<string> failures = [];
         int accepted = 0;
         for (int i = 0; i < Mutations; i++)

@@ -127,7 +127,7 @@ public sealed class CaseFileRoundTripTests
     {
         string reference = File.ReadAllText(Checkout.PathOf("docs", "case-format.md"));
 
-        Assert.All([Samples.Adc, Samples.Pvm], file => Assert.Contains($"```\n{file.Write()}```\n", reference, StringComparison.Ordinal));
+        Assert.All([Samples.Adc, Samples.Pvm, Samples.Xen], file => Assert.Contains($"```\n{file.Write()}```\n", reference, StringComparison.Ordinal));
     }
 
     /// <summary>What a target answers besides is not stored: alternatives are the model's, and a file holds answers.</summary>

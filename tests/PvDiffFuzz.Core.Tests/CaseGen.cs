@@ -191,7 +191,7 @@ internal static class CaseGen
     };
 
     /// <summary>Well-formed inputs, with and without a system side.</summary>
-    public static Gen<TestCase> Cases => Gen.Frequency((3, X86Cases), (2, PvmGen.Cases));
+    public static Gen<TestCase> Cases => Gen.Frequency((3, X86Cases), (2, PvmGen.Cases), (2, XenGen.Cases));
 
     private static readonly Gen<TestCase> X86Cases =
         from code in AnyCode
@@ -232,7 +232,7 @@ internal static class CaseGen
         from entry in Gen.Elements(Enum.GetValues<EntryPoint>().Where(e => FrameLayout.HasEntry(abi, e)))
         let kind = abi == Abi.X86 ? (EventKind)any : entry == EntryPoint.HypercallReturn ? EventKind.Hypercall : any == (int)EventKind.Hypercall ? EventKind.Fault : (EventKind)any
         from registers in Gen.Frequency((3, Near(before)), (1, AnyRegisters))
-        from length in Gen.Elements(0, FrameLayout.LengthAt(abi, entry))
+        from length in Gen.Elements(abi.IsXen() ? XenGen.FrameLengths(abi, entry).ToArray() : [0, FrameLayout.LengthAt(abi, entry)])
         from frame in Gen.Frequency((1, Gen.Constant<byte>(0)), (1, Octet)).ArrayOf(length)
         select new Event(kind, vector, error, cr2, entry, registers) { Frame = [.. frame] };
 
@@ -251,7 +251,7 @@ internal static class CaseGen
         from final in Gen.Frequency((3, Gen.Constant<RegisterState?>(last)), (1, Gen.Constant<RegisterState?>(null)), (1, Near(last).Select(RegisterState? (r) => r)))
         from memory in (from address in Word from value in Word select new MemoryWord(address & ~7UL, value)).ListOf()
         from looked in Gen.Elements(false, true)
-        from system in testCase.Abi.IsPvm() ? PvmGen.State(testCase.Abi) : Gen.Constant(SystemState.Empty)
+        from system in testCase.Abi.IsPvm() ? PvmGen.State(testCase.Abi) : testCase.Abi.IsXen() ? XenGen.System(testCase.Abi) : Gen.Constant(SystemState.Empty)
         from detail in Gen.Frequency((2, Gen.Constant<string?>(null)), (1, AnyText.Select(string? (t) => t)))
         select new Outcome
         {

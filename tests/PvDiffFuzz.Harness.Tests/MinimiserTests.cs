@@ -156,14 +156,16 @@ public sealed class MinimiserTests
             Responses = [new Response([]) { Return = ReturnKind.Erets, Hypercalls = [new Hypercall(0x17088203, [7])], Inject = new Injection(InjectionKind.Nmi, 2) }],
             System = PvmCases.System.With(SystemRegister.Lstar, 0x1000).With(SystemRegister.Cr8, 5),
         };
+        TestCase xen = XenMinimiserTests.Full();
         Assert.Null(big.Check());
         Assert.Null(pvm.Check());
+        Assert.Null(xen.Check());
         List<string> wrong = [];
         foreach (IReduction reduction in Reductions.All)
         {
             int proposals = 0;
             int steps = 0;
-            foreach (TestCase start in (TestCase[])[big, pvm])
+            foreach (TestCase start in (TestCase[])[big, pvm, xen])
             {
                 TestCase current = start;
                 proposals += reduction.Propose(start, new ReductionContext(CpuVendor.Intel)).Count();

@@ -32,16 +32,16 @@ internal sealed class FuzzOptions(Composition composition)
     private readonly Option<long> _start = CommonOptions.Number("--start", "Index of the first case.", 0, 0, long.MaxValue);
     private readonly Option<long> _jobs = CommonOptions.Number("--jobs", "Threads, each with its own targets.", Environment.ProcessorCount, 1, 256);
     private readonly Option<string> _shard = new("--shard") { Description = "n/m: run the n-th of m parts of the campaign, n from 0.", DefaultValueFactory = _ => "0/1" };
-    private readonly Option<string> _abi = new("--abi") { Description = "ABI of the cases: x86, pvm-rfc1 or pvm-612.", DefaultValueFactory = _ => Abi.X86.Text() };
+    private readonly Option<string> _abi = new("--abi") { Description = $"ABI of the cases: {string.Join(", ", GeneratorOptions.Abis.Select(abi => abi.Text()))}.", DefaultValueFactory = _ => Abi.X86.Text() };
     private readonly Option<string?> _families = new("--families")
     {
         Description = $"Comma-separated families, each with an optional weight as in stack=3; default: all. Families: {string.Join(", ", Enum.GetNames<Family>().Select(n => n.ToLowerInvariant()))}.",
     };
 
     private readonly Option<long> _minimum = CommonOptions.Number("--min-length", "Fewest instructions in a case.", 1, 1, GeneratorOptions.MaximumLength);
-    private readonly Option<long> _maximum = CommonOptions.Number("--max-length", "Most instructions in a case; 14 for PVM unless given.", 24, 1, GeneratorOptions.MaximumLength);
-    private readonly Option<long> _raw = CommonOptions.Number("--raw-percent", "Share of cases that are byte mutations; 2 for PVM unless given.", 5, 0, 100);
-    private readonly Option<long> _compatibility = CommonOptions.Number("--compat-percent", "Share of cases in compatibility mode; for PVM of those that start in user mode, 15 unless given.", 0, 0, 100);
+    private readonly Option<long> _maximum = CommonOptions.Number("--max-length", "Most instructions in a case; 14 for PVM and Xen unless given.", 24, 1, GeneratorOptions.MaximumLength);
+    private readonly Option<long> _raw = CommonOptions.Number("--raw-percent", "Share of cases that are byte mutations; 2 for PVM and Xen unless given.", 5, 0, 100);
+    private readonly Option<long> _compatibility = CommonOptions.Number("--compat-percent", "Share of cases in compatibility mode; for PVM and Xen of those that start in user mode, 15 unless given.", 0, 0, 100);
     private readonly Option<long> _debug = CommonOptions.Number("--breakpoint-permille", "Share of cases per mille that arm debug registers; each costs native an attach.", 2, 0, 1000);
     private readonly Option<string> _out = new("--out") { Description = "Folder for findings and the journal.", DefaultValueFactory = _ => "findings" };
     private readonly Option<string?> _known = CommonOptions.Known();
@@ -120,7 +120,7 @@ internal sealed class FuzzOptions(Composition composition)
 
     private static Abi ParseAbi(string text)
     {
-        foreach (Abi abi in (ReadOnlySpan<Abi>)[Abi.X86, Abi.PvmRfc1, Abi.Pvm612])
+        foreach (Abi abi in GeneratorOptions.Abis)
         {
             if (string.Equals(text, abi.Text(), StringComparison.OrdinalIgnoreCase))
             {
@@ -128,7 +128,7 @@ internal sealed class FuzzOptions(Composition composition)
             }
         }
 
-        throw new UsageException($"--abi {text}: cases are generated for {Abi.X86.Text()}, {Abi.PvmRfc1.Text()} and {Abi.Pvm612.Text()}");
+        throw new UsageException($"--abi {text}: cases are generated for {string.Join(", ", GeneratorOptions.Abis.Select(abi => abi.Text()))}");
     }
 
     /// <summary>Reads a seed; null stands for one from the clock.</summary>

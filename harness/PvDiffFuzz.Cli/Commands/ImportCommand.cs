@@ -13,24 +13,32 @@ internal static class ImportCommand
     /// <summary>Makes the command.</summary>
     public static Command Create(Composition composition)
     {
+        Command import = new("import", "Turn observations of other tools into case files.");
+        import.Subcommands.Add(Observed(composition, "pvm-observed", "What a PVM host did with a few instructions; docs/pvm-recordings.md describes the records.", "model.pvm", PvmImport.Of));
+        import.Subcommands.Add(Observed(composition, "xen-observed", "What a PV guest of Xen did with a few instructions; docs/xen-recordings.md describes the records.", "model.xen", XenImport.Of));
+        return import;
+    }
+
+    private static Command Observed(Composition composition, string name, string description, string model, Func<string, Imported> read)
+    {
         Argument<string> file = new("file") { Description = "Records, one JSON object a line." };
         Option<string> folder = new("--out") { Description = "Folder for the case files, with one inside for each hypervisor; made if it does not exist.", Required = true };
-        Option<string> targets = new("--targets") { Description = "Comma-separated targets that the records are compared with; the verdict is stored.", DefaultValueFactory = _ => "model.pvm" };
+        Option<string> targets = new("--targets") { Description = "Comma-separated targets that the records are compared with; the verdict is stored.", DefaultValueFactory = _ => model };
         Option<string?> known = CommonOptions.Known();
         Option<bool> json = CommonOptions.Json();
-        Command observed = new("pvm-observed", "What a PVM host did with a few instructions; docs/pvm-recordings.md describes the records.") { file, folder, targets, known, json };
+        Command observed = new(name, description) { file, folder, targets, known, json };
         observed.SetAction(parsed => CommandLine.Guard(() =>
             Run(
                 composition,
-                PvmImport.Of(parsed.GetRequiredValue(file)),
+                read(parsed.GetRequiredValue(file)),
                 composition.Parse(parsed.GetRequiredValue(targets)),
                 parsed.GetRequiredValue(folder),
                 Session.Known(parsed.GetValue(known)),
                 parsed.GetValue(json))));
-        return new Command("import", "Turn observations of other tools into case files.") { observed };
+        return observed;
     }
 
-    private static ExitCode Run(Composition composition, PvmImport import, IEnumerable<string> names, string folder, KnownSet known, bool json)
+    private static ExitCode Run(Composition composition, Imported import, IEnumerable<string> names, string folder, KnownSet known, bool json)
     {
         using CaseRunner runner = Session.Runner(composition, names);
         Replay replay = new(runner, known, TargetMasks.Of);
@@ -38,7 +46,7 @@ internal static class ImportCommand
         foreach (CaseFile file in import.Files)
         {
             string? verdict = replay.VerdictOf(file, out int comparable)?.ToString();
-            string ofHypervisor = Path.Combine(folder, PvmImport.HypervisorOf(file));
+            string ofHypervisor = Path.Combine(folder, import.FolderOf(file));
             Directory.CreateDirectory(ofHypervisor);
             AtomicFile.Write(Path.Combine(ofHypervisor, $"{file.Id}.case"), (file with { Verdict = verdict }).Write());
             string counted = verdict ?? (comparable < 2 ? "not comparable" : "agree");
@@ -49,7 +57,7 @@ internal static class ImportCommand
         return ExitCode.Ok;
     }
 
-    private static void Report(PvmImport import, SortedDictionary<string, int> verdicts, bool json)
+    private static void Report(Imported import, SortedDictionary<string, int> verdicts, bool json)
     {
         int leftOut = import.LeftOut.Sum(pair => pair.Value.Length);
         if (json)

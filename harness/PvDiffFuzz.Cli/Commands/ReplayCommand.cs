@@ -64,7 +64,7 @@ internal static class ReplayCommand
         return report.Changed > 0 ? ExitCode.Diverged : report.Failed > 0 ? ExitCode.Failed : ExitCode.Ok;
     }
 
-    private static List<string> Working(Composition composition) => [.. composition.Names.Where(name => Works(composition, name))];
+    private static List<string> Working(Composition composition) => [.. composition.Usual.Where(name => Works(composition, name))];
 
     private static bool Works(Composition composition, string name)
     {

@@ -73,6 +73,13 @@ internal sealed class JsonFields
         return value.ValueKind == JsonValueKind.Number && value.TryGetInt32(out int number) ? number : throw Bad(name, "is no number; a small decimal number is expected");
     }
 
+    /// <summary>True or false.</summary>
+    public bool Flag(string name)
+    {
+        JsonElement value = Take(name);
+        return value.ValueKind is JsonValueKind.True or JsonValueKind.False ? value.GetBoolean() : throw Bad(name, $"is {value.ValueKind}; true or false is expected");
+    }
+
     /// <summary>Bytes, two hexadecimal digits each.</summary>
     public byte[] Bytes(string name)
     {
@@ -99,6 +106,20 @@ internal sealed class JsonFields
         return value.ValueKind == JsonValueKind.Array && value.EnumerateArray().All(item => item.ValueKind == JsonValueKind.String)
             ? [.. value.EnumerateArray().Select(item => ParseHex(name, item.GetString()!))]
             : throw Bad(name, "is no list of texts; hexadecimal numbers are expected");
+    }
+
+    /// <summary>Objects; none when the field is missing.</summary>
+    public JsonFields[] List(string name)
+    {
+        if (!Has(name))
+        {
+            return [];
+        }
+
+        JsonElement value = Take(name);
+        return value.ValueKind == JsonValueKind.Array
+            ? [.. value.EnumerateArray().Select((item, i) => new JsonFields(_file, _line, $"{_path}{name}[{i}].", item))]
+            : throw Bad(name, $"is {value.ValueKind}; a list of objects is expected");
     }
 
     /// <summary>An object.</summary>

@@ -1,12 +1,9 @@
-using System.Collections.Immutable;
 using PvDiffFuzz.Core;
 
 namespace PvDiffFuzz.Cli.Import;
 
 /// <summary>Records of PVM hosts as case files.</summary>
-/// <param name="Files">One a record that is a case, in the order of the records.</param>
-/// <param name="LeftOut">Ids of the other records by reason.</param>
-internal sealed record PvmImport(ImmutableArray<CaseFile> Files, ImmutableSortedDictionary<string, ImmutableArray<string>> LeftOut)
+internal static class PvmImport
 {
     private const string Target = "pvm";
     private const string Lineage = "tcg";
@@ -16,24 +13,7 @@ internal sealed record PvmImport(ImmutableArray<CaseFile> Files, ImmutableSorted
     /// <summary>Imports a file of records. The same records always give the same files.</summary>
     /// <param name="path">Path of the file.</param>
     /// <exception cref="CaseFileException">A record is bad; the message has file, line and what would be right.</exception>
-    public static PvmImport Of(string path)
-    {
-        ImmutableArray<CaseFile>.Builder files = ImmutableArray.CreateBuilder<CaseFile>();
-        SortedDictionary<string, ImmutableArray<string>> leftOut = new(StringComparer.Ordinal);
-        foreach (PvmObservation record in PvmObservationReader.Read(path))
-        {
-            if (PvmLeftOut.ReasonFor(record) is string reason)
-            {
-                leftOut[reason] = leftOut.GetValueOrDefault(reason, []).Add(record.CaseId);
-            }
-            else
-            {
-                files.Add(FileOf(record));
-            }
-        }
-
-        return new PvmImport(files.ToImmutable(), leftOut.ToImmutableSortedDictionary(StringComparer.Ordinal));
-    }
+    public static Imported Of(string path) => Imported.Of(PvmObservationReader.Read(path), PvmLeftOut.ReasonFor, record => record.CaseId, FileOf, HypervisorOf);
 
     /// <summary>Which hypervisor an imported case was observed on, such as <c>rfc-port</c>.</summary>
     public static string HypervisorOf(CaseFile file) => file.Outcomes[0].Fingerprint.Facts.First(fact => fact.Key == Hypervisor).Value;

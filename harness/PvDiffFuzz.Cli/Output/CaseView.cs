@@ -156,7 +156,8 @@ internal static class CaseView
         string cr2 = delivered.Cr2 is ulong address ? $" cr2 {address:x}" : string.Empty;
         return delivered switch
         {
-            { Entry: EntryPoint.Lstar } => "system call",
+            { Kind: EventKind.SystemCall } => "system call",
+            { Kind: EventKind.Upcall } => "event upcall",
             { Kind: EventKind.Hypercall } => "hypercall returned",
             _ => $"{VectorName(delivered.Vector)}{error}{cr2}",
         };

@@ -12,11 +12,13 @@ internal static class StepsView
         abi = testCase.Abi.Text(),
         start = testCase.Start.Text(),
         path = testCase.Pvm?.Path.Text(),
+        xen = testCase.Xen is XenState xen ? XenView.Of(xen) : null,
         system = Values(testCase.System),
         inject = testCase.Inject is Injection i ? Shape(i) : null,
         responses = testCase.Responses.Select(response => new
         {
             @return = response.Return.Text(),
+            flags = response.Return == ReturnKind.XenIret ? Hex(response.Flags) : null,
             patches = response.Patches.ToDictionary(patch => OutcomeView.Name(patch.Key), patch => Hex(patch.Value), StringComparer.Ordinal),
             hypercalls = response.Hypercalls.Select(call => new { number = call.Number, arguments = call.Arguments }),
             inject = response.Inject is Injection pending ? Shape(pending) : null,
@@ -31,9 +33,13 @@ internal static class StepsView
     {
         if (testCase.Abi != Abi.X86)
         {
-            string path = testCase.Pvm is PvmState pvm ? $", roots {pvm.Path.Text()}, structure at {pvm.PvcsAddress:x}" : "";
-            Console.WriteLine($"start   {testCase.Start.Text()}{path}");
+            string how = testCase.Pvm is PvmState pvm ? $", roots {pvm.Path.Text()}, structure at {pvm.PvcsAddress:x}" : testCase.Xen is XenState xen ? XenView.Entry(xen) : "";
+            Console.WriteLine($"start   {testCase.Start.Text()}{how}");
             Console.WriteLine($"sys     {string.Join(' ', Values(testCase.System).Select(v => $"{v.Key}={v.Value}"))}");
+            foreach (string line in testCase.Xen is null ? [] : XenView.Lines(testCase.Xen))
+            {
+                Console.WriteLine(line);
+            }
         }
 
         if (testCase.Inject is Injection inject)
@@ -60,11 +66,11 @@ internal static class StepsView
             steps.Add($"{Text(inject)} pending");
         }
 
-        steps.Add(response.Return.Text());
+        steps.Add(response.Flags == 0 ? response.Return.Text() : $"{response.Return.Text()} with flags {response.Flags:x}");
         return string.Join(", ", steps);
     }
 
-    private static string Text(Injection injection) => $"{injection.Kind.Text()} {injection.Vector:x2}";
+    private static string Text(Injection injection) => injection.Kind == InjectionKind.Upcall ? injection.Kind.Text() : $"{injection.Kind.Text()} {injection.Vector:x2}";
 
     private static object Shape(Injection injection) => new { kind = injection.Kind.Text(), vector = injection.Vector };
 

@@ -30,12 +30,14 @@ internal static class Interrupted
         {
             if (field.Name is "cs" or "user-cs")
             {
-                return FrameLayout.Read(e.Frame, field) == Selectors.UserCode32;
+                return IsCompatible(abi, FrameLayout.Read(e.Frame, field));
             }
         }
 
-        return e.Registers.Cs == Selectors.UserCode32;
+        return IsCompatible(abi, e.Registers.Cs);
     }
+
+    private static bool IsCompatible(Abi abi, ulong cs) => abi == Abi.XenPv32 || (abi.IsXen() ? (cs | 3) == XenMap.FlatCode32 : cs == Selectors.UserCode32);
 
     /// <summary>True for a register whose value at entry the delivery gives, so that nothing before it can have left it undefined.</summary>
     /// <remarks>PVM loads RCX, R11 and RFLAGS at every entry and for every hypercall (PVM rfc1, Vector events in user mode and the sections after it). Xen's ways in differ, so nothing is claimed for them.</remarks>

@@ -69,8 +69,8 @@ internal partial class CaseBuilder
         {
             < 3 => _block + AddressMap.WritableCode + (ulong)(_random.Below(120) * ContentsBuilder.RunLength),
             < 5 => ChooseTarget(1, writes: false),
-            5 => _block + _codeEnd,
-            _ => Aim.Faulting(ref _random, _block, 2, writes: false),
+            5 => CodeTop,
+            _ => Faulting(2, writes: false),
         };
         target = Long64 ? target : (uint)target;
         _contents.Touch(ref _random, target, 8, _block);
@@ -154,14 +154,14 @@ internal partial class CaseBuilder
                 if (Long64)
                 {
                     SetRegister(register, StackPointer());
-                    Push(_random.Percent(90) ? Selectors.UserData : Selector());
+                    Push(_random.Percent(90) ? FlatData : Selector());
                     PushRegister(register);
                 }
 
                 Push(FlagsValue());
             }
 
-            Push(_random.Percent(80) ? Long64 ? Selectors.UserCode64 : Selectors.UserCode32 : Selector());
+            Push(_random.Percent(80) ? FlatCode : Selector());
             LoadCodeAddress(register, Ahead() + 2);
             PushRegister(register);
         }
@@ -176,7 +176,7 @@ internal partial class CaseBuilder
     {
         EnsureStack();
         OperandChoice choice = default;
-        ushort selector = _random.Percent(60) ? Long64 ? Selectors.UserCode64 : Selectors.UserCode32 : Selector();
+        ushort selector = _random.Percent(60) ? FlatCode : Selector();
         int ahead = Ahead();
         if (template.RmField == RmField.None)
         {

@@ -10,7 +10,7 @@ internal partial class CaseBuilder
 {
     private protected TestCase? Finish()
     {
-        ulong address = _block + _codeEnd - (ulong)_code.Length;
+        ulong address = CodeTop - (ulong)_code.Length;
         _code.Resolve(address);
         if (IsExcluded(_code.Bytes))
         {
@@ -52,11 +52,12 @@ internal partial class CaseBuilder
             Gpr = _initial,
             Rip = rip,
             Rflags = _rflags,
-            Cs = Long64 ? Selectors.UserCode64 : Selectors.UserCode32,
+            Cs = FlatCode,
+            Ss = FlatData,
             Ds = DataSelector(selectors),
             Es = DataSelector(selectors >> 8),
-            Fs = (selectors & 0x70_0000) == 0 ? Selectors.UserData : (ushort)0,
-            Gs = (selectors & 0x7000_0000) == 0 ? Selectors.UserData : (ushort)0,
+            Fs = (selectors & 0x70_0000) == 0 ? FlatData : (ushort)0,
+            Gs = (selectors & 0x7000_0000) == 0 ? FlatData : (ushort)0,
             FsBase = _startFsBase,
             GsBase = _startGsBase,
             Debug = debug,
@@ -64,7 +65,7 @@ internal partial class CaseBuilder
     }
 
     /// <summary>32-bit code needs DS and ES; 64-bit code usually runs with null selectors.</summary>
-    private ushort DataSelector(ulong bits) => !Long64 || (bits & 3) == 0 ? Selectors.UserData : (ushort)0;
+    private ushort DataSelector(ulong bits) => !Long64 || (bits & 3) == 0 ? FlatData : (ushort)0;
 
     /// <summary>One to four answers that go on somewhere in the code.</summary>
     private ImmutableArray<Response> Responses(CodeBlock code)

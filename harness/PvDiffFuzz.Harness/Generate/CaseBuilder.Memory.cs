@@ -15,16 +15,22 @@ internal partial class CaseBuilder
     {
         if (_random.Permille(_options.FaultingOperandPermille))
         {
-            ulong faulting = Aim.Faulting(ref _random, _block, size, writes);
+            ulong faulting = Faulting(size, writes);
             return Long64 ? faulting : (uint)faulting;
         }
 
-        ulong target = Aim.Valid(ref _random, _block, size, writes, _hot);
+        ulong target = Valid(size, writes);
         target = Long64 ? target : (uint)target;
         RememberAim(target);
         _contents.Touch(ref _random, target, size, _block);
         return target;
     }
+
+    /// <summary>An address at which bytes can be accessed.</summary>
+    private protected virtual ulong Valid(int size, bool writes) => Aim.Valid(ref _random, _block, size, writes, _hot);
+
+    /// <summary>An address at which an access faults, or may.</summary>
+    private protected virtual ulong Faulting(int size, bool writes) => Aim.Faulting(ref _random, _block, size, writes);
 
     /// <summary>Expresses an address as a memory operand. Adds an instruction that loads a register when nothing else reaches it.</summary>
     private protected void Express(ulong target, ref OperandChoice choice)
@@ -60,7 +66,7 @@ internal partial class CaseBuilder
 
     private bool ByRip(ulong target, ref OperandChoice choice)
     {
-        long distance = (long)(target - (_block + _codeEnd));
+        long distance = (long)(target - CodeTop);
         if (distance is > int.MaxValue - 0x4000 or < int.MinValue + 0x4000)
         {
             return false;

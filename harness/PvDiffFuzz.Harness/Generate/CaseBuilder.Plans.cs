@@ -95,7 +95,7 @@ internal partial class CaseBuilder
         ulong room = _value[Rsp] - (_block + _stackSlot);
         if (!IsKnown(Rsp) || room is < 0x40 or > (2 * PageLayout.PageSize) - 0x40)
         {
-            PointRegister(Rsp, 70, stack: true);
+            PointRegister(Rsp, _keepsStack ? 100 : 70, stack: true);
         }
     }
 
@@ -124,7 +124,7 @@ internal partial class CaseBuilder
         _value[Rsp] -= Long64 ? 8UL : 4UL;
     }
 
-    private protected ushort Selector() => _random.Percent(70) ? _random.Pick(EdgeValues.GoodSelectors.AsSpan()) : _random.Pick(EdgeValues.BadSelectors.AsSpan());
+    private protected virtual ushort Selector() => _random.Percent(70) ? _random.Pick(EdgeValues.GoodSelectors.AsSpan()) : _random.Pick(EdgeValues.BadSelectors.AsSpan());
 
     /// <summary>Flags for POPF and IRET: what user code may load, sometimes with bits that it may not.</summary>
     private protected uint FlagsValue()
@@ -369,7 +369,7 @@ internal partial class CaseBuilder
     {
         // ES, SS, DS, FS, GS; now and then CS or a number that names nothing, which are #UD.
         int segment = _random.Below(24) == 0 ? _random.Next() is ulong bits && (bits & 1) == 0 ? 1 : 6 + (int)((bits >> 1) & 1) : _random.Pick<byte>([0, 2, 2, 3, 4, 5]);
-        ushort selector = segment == 2 && _random.Percent(80) ? Selectors.UserData : Selector();
+        ushort selector = segment == 2 && _random.Percent(80) ? FlatData : Selector();
         OperandChoice choice = new() { Reg = (byte)segment };
         if (template.RmField == RmField.Either && _random.Percent(30))
         {

@@ -15,14 +15,14 @@ internal partial class CaseBuilder
 
     private protected TestCase? FinishRaw()
     {
-        _code.Resolve(_block + _codeEnd - (ulong)_code.Length);
+        _code.Resolve(CodeTop - (ulong)_code.Length);
         for (int attempt = 0; attempt < MutationAttempts; attempt++)
         {
             int length = Mutate();
             ReadOnlySpan<byte> bytes = _raw.AsSpan(0, length);
             if (!IsExcluded(bytes) && !LoopsBack(bytes))
             {
-                ulong address = _block + _codeEnd - (ulong)length;
+                ulong address = CodeTop - (ulong)length;
                 return Assemble(new CodeBlock(address, ImmutableCollectionsMarshal.AsImmutableArray(bytes.ToArray()), CodeSplitter.Split(bytes, _mode, _profile.Vendor)));
             }
         }

@@ -57,7 +57,7 @@ internal partial class CaseBuilder
         ulong middle = _block + _stackSlot + PageLayout.PageSize;
         return (bits & 63) switch
         {
-            0 => Aim.Faulting(ref _random, _block, 8, writes: true),
+            0 => Faulting(8, writes: true),
             1 => _block + _stackSlot + ((bits >> 8) & 0xff),
             2 => _block + _stackSlot + (2 * PageLayout.PageSize) - ((bits >> 8) & 0x1f),
             < 8 => middle + ((bits >> 8) & 0xff),
@@ -94,11 +94,11 @@ internal partial class CaseBuilder
             case < 63:
                 return (bits >> 8) & 0x3f;
             default:
-                return Aim.Faulting(ref _random, _block, 8, writes: true);
+                return Faulting(8, writes: true);
         }
     }
 
-    private ulong PointerValue() => Aim.Valid(ref _random, _block, 8, writes: true, _hot);
+    private ulong PointerValue() => Valid(8, writes: true);
 
     private protected ulong StartFlags()
     {
@@ -202,7 +202,7 @@ internal partial class CaseBuilder
         else
         {
             register = (byte)((random >> 8) & (uint)(_registers - 1));
-            if (register == Rsp && (access & Access.Write) != 0 && (random & 0xf0) != 0)
+            if (register == Rsp && (access & Access.Write) != 0 && (_keepsStack || (random & 0xf0) != 0))
             {
                 register = Rax;
             }

@@ -62,6 +62,18 @@ internal partial class CaseBuilder
         _pools = _pools64;
     }
 
+    /// <summary>True when code must not lose its stack: events need it.</summary>
+    private protected bool _keepsStack;
+
+    /// <summary>Address at which the code ends.</summary>
+    private protected virtual ulong CodeTop => _block + _codeEnd;
+
+    /// <summary>Selector of flat code of the mode.</summary>
+    private protected virtual ushort FlatCode => Long64 ? Selectors.UserCode64 : Selectors.UserCode32;
+
+    /// <summary>Selector of flat data.</summary>
+    private protected virtual ushort FlatData => Selectors.UserData;
+
     private protected bool Long64 => _mode == CpuMode.Long64;
 
     /// <summary>Makes one case.</summary>

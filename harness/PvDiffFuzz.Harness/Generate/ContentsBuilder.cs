@@ -21,18 +21,21 @@ internal sealed class ContentsBuilder
     private readonly (ulong Address, int Instruction, int Size)[] _codeAddresses = new (ulong, int, int)[Capacity];
     private int _count;
     private int _codeAddressCount;
-    private bool _pvm;
+    private bool _system;
     private bool _userRoot;
+    private ulong _limit;
 
     /// <summary>Forgets everything.</summary>
-    /// <param name="pvm">True when the slots of <see cref="PvmMap"/> may have contents too.</param>
+    /// <param name="system">True when the slots of a supervisor may have contents too: those of <see cref="PvmMap"/> and of <see cref="XenMap"/>, which lie at the same places.</param>
     /// <param name="userRoot">True when there is a user root of its own, which has a slot more.</param>
-    public void Clear(bool pvm = false, bool userRoot = false)
+    /// <param name="limit">Pages from here on hold nothing.</param>
+    public void Clear(bool system = false, bool userRoot = false, ulong limit = ulong.MaxValue)
     {
         _count = 0;
         _codeAddressCount = 0;
-        _pvm = pvm;
+        _system = system;
         _userRoot = userRoot;
+        _limit = limit;
     }
 
     /// <summary>Gives an access something to read, if there is room left and its page has contents.</summary>
@@ -162,7 +165,7 @@ internal sealed class ContentsBuilder
             }
         }
 
-        if (_count == Capacity || !MayHold(address))
+        if (_count == Capacity || address >= _limit || !MayHold(address))
         {
             return -1;
         }
@@ -180,7 +183,7 @@ internal sealed class ContentsBuilder
         {
             ulong offset = address & 0xf_ffff;
             ulong last = offset & 0xffff;
-            return last < 0x2000 && (offset is >= AddressMap.Data and < AddressMap.Supervisor || (_pvm && MayHoldPvm(offset & 0xf_0000, last)));
+            return last < 0x2000 && (offset is >= AddressMap.Data and < AddressMap.Supervisor || (_system && MayHoldSystem(offset & 0xf_0000, last)));
         }
 
         ulong page = address & ~0xfffUL;
@@ -188,8 +191,8 @@ internal sealed class ContentsBuilder
             or (AddressMap.FourGigabyteEdge + 0x1000);
     }
 
-    /// <summary>The slots that PVM cases have besides, but for supervisor code, the structure and the returns.</summary>
-    private bool MayHoldPvm(ulong slot, ulong offset) =>
+    /// <summary>The slots that cases with a supervisor have besides, but for its code and what else is not free.</summary>
+    private bool MayHoldSystem(ulong slot, ulong offset) =>
         slot is PvmMap.Stack or PvmMap.Data || (slot == PvmMap.UserOnly && _userRoot) || (slot is PvmMap.SupervisorInBoth or PvmMap.WritableForSupervisor && offset < PageLayout.PageSize);
 
     private static bool IsWritableCode(ulong address) =>

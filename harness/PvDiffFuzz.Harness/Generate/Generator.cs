@@ -1,16 +1,17 @@
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Harness.Generate.Pvm;
+using PvDiffFuzz.Harness.Generate.Xen;
 
 namespace PvDiffFuzz.Harness.Generate;
 
 /// <summary>Makes test cases: a pure function of options, processor profile, campaign seed and index.</summary>
 /// <remarks>
 /// An instance keeps scratch memory and belongs to one thread; instances with equal options and profile make equal cases, in any order.
-/// Every case is well formed, uses <see cref="AddressMap.Standard"/> (PVM: the layouts of <see cref="PvmMap"/>), and holds no instruction that <see cref="Isa.Exclusions"/> lists, at whichever byte one begins to decode.
+/// Every case is well formed, uses <see cref="AddressMap.Standard"/> (PVM and Xen: the layouts of <see cref="PvmMap"/> and <see cref="XenMap"/>), and holds no instruction that <see cref="Isa.Exclusions"/> lists, at whichever byte one begins to decode.
 /// </remarks>
 public sealed class Generator
 {
-    /// <summary>Changes whenever the same seed gives other cases; those of PVM have a version besides, <see cref="PvmOptions.Version"/>.</summary>
+    /// <summary>Changes whenever the same seed gives other cases; those of PVM and Xen have a version besides, <see cref="PvmOptions.Version"/> and <see cref="XenOptions.Version"/>.</summary>
     public const int Version = 2;
 
     private readonly CaseBuilder _builder;
@@ -27,7 +28,9 @@ public sealed class Generator
         }
 
         Options = options;
-        _builder = options.Abi.IsPvm() ? new PvmCaseBuilder(options, profile) : new CaseBuilder(options, profile);
+        _builder = options.Abi.IsPvm() ? new PvmCaseBuilder(options, profile)
+            : options.Abi.IsXen() ? new XenCaseBuilder(options, profile)
+            : new CaseBuilder(options, profile);
     }
 
     /// <summary>The options.</summary>

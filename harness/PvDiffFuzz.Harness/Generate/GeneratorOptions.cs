@@ -1,6 +1,7 @@
 using System.Collections.Immutable;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Harness.Generate.Pvm;
+using PvDiffFuzz.Harness.Generate.Xen;
 using PvDiffFuzz.Isa;
 
 namespace PvDiffFuzz.Harness.Generate;
@@ -33,11 +34,17 @@ public sealed record GeneratorOptions
         KeyValuePair.Create(Family.Misc, 3),
     ]);
 
-    /// <summary>ABI of the cases: <see cref="Abi.X86"/>, <see cref="Abi.PvmRfc1"/> or <see cref="Abi.Pvm612"/>. <see cref="DefaultsFor"/> has options that suit one.</summary>
+    /// <summary>ABI of the cases, one of <see cref="Abis"/>. <see cref="DefaultsFor"/> has options that suit one.</summary>
     public Abi Abi { get; init; }
 
     /// <summary>What matters to PVM cases only.</summary>
     public PvmOptions Pvm { get; init; } = new();
+
+    /// <summary>What matters to Xen cases only.</summary>
+    public XenOptions Xen { get; init; } = new();
+
+    /// <summary>The ABIs for which cases can be made.</summary>
+    public static ImmutableArray<Abi> Abis { get; } = [Abi.X86, Abi.PvmRfc1, Abi.Pvm612, Abi.XenPv64, Abi.XenPv64Fred, Abi.XenPv32];
 
     /// <summary>Families and their weights, 0 to 10,000 each, at least one above 0.</summary>
     public ImmutableSortedDictionary<Family, int> Weights { get; init; } = DefaultWeights;
@@ -75,8 +82,8 @@ public sealed record GeneratorOptions
     /// <summary>Share of instructions in per mille that get prefixes that they do not need.</summary>
     public int PrefixPermille { get; init; } = 90;
 
-    /// <summary>The options that suit an ABI. PVM cases are shorter, and most have responses, since what they are about is what events do.</summary>
-    public static GeneratorOptions DefaultsFor(Abi abi) => abi.IsPvm()
+    /// <summary>The options that suit an ABI. Paravirtual cases are shorter, and most have responses, since what they are about is what events do.</summary>
+    public static GeneratorOptions DefaultsFor(Abi abi) => abi != Abi.X86
         ? new GeneratorOptions
         {
             Abi = abi,
@@ -93,15 +100,15 @@ public sealed record GeneratorOptions
         $"generator {Generator.Version} instructions={MinimumInstructions}-{MaximumInstructions} typical={TypicalInstructions}/{TypicalPercent} raw={RawPercent} compatibility={CompatibilityPercent} "
         + $"debug={DebugPermille} responses={ResponsePercent} final-entry={FinalEntryPercent} faulting={FaultingOperandPermille} prefixes={PrefixPermille} "
         + $"families={string.Join(',', Weights.Select(w => $"{w.Key}={w.Value}"))}"
-        + (Abi.IsPvm() ? $" abi={Abi.Text()} {Pvm}" : "");
+        + (Abi.IsPvm() ? $" abi={Abi.Text()} {Pvm}" : Abi.IsXen() ? $" abi={Abi.Text()} {Xen}" : "");
 
     /// <summary>Checks the options.</summary>
     /// <returns>Null when they are valid, else a message that names the option and the valid values.</returns>
     public string? Check()
     {
-        if (Abi is not (Abi.X86 or Abi.PvmRfc1 or Abi.Pvm612))
+        if (!Abis.Contains(Abi))
         {
-            return $"abi {(Enum.IsDefined(Abi) ? Abi.Text() : Abi)}: cases are generated for {Abi.X86.Text()}, {Abi.PvmRfc1.Text()} and {Abi.Pvm612.Text()}";
+            return $"abi {(Enum.IsDefined(Abi) ? Abi.Text() : Abi)}: cases are generated for {string.Join(", ", Abis.Select(abi => abi.Text()))}";
         }
 
         if (MinimumInstructions < 1 || MaximumInstructions > MaximumLength || MinimumInstructions > MaximumInstructions)
@@ -141,6 +148,6 @@ public sealed record GeneratorOptions
             return $"every family has weight 0; give one of {string.Join(", ", Enum.GetNames<Family>())} a weight from 1 to 10000";
         }
 
-        return Pvm.Check();
+        return Pvm.Check() ?? Xen.Check();
     }
 }

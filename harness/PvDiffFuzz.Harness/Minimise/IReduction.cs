@@ -36,6 +36,7 @@ public static class Reductions
         new DropContents(),
         new DefaultSurroundings(),
         new DefaultSystem(),
+        new DefaultXen(),
         new DropPrefixes(),
         new SimplifyOperands(),
         new SimplifyRegisters(),

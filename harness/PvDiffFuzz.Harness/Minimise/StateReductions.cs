@@ -62,8 +62,8 @@ public sealed class SimplifyFlags : IReduction
     {
         RegisterState registers = testCase.Registers;
 
-        // The interrupt flag of supervisor code is that of the system side, which has a reduction of its own.
-        ulong plain = RflagsBits.Fixed1 | (testCase.Start == GuestMode.User ? RflagsBits.IF : registers.Rflags & RflagsBits.IF);
+        // The interrupt flag of PVM's supervisor code is that of the system side, which has a reduction of its own.
+        ulong plain = RflagsBits.Fixed1 | (testCase.Start == GuestMode.User || testCase.Abi.IsXen() ? RflagsBits.IF : registers.Rflags & RflagsBits.IF);
         ulong set = registers.Rflags & ~plain;
         if (set == 0)
         {
@@ -91,11 +91,17 @@ public sealed class SimplifySegments : IReduction
     public IEnumerable<TestCase> Propose(TestCase testCase, ReductionContext context)
     {
         RegisterState r = testCase.Registers;
-        RegisterState plain = r with { Ss = Selectors.UserData, Ds = 0, Es = 0, Fs = 0, Gs = 0, FsBase = 0, GsBase = 0, Pkru = null, Debug = null };
+        ushort data = testCase.Abi switch
+        {
+            Abi.XenPv64 or Abi.XenPv64Fred => XenMap.FlatData,
+            Abi.XenPv32 => testCase.Start == GuestMode.User ? XenMap.UserData32 : XenMap.KernelData32,
+            _ => Selectors.UserData,
+        };
+        RegisterState plain = r with { Ss = data, Ds = 0, Es = 0, Fs = 0, Gs = 0, FsBase = 0, GsBase = 0, Pkru = null, Debug = null };
         RegisterState[] proposals =
         [
             plain,
-            r with { Ss = Selectors.UserData },
+            r with { Ss = data },
             r with { Ds = 0 },
             r with { Es = 0 },
             r with { Fs = 0 },
@@ -155,10 +161,13 @@ public sealed class DefaultSurroundings : IReduction
             yield return testCase with { Limits = CaseLimits.Default };
         }
 
-        PageLayout standard = testCase.Pvm is null ? AddressMap.Standard : PvmMap.SupervisorLayout;
-        if (testCase.Pvm is PvmState pvm && !(testCase.Layout.Equals(standard) && PvmMap.UserLayout.Equals(pvm.UserLayout)))
+        bool xen = testCase.Abi.IsXen();
+        PageLayout standard = xen ? XenMap.KernelLayout(testCase.Abi) : testCase.Pvm is null ? AddressMap.Standard : PvmMap.SupervisorLayout;
+        PageLayout? standardUser = xen ? XenMap.UserLayout(testCase.Abi) : testCase.Pvm is null ? null : PvmMap.UserLayout;
+        PageLayout? own = testCase.Pvm?.UserLayout ?? testCase.Xen?.UserLayout;
+        if (standardUser is not null && !(testCase.Layout.Equals(standard) && standardUser.Equals(own)))
         {
-            yield return testCase with { Layout = standard, Pvm = pvm with { UserLayout = PvmMap.UserLayout } };
+            yield return WithUserLayout(testCase with { Layout = standard }, standardUser);
         }
 
         foreach (PageLayout fewer in Simpler(testCase.Layout, standard))
@@ -166,11 +175,14 @@ public sealed class DefaultSurroundings : IReduction
             yield return testCase with { Layout = fewer };
         }
 
-        foreach (PageLayout fewer in testCase.Pvm?.UserLayout is PageLayout user ? Simpler(user, PvmMap.UserLayout) : [])
+        foreach (PageLayout fewer in own is not null && standardUser is not null ? Simpler(own, standardUser) : [])
         {
-            yield return testCase with { Pvm = testCase.Pvm! with { UserLayout = fewer } };
+            yield return WithUserLayout(testCase, fewer);
         }
     }
+
+    private static TestCase WithUserLayout(TestCase testCase, PageLayout layout) =>
+        testCase.Pvm is PvmState pvm ? testCase with { Pvm = pvm with { UserLayout = layout } } : testCase with { Xen = testCase.Xen! with { UserLayout = layout } };
 
     private static IEnumerable<PageLayout> Simpler(PageLayout layout, PageLayout standard)
     {

@@ -39,7 +39,7 @@ public static class KnownFields
             }
         }
 
-        foreach (SystemRegister register in Enum.GetValues<SystemRegister>().Where(register => abi.IsPvm() || register < SystemRegister.PvmLinearAddressRange))
+        foreach (SystemRegister register in Enum.GetValues<SystemRegister>().Where(register => abi.IsPvm() || TestCase.CheckSystemValue(abi, register, 0) is null))
         {
             yield return new Field(FieldKind.System) { System = register };
             for (byte bit = 0; PvcsLayout.Saves(register) == Register.Rflags && bit < 64; bit++)

@@ -147,6 +147,9 @@ internal ref struct CpuState
     /// <summary>True while CR4 has protection keys off: RDPKRU and WRPKRU work, and no access is refused.</summary>
     public bool KeysOff;
 
+    /// <summary>True under FRED where nobody makes up for it: SYSCALL leaves RCX and R11 as they are.</summary>
+    public bool SyscallKeepsRegisters;
+
     /// <summary>RFLAGS as a whole.</summary>
     public readonly ulong Rflags => System | Status;
 

@@ -24,6 +24,28 @@ internal static class Descriptors
         return null;
     }
 
+    /// <summary>Takes a descriptor of eight bytes apart.</summary>
+    /// <param name="index">Index in the GDT.</param>
+    /// <param name="raw">Its bytes, little-endian.</param>
+    [Spec("SDM", "vol.3A 3.4.5 Segment Descriptors")]
+    public static SegmentDescriptor Decode(int index, ulong raw)
+    {
+        bool scaled = (raw >> 55 & 1) != 0;
+        uint limit = (uint)(raw & 0xffff) | (uint)(raw >> 32 & 0xf0000);
+        return new SegmentDescriptor(
+            index,
+            (byte)(raw >> 40 & 0xf),
+            System: (raw >> 44 & 1) == 0,
+            (byte)(raw >> 45 & 3),
+            Present: (raw >> 47 & 1) != 0,
+            Long: (raw >> 53 & 1) != 0,
+            Big: (raw >> 54 & 1) != 0,
+            scaled,
+            Available: (raw >> 52 & 1) != 0,
+            (uint)(raw >> 16 & 0xff_ffff) | (uint)(raw >> 32 & 0xff00_0000),
+            scaled ? (limit << 12) | 0xfff : limit);
+    }
+
     /// <summary>True for data and for code that is not execute-only.</summary>
     public static bool IsReadable(SegmentDescriptor descriptor) => descriptor.IsData || (descriptor.IsCode && (descriptor.Type & 2) != 0);
 

@@ -31,20 +31,20 @@ internal sealed unsafe partial class GuestMemory
     private readonly View?[] _views = new View?[2 * ViewKinds];
     private readonly Dictionary<ulong, nint> _hosts = [];
     private PageLayout? _secondLayout;
-    private ulong _privatePage;
+    private ulong? _privatePage;
     private byte* _private;
     private View? _home;
     private View? _view;
 
-    /// <summary>The private page of <see cref="Load(TestCase, PageLayout, PageLayout, ulong)"/>, all 4096 bytes. What is stored here needs no putting back.</summary>
+    /// <summary>The private page of <see cref="Load(TestCase, PageLayout, PageLayout, ulong?)"/>, all 4096 bytes. What is stored here needs no putting back.</summary>
     public Span<byte> Private => new(_private, PageSize);
 
     /// <summary>Brings the memory to the initial state of a case with two layouts over the same frames. A view has to be selected next.</summary>
     /// <param name="testCase">The case; its contents and code lie in pages of either layout.</param>
     /// <param name="first">One layout.</param>
     /// <param name="second">The other; the same instance when there is one only. A page that both have is one page of memory.</param>
-    /// <param name="privatePage">Address of a writable page that the first layout has for supervisor code alone, whose changes are not listed.</param>
-    public void Load(TestCase testCase, PageLayout first, PageLayout second, ulong privatePage)
+    /// <param name="privatePage">Address of a writable page that the first layout has for supervisor code alone, whose changes are not listed; null for none.</param>
+    public void Load(TestCase testCase, PageLayout first, PageLayout second, ulong? privatePage)
     {
         if (!ReferenceEquals(_layout, first) || !ReferenceEquals(_secondLayout, second) || _privatePage != privatePage || _home is null)
         {
@@ -114,7 +114,7 @@ internal sealed unsafe partial class GuestMemory
     }
 
     [SuppressMessage("Reliability", "CA2020", Justification = "Page counts are small.")]
-    private void MapFrames(PageLayout first, PageLayout second, ulong privatePage)
+    private void MapFrames(PageLayout first, PageLayout second, ulong? privatePage)
     {
         // SAFETY: one frame for each page that either layout has, and one for the private page, all in one block.
         FreeViews();
@@ -171,9 +171,9 @@ internal sealed unsafe partial class GuestMemory
             }
         }
 
-        if (index < ViewKinds && (rights & ViewRights.SupervisorCode) != 0)
+        if (_privatePage is ulong page && index < ViewKinds && (rights & ViewRights.SupervisorCode) != 0)
         {
-            Add(_privatePage >> 12, PageAccess.Read | PageAccess.Write | Unlisted, _private);
+            Add(page >> 12, PageAccess.Read | PageAccess.Write | Unlisted, _private);
         }
 
         Link(view, layout);
@@ -219,7 +219,10 @@ internal sealed unsafe partial class GuestMemory
                 }
             }
 
-            Join(Find(view, _privatePage >> 12), Find(other, _privatePage >> 12));
+            if (_privatePage is ulong page)
+            {
+                Join(Find(view, page >> 12), Find(other, page >> 12));
+            }
         }
     }
 

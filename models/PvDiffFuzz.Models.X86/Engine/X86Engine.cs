@@ -12,6 +12,7 @@ internal sealed unsafe class X86Engine : IDisposable
     private readonly GuestMemory _memory = new();
     private readonly ushort[] _opAt = new ushort[CodeBlock.MaximumLength];
     private readonly FormUsage? _usage;
+    private readonly List<(CpuProfile Profile, Predecoder Predecoder)> _predecoders = [];
     private MicroOp[] _ops = new MicroOp[64];
     private MicroOp _outside;
     private int _opCount;
@@ -28,7 +29,7 @@ internal sealed unsafe class X86Engine : IDisposable
     {
         _usage = usage;
         _profile = profile;
-        _predecoder = new Predecoder(OpTable.Create(_profile), _profile);
+        _predecoder = PredecoderFor(_profile);
         _checksAlignment = _profile.Has("AM");
         _opAt.AsSpan().Fill(NotDecoded);
     }
@@ -157,14 +158,32 @@ internal sealed unsafe class X86Engine : IDisposable
     {
         if (!ReferenceEquals(profile, _profile))
         {
-            if (!profile.Equals(_profile))
-            {
-                _predecoder = new Predecoder(OpTable.Create(profile), profile);
-                _checksAlignment = profile.Has("AM");
-            }
-
+            _predecoder = PredecoderFor(profile);
+            _checksAlignment = profile.Has("AM");
             _profile = profile;
         }
+    }
+
+    /// <summary>A predecoder is slow to make and depends on maker, family and features alone, so that cases that change between a few processors take those made before.</summary>
+    private Predecoder PredecoderFor(CpuProfile profile)
+    {
+        const int most = 16;
+        foreach ((CpuProfile made, Predecoder predecoder) in _predecoders)
+        {
+            if (made.Vendor == profile.Vendor && made.Family == profile.Family && (ReferenceEquals(made.Features, profile.Features) || made.Features.SetEquals(profile.Features)))
+            {
+                return predecoder;
+            }
+        }
+
+        if (_predecoders.Count == most)
+        {
+            _predecoders.RemoveAt(0);
+        }
+
+        Predecoder fresh = new(OpTable.Create(profile), profile);
+        _predecoders.Add((profile, fresh));
+        return fresh;
     }
 
     private bool IsDoor(ulong address)

@@ -101,8 +101,12 @@ internal static unsafe class Entry
     {
         if (!cpu.Compatibility)
         {
-            cpu.Write(Gpr.Rcx, cpu.Rip);
-            cpu.Write(Gpr.R11, cpu.Rflags & ~Core.RflagsBits.RF);
+            if (!cpu.SyscallKeepsRegisters)
+            {
+                cpu.Write(Gpr.Rcx, cpu.Rip);
+                cpu.Write(Gpr.R11, cpu.Rflags & ~Core.RflagsBits.RF);
+            }
+
             cpu.Stop(PendingKind.SystemCall);
         }
         else if (cpu.Profile.Vendor == CpuVendor.Intel)

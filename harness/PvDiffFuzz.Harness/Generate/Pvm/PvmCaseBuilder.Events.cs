@@ -49,22 +49,6 @@ internal sealed partial class PvmCaseBuilder
         AddSetup(bytes);
     }
 
-    private void DivideError()
-    {
-        bool zero = _random.Percent(60);
-        SetRegister(Rdx, zero ? 0UL : 0x7fff_fffe);
-        SetRegister(Rcx, zero ? 0UL : (ulong)(1 + _random.Below(3)));
-        ReadOnlySpan<byte> bytes = _random.Below(3) switch
-        {
-            0 => [0xf7, 0xf1],                              // DIV ECX
-            1 => [0xf7, 0xf9],                              // IDIV ECX
-            _ => [0xf6, 0xf1],                              // DIV CL: AX may fit
-        };
-        AddSetup(bytes);
-        Forget([Rax, Rdx]);
-        _undefined = RflagsBits.Status;
-    }
-
     private void PageFault()
     {
         ulong target = FaultTarget();
@@ -97,16 +81,6 @@ internal sealed partial class PvmCaseBuilder
         choice.Reg = ScratchRegister();
         FormTemplate form = _random.Below(8) switch { < 3 => Forms.Load, < 6 => Forms.Store, _ => Forms.Modify };
         WriteForm(form, in choice);
-    }
-
-    /// <summary>PUSHF, OR of TF, POPF: the trap comes after the instruction behind it.</summary>
-    private void SingleStep()
-    {
-        EnsureStack();
-        DefineFlagsFor(RflagsBits.Status);
-        AddSetup([0x9c]);
-        AddSetup([0x81, 0x0c, 0x24, 0x00, 0x01, 0x00, 0x00]);
-        AddSetup([0x9d]);
     }
 
     private void StackShadow()

@@ -7,24 +7,6 @@ namespace PvDiffFuzz.Harness.Generate.Pvm;
 /// <content>Privileged instructions. In user mode the same bytes are faults.</content>
 internal sealed partial class PvmCaseBuilder
 {
-    private void FlagsOnStack()
-    {
-        EnsureStack();
-        if (_random.Percent(40))
-        {
-            DefineFlagsFor(Core.RflagsBits.Status);
-            AddSetup([0x9c]);
-            _value[Rsp] -= Long64 ? 8UL : 4UL;
-            return;
-        }
-
-        uint flags = FlagsValue();
-        Push((_random.Next() & 1) == 0 ? flags : flags & ~(uint)Core.RflagsBits.IF);
-        AddSetup([0x9d]);
-        _value[Rsp] += Long64 ? 8UL : 4UL;
-        _undefined = 0;
-    }
-
     private void ControlRegister()
     {
         int kind = _random.Below(16);
@@ -263,21 +245,5 @@ internal sealed partial class PvmCaseBuilder
         AddSetup(PvmExclusions.SyntheticCpuid);
         _code.KeepWhole();
         Forget([Rax, Rbx, Rcx, Rdx]);
-    }
-
-    private void SegmentBase()
-    {
-        int form = _random.Below(4);
-        OperandChoice choice = default;
-        if (form < 2)
-        {
-            choice.Rm = ScratchRegister();
-        }
-        else
-        {
-            PrepareBase(Forms.SegmentBases[form], ref choice);
-        }
-
-        WriteForm(Forms.SegmentBases[form], in choice);
     }
 }

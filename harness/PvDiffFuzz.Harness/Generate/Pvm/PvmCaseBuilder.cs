@@ -6,20 +6,17 @@ using RflagsBits = PvDiffFuzz.Core.RflagsBits;
 namespace PvDiffFuzz.Harness.Generate.Pvm;
 
 /// <summary>Builds PVM cases: payloads of both modes from the same instructions as other cases and from <see cref="PvmAction"/>s, with the system side around them.</summary>
-internal sealed partial class PvmCaseBuilder : CaseBuilder
+internal sealed partial class PvmCaseBuilder : ParavirtualCaseBuilder
 {
     private const byte R10 = 10;
     private const byte R11 = 11;
     private const ulong EventFlagIF = 1UL << 9;
     private const ulong EventFlagIP = 1UL << 8;
     private const byte StackSegment = 2;
-    private const int TableSize = 1024;
 
     private readonly Abi _abi;
     private readonly PvmOptions _pvm;
     private readonly FormPools _supervisorPools;
-    private readonly PvmForms _forms64 = new(CpuMode.Long64);
-    private readonly PvmForms _forms32 = new(CpuMode.Compatibility32);
     private readonly PvmAction[] _supervisorActions;
     private readonly PvmAction[] _userActions;
     private readonly PvmAction[] _compatibilityActions;
@@ -43,14 +40,12 @@ internal sealed partial class PvmCaseBuilder : CaseBuilder
 
         // What is privileged, and SYSCALL, need operands that suit them; ports are left alone.
         _supervisorPools = new FormPools(CpuMode.Long64, options, profile, t => t.Family == Family.Privileged || t.Code == Iced.Intel.Code.Syscall || PvmExclusions.IsPortAccess(t));
-        _supervisorActions = Table(Offered(_pvm.SupervisorWeights));
-        _userActions = Table(Offered(_pvm.UserWeights));
-        _compatibilityActions = Table(Offered(_pvm.UserWeights).Where(w => ExistsInCompatibility(w.Key)));
+        _supervisorActions = WeightTable.Of(Offered(_pvm.SupervisorWeights), PvmAction.SoftwareInterrupt);
+        _userActions = WeightTable.Of(Offered(_pvm.UserWeights), PvmAction.SoftwareInterrupt);
+        _compatibilityActions = WeightTable.Of(Offered(_pvm.UserWeights).Where(w => ExistsInCompatibility(w.Key)), PvmAction.SoftwareInterrupt);
     }
 
     private bool Rfc1 => _abi == Abi.PvmRfc1;
-
-    private PvmForms Forms => Long64 ? _forms64 : _forms32;
 
     /// <inheritdoc/>
     public override TestCase? Build(CounterRandom random)
@@ -58,7 +53,7 @@ internal sealed partial class PvmCaseBuilder : CaseBuilder
         _random = random;
         ChooseStart();
         _code.Clear();
-        _contents.Clear(pvm: true, userRoot: !_oneRoot);
+        _contents.Clear(system: true, userRoot: !_oneRoot);
         _undefined = 0;
         _inside = false;
         _pinned = 0;
@@ -169,7 +164,7 @@ internal sealed partial class PvmCaseBuilder : CaseBuilder
     private PvmAction PickAction()
     {
         PvmAction[] table = _supervisor ? _supervisorActions : Long64 ? _userActions : _compatibilityActions;
-        return table[(int)(_random.Next() >> 54)];
+        return WeightTable.Pick(table, ref _random);
     }
 
     private void Act(PvmAction action)
@@ -256,47 +251,10 @@ internal sealed partial class PvmCaseBuilder : CaseBuilder
         _pinned = 0;
     }
 
-    private void Forget(ReadOnlySpan<byte> registers)
-    {
-        foreach (byte register in registers)
-        {
-            _known &= ~(1 << register);
-        }
-    }
-
-    /// <summary>Writes a form with its operands, and follows what it does.</summary>
-    private void WriteForm(FormTemplate form, in OperandChoice choice)
-    {
-        DefineFlagsFor(form.FlagsRead);
-        Write(form, in choice, Plan.None);
-        Track(form, in choice, null);
-        _inside = true;
-    }
-
     /// <summary>What a revision does not offer is not generated for it.</summary>
     private IEnumerable<KeyValuePair<PvmAction, int>> Offered(ImmutableSortedDictionary<PvmAction, int> weights) => weights.Where(w => Rfc1 || w.Key != PvmAction.MoveEntry);
 
     private static bool ExistsInCompatibility(PvmAction action) => action is PvmAction.InterruptFlag or PvmAction.Halt or PvmAction.FlagsOnStack or PvmAction.ReadMsr or PvmAction.WriteMsr
         or PvmAction.Forbidden or PvmAction.FarReturn or PvmAction.SoftwareInterrupt or PvmAction.Undefined or PvmAction.DivideError or PvmAction.PageFault or PvmAction.SingleStep
         or PvmAction.StackShadow or PvmAction.Hypercall;
-
-    /// <summary>Actions as often as their weights say; software interrupts where none has a weight.</summary>
-    private static PvmAction[] Table(IEnumerable<KeyValuePair<PvmAction, int>> weights)
-    {
-        KeyValuePair<PvmAction, int>[] positive = [.. weights.Where(w => w.Value > 0)];
-        PvmAction[] table = new PvmAction[TableSize];
-        Array.Fill(table, PvmAction.SoftwareInterrupt);
-        long total = positive.Sum(w => (long)w.Value);
-        long sum = 0;
-        int filled = 0;
-        foreach ((PvmAction action, int weight) in positive)
-        {
-            sum += weight;
-            int until = (int)(sum * TableSize / total);
-            table.AsSpan(filled, until - filled).Fill(action);
-            filled = until;
-        }
-
-        return table;
-    }
 }

@@ -9,7 +9,7 @@ public sealed record PvmOptions
     public const int Version = 2;
 
     /// <summary>Weights of actions in supervisor code. An action that is missing has weight 0.</summary>
-    public static ImmutableSortedDictionary<PvmAction, int> DefaultSupervisorWeights { get; } = Weighted(
+    public static ImmutableSortedDictionary<PvmAction, int> DefaultSupervisorWeights { get; } = WeightTable.Weighted(
         (PvmAction.InterruptFlag, 70),
         (PvmAction.Halt, 6),
         (PvmAction.FlagsOnStack, 50),
@@ -36,7 +36,7 @@ public sealed record PvmOptions
         (PvmAction.MoveEntry, 10));
 
     /// <summary>Weights of actions in user code, where most of what is privileged is a fault.</summary>
-    public static ImmutableSortedDictionary<PvmAction, int> DefaultUserWeights { get; } = Weighted(
+    public static ImmutableSortedDictionary<PvmAction, int> DefaultUserWeights { get; } = WeightTable.Weighted(
         (PvmAction.InterruptFlag, 20),
         (PvmAction.Halt, 8),
         (PvmAction.FlagsOnStack, 60),
@@ -120,35 +120,6 @@ public sealed record PvmOptions
             }
         }
 
-        return CheckWeights(nameof(SupervisorWeights), SupervisorWeights) ?? CheckWeights(nameof(UserWeights), UserWeights);
-    }
-
-    private static string? CheckWeights(string name, ImmutableSortedDictionary<PvmAction, int> weights)
-    {
-        foreach ((PvmAction action, int weight) in weights)
-        {
-            if (!Enum.IsDefined(action))
-            {
-                return $"{name}: action {action}: one of {string.Join(", ", Enum.GetNames<PvmAction>())}";
-            }
-
-            if (weight is < 0 or > 10_000)
-            {
-                return $"{name}: weight {weight} of {action}: a number from 0 to 10000";
-            }
-        }
-
-        return weights.Values.Any(w => w > 0) ? null : $"{name}: every action has weight 0; give one of {string.Join(", ", Enum.GetNames<PvmAction>())} a weight from 1 to 10000";
-    }
-
-    private static ImmutableSortedDictionary<PvmAction, int> Weighted(params ReadOnlySpan<(PvmAction Action, int Weight)> weights)
-    {
-        ImmutableSortedDictionary<PvmAction, int>.Builder builder = ImmutableSortedDictionary.CreateBuilder<PvmAction, int>();
-        foreach ((PvmAction action, int weight) in weights)
-        {
-            builder.Add(action, weight);
-        }
-
-        return builder.ToImmutable();
+        return WeightTable.Check(nameof(SupervisorWeights), SupervisorWeights) ?? WeightTable.Check(nameof(UserWeights), UserWeights);
     }
 }

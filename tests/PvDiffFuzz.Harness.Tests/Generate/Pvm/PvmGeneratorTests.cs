@@ -223,8 +223,7 @@ public sealed class PvmGeneratorTests
         ImmutableSortedDictionary<PvmAction, int> none = PvmOptions.DefaultUserWeights.Clear();
         (GeneratorOptions Options, string Message)[] bad =
         [
-            (new GeneratorOptions { Abi = Abi.PvmAbi1 }, "x86, pvm-rfc1 and pvm-612"),
-            (new GeneratorOptions { Abi = Abi.XenPv64 }, "x86, pvm-rfc1 and pvm-612"),
+            (new GeneratorOptions { Abi = Abi.PvmAbi1 }, "x86, pvm-rfc1, pvm-612, xen-pv64, xen-pv64-fred, xen-pv32"),
             (good with { Pvm = good.Pvm with { InjectPercent = 101 } }, "0 to 100"),
             (good with { Pvm = good.Pvm with { OneRootPercent = -1 } }, "0 to 100"),
             (good with { Pvm = good.Pvm with { UserWeights = none } }, "InterruptFlag, Halt"),

@@ -2,10 +2,10 @@ using Iced.Intel;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Isa;
 
-namespace PvDiffFuzz.Harness.Generate.Pvm;
+namespace PvDiffFuzz.Harness.Generate;
 
-/// <summary>The forms with operands that PVM actions encode, looked up once for a mode.</summary>
-internal sealed class PvmForms(CpuMode mode)
+/// <summary>The forms with operands that actions of paravirtual cases encode, looked up once for a mode.</summary>
+internal sealed class SystemForms(CpuMode mode)
 {
 #pragma warning disable CS1591 // Each member is the form of that name.
     public FormTemplate MovToControl { get; } = Of(mode == CpuMode.Long64 ? Code.Mov_cr_r64 : Code.Mov_cr_r32, mode);

@@ -1,0 +1,188 @@
+using System.Collections.Immutable;
+using Iced.Intel;
+using PvDiffFuzz.Core;
+using PvDiffFuzz.Models.X86;
+using PvDiffFuzz.Models.Xen.Events;
+using PvDiffFuzz.Models.Xen.Privileged;
+using RflagsBits = PvDiffFuzz.Core.RflagsBits;
+
+namespace PvDiffFuzz.Models.Xen;
+
+/// <summary>Runs cases of one kind of guest: the payload on the processor, and Xen whenever something is pending.</summary>
+/// <typeparam name="TGuest">The kind of guest.</typeparam>
+/// <param name="engine">The processor.</param>
+/// <param name="vcpu">The virtual CPU on it.</param>
+internal sealed partial class XenRun<TGuest>(X86Engine engine, Vcpu vcpu)
+    where TGuest : struct, IXenGuest
+{
+    private readonly List<Event> _events = [];
+    private int _answered;
+    private RegisterState? _final;
+
+    /// <summary>Runs a case.</summary>
+    /// <param name="testCase">A well-formed case of the guest's ABI.</param>
+    /// <param name="host">The host's processor.</param>
+    /// <param name="trace">Receives the instructions; null when nobody asks.</param>
+    public Outcome Run(TestCase testCase, CpuProfile host, Tracer? trace)
+    {
+        if (!vcpu.Load<TGuest>(testCase, host))
+        {
+            return Outcome.Unsupported("Xen refuses a descriptor of the case's GDT");
+        }
+
+        if (!TGuest.Exists(vcpu.Release))
+        {
+            return Outcome.Unsupported($"Xen {vcpu.Release.Version} has no guests of {testCase.Abi.Text()}");
+        }
+
+        engine.Memory.Load(testCase, testCase.Layout, testCase.Xen!.UserLayout ?? testCase.Layout, privatePage: null);
+        SetDoors(testCase);
+        _events.Clear();
+        _answered = 0;
+        _final = null;
+        CpuState cpu = engine.Start(testCase.Limits.Instructions, testCase.Registers.Debug);
+        cpu.KeysOff = true;
+        cpu.SyscallKeepsRegisters = !TGuest.LoadsRcx(vcpu.Release);
+        Begin(ref cpu, testCase);
+        Drive(ref cpu, testCase, trace);
+        SystemState system = vcpu.Verdict <= Verdict.Halt ? vcpu.Capture() : SystemState.Empty;
+        engine.ForgetCode(testCase.Code);
+        ImmutableArray<MemoryWord> changes = engine.Memory.Unload(testCase);
+        return ToOutcome(system, changes);
+    }
+
+    private Outcome ToOutcome(SystemState system, ImmutableArray<MemoryWord> changes)
+    {
+        EndKind end;
+        switch (vcpu.Verdict)
+        {
+            case Verdict.ReachedEnd:
+                end = EndKind.ReachedEnd;
+                break;
+            case Verdict.Event:
+                end = EndKind.Event;
+                break;
+            case Verdict.Halt:
+                end = EndKind.Halt;
+                break;
+            case Verdict.Crash:
+                return new Outcome { End = EndKind.Crash, Events = [.. _events], Detail = vcpu.Reason };
+            case Verdict.BudgetSpent:
+                return Outcome.BudgetSpent("instruction limit");
+            default:
+                return Outcome.Unsupported(vcpu.Reason ?? "unsupported");
+        }
+
+        return new Outcome { End = end, Events = [.. _events], Registers = _final ?? _events[^1].Registers, Memory = changes, System = system };
+    }
+
+    /// <summary>The state in which a case begins: the guest kernel is simply there, or the payload is entered by HYPERVISOR_iret from the agent.</summary>
+    private void Begin(ref CpuState cpu, TestCase testCase)
+    {
+        RegisterState registers = testCase.Registers with { Pkru = null };
+        vcpu.SelectView<TGuest>();
+        if (testCase.Xen!.IretFlags is not ulong flags)
+        {
+            X86.Delivery.Enter(ref cpu, registers);
+            return;
+        }
+
+        X86.Delivery.Enter(ref cpu, registers with { Rip = 0, Rflags = RflagsBits.IF | RflagsBits.Fixed1, Cs = TGuest.KernelCode(), Ss = TGuest.KernelStack() });
+        if (testCase.Start == GuestMode.User && TGuest.SwapsGs())
+        {
+            ulong kernels = vcpu[SystemRegister.KernelGsBase];
+            vcpu[SystemRegister.KernelGsBase] = registers.GsBase;
+            cpu.SegmentBase[Seg.Gs] = kernels;
+        }
+
+        TGuest.Return(ref cpu, vcpu, new ReturnFrame(
+            registers.Gpr[0], registers.Gpr[11], registers.Gpr[1], flags, registers.Rip, registers.Cs, registers.Rflags, registers.Gpr[4], registers.Ss));
+        Leave(ref cpu);
+    }
+
+    private void Drive(ref CpuState cpu, TestCase testCase, Tracer? trace)
+    {
+        while (vcpu.Verdict == Verdict.Running)
+        {
+            if (cpu.Pending == PendingKind.None)
+            {
+                engine.Doors = vcpu.KernelMode ? _doors.AsMemory(0, _kernelDoors) : ReadOnlyMemory<Door>.Empty;
+                engine.Execute(ref cpu, testCase.Code, trace);
+            }
+
+            Handle(ref cpu);
+        }
+    }
+
+    /// <summary>Something is pending in the processor.</summary>
+    private void Handle(ref CpuState cpu)
+    {
+        switch (cpu.Pending)
+        {
+            case PendingKind.None:
+                vcpu.End(Verdict.BudgetSpent);
+                return;
+            case PendingKind.Door:
+                AtDoor(ref cpu);
+                return;
+            case PendingKind.Unsupported when engine.FetchFailed || engine.Last.Form is not (Code.Sysenter or Code.Syscall):
+                vcpu.End(Verdict.Unsupported, $"model.xen has no {(Code)cpu.PendingError}");
+                return;
+        }
+
+        // Xen accesses the guest's memory in 64-bit mode, whatever the guest runs in.
+        vcpu.Memory.Mask = ulong.MaxValue;
+        vcpu.Rflags = X86.Delivery.SavedRflags(ref cpu);
+        Dispatch(ref cpu);
+        Leave(ref cpu);
+    }
+
+    private void Dispatch(ref CpuState cpu)
+    {
+        bool known = !engine.FetchFailed;
+        Code form = known ? engine.Last.Form : Code.INVALID;
+        ref readonly MicroOp op = ref engine.Last;
+        switch (cpu.Pending)
+        {
+            case PendingKind.SystemCall:
+                TGuest.Syscall(ref cpu, vcpu, in op);
+                return;
+            case PendingKind.Unsupported when form == Code.Sysenter:
+                TGuest.Sysenter(ref cpu, vcpu, in op);
+                return;
+            case PendingKind.Unsupported:
+                TGuest.Syscall(ref cpu, vcpu, in op);
+                return;
+            case PendingKind.Trap when form is Code.Int3 or Code.Into or Code.Int_imm8 && cpu.PendingVector != 1:
+                TGuest.Interrupt(ref cpu, vcpu, in op, cpu.PendingVector);
+                return;
+            case PendingKind.Fault when known && cpu.PendingVector == 13 && form is Code.Int_imm8:
+                TGuest.RefusedInterrupt(ref cpu, vcpu, in op, (byte)op.Immediate);
+                return;
+            case PendingKind.Fault when known && cpu.PendingVector == 13 && cpu.PendingError == 0 && Emulation.TryRun<TGuest>(ref cpu, vcpu, in op):
+                return;
+            case PendingKind.Fault when known && form == Code.Ud2 && ForcedEmulation.TryRun<TGuest>(ref cpu, vcpu):
+                return;
+            case PendingKind.Fault when cpu.PendingVector == 14 && IsAgents(cpu.PendingCr2, cpu.PendingError):
+                vcpu.End(Verdict.Unsupported, "the guest kernel accesses the page of an entry, where targets have their agent");
+                return;
+            default:
+                Exceptions.Deliver<TGuest>(ref cpu, vcpu, byInt1: form == Code.Int1);
+                return;
+        }
+    }
+
+    /// <summary>Xen goes back to the guest: with an event upcall if one is due, and with the faults of its own return.</summary>
+    private void Leave(ref CpuState cpu)
+    {
+        while (vcpu.Verdict == Verdict.Running)
+        {
+            Upcalls.DeliverDue<TGuest>(ref cpu, vcpu);
+            if (vcpu.Verdict == Verdict.Running && TGuest.TryLeave(ref cpu, vcpu))
+            {
+                Land(ref cpu);
+                return;
+            }
+        }
+    }
+}
