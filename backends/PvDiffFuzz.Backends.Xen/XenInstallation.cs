@@ -1,0 +1,20 @@
+namespace PvDiffFuzz.Backends.Xen;
+
+/// <summary>Files and choices by which a Xen is started.</summary>
+/// <param name="Qemu">The program QEMU.</param>
+/// <param name="Image">Xen, as the distribution ships it (compressed by gzip) or uncompressed.</param>
+/// <param name="CpuModel">QEMU's name of the processor.</param>
+public sealed record XenInstallation(string Qemu, string Image, string CpuModel)
+{
+    /// <summary>An AMD processor, the one that records were taken with, and the instructions for segment bases.</summary>
+    public const string DefaultCpuModel = "qemu64,+fsgsbase";
+
+    /// <summary>Folders with the firmware that QEMU needs; empty when it finds them itself.</summary>
+    public IReadOnlyList<string> QemuDataFolders { get; init; } = [];
+
+    /// <summary>Folders with the libraries that QEMU needs; empty when it finds them itself.</summary>
+    public IReadOnlyList<string> QemuLibraryFolders { get; init; } = [];
+
+    /// <summary>What executes the guest's instructions.</summary>
+    public string Accelerator { get; init; } = "tcg";
+}
