@@ -1,0 +1,41 @@
+using System.Buffers.Binary;
+
+namespace PvDiffFuzz.Backends.Xen;
+
+/// <summary>The kernel as a file: the agent, its entries, and what it finds in memory at the start.</summary>
+internal static class KernelImage
+{
+    private const ushort DefaultControlWord = 0x37f;
+    private const uint DefaultMxcsr = 0x1f80;
+
+    /// <summary>Makes the file.</summary>
+    /// <param name="segmentBases">True when the processor has the instructions for segment bases.</param>
+    public static byte[] Build(bool segmentBases)
+    {
+        AgentCode agent = AgentCode.Assemble(segmentBases);
+        byte[] image = new byte[GuestMap.CleanState + 0x1000];
+        agent.Bytes.CopyTo(image, GuestMap.Agent);
+        for (int number = 0; number < (int)Entry.Count; number++)
+        {
+            int offset = GuestMap.Entries + (number * GuestMap.EntryStride);
+            agent.EntryAt(number, GuestMap.At(offset)).CopyTo(image, offset);
+        }
+
+        Span<byte> mailbox = image.AsSpan(GuestMap.MailboxPage);
+        mailbox[Mailbox.Canary..(Mailbox.StackTop - Mailbox.StackSize)].Fill(CanaryByte);
+        BinaryPrimitives.WriteUInt64LittleEndian(mailbox[Mailbox.Slot..], GuestMap.At(GuestMap.MailboxPage) + Mailbox.FirstSlot);
+        BinaryPrimitives.WriteUInt64LittleEndian(mailbox[Mailbox.Patience..], Patience);
+
+        // The layout of FXRSTOR: control word at 0, MXCSR at 24 (SDM vol.2A FXSAVE).
+        Span<byte> clean = image.AsSpan(GuestMap.CleanState);
+        BinaryPrimitives.WriteUInt16LittleEndian(clean, DefaultControlWord);
+        BinaryPrimitives.WriteUInt32LittleEndian(clean[24..], DefaultMxcsr);
+        return KernelElf.Write(GuestMap.Base, image, GuestMap.Size, GuestMap.At(GuestMap.Agent), GuestMap.At(GuestMap.HypercallPage));
+    }
+
+    /// <summary>What fills the bytes of the mailbox that nobody writes.</summary>
+    public const byte CanaryByte = 0xa5;
+
+    /// <summary>Looks at a slot before the agent sleeps: some hundred microseconds under emulation.</summary>
+    private const ulong Patience = 40_000;
+}

@@ -1,0 +1,131 @@
+using System.Buffers.Binary;
+using PvDiffFuzz.Core;
+
+namespace PvDiffFuzz.Backends.Xen;
+
+/// <summary>The page tables of a layout, as they will lie in <see cref="GuestMap.Tables"/> before Xen has looked at them.</summary>
+/// <remarks>
+/// A PV guest writes its own tables, with machine frames in them; Xen checks them when they are put to use, and from then on changes them only on request.
+/// The kernel's root is the one that Xen made, so only its entries are listed. The user root is a table of ours.
+/// </remarks>
+internal sealed class PageTables
+{
+    private const ulong Present = 1;
+    private const ulong Writable = 2;
+    private const ulong User = 4;
+    private const ulong Accessed = 0x20;
+    private const ulong NoExecute = 1UL << 63;
+    private const ulong Table = Present | Writable | User | Accessed;
+    private const int Levels = 4;
+
+    private readonly ulong _firstFrame;
+    private readonly Dictionary<(bool User, int Level, ulong Prefix), int> _tables = [];
+    private readonly List<byte[]> _frames = [];
+    private readonly SortedDictionary<int, ulong> _kernelRoot = [];
+
+    private PageTables(ulong firstFrame) => _firstFrame = firstFrame;
+
+    /// <summary>Contents of the frames of <see cref="GuestMap.Tables"/>, in order.</summary>
+    public IReadOnlyList<byte[]> Frames => _frames;
+
+    /// <summary>Entries for the kernel's root, by index.</summary>
+    public IReadOnlyDictionary<int, ulong> KernelRoot => _kernelRoot;
+
+    /// <summary>Number of the frame with the user root.</summary>
+    public int UserRoot { get; private set; }
+
+    /// <summary>Which page-table entries tell that a page was written: offsets from <see cref="GuestMap.Base"/> under both roots, and pool offset.</summary>
+    public IReadOnlyList<(int First, int Second, int PoolOffset)> Watched { get; private set; } = [];
+
+    /// <summary>Entries of the first level by place, offset from <see cref="GuestMap.Base"/>, as they are while no page is written.</summary>
+    public IReadOnlyDictionary<int, ulong> Clean { get; private set; } = new Dictionary<int, ulong>();
+
+    /// <summary>Number of frames that a layout needs.</summary>
+    public static int Needed(LayoutMap map, bool shared) => Build(map, shared, 0)._frames.Count;
+
+    /// <summary>Makes the tables.</summary>
+    /// <param name="map">The pages.</param>
+    /// <param name="shared">True when both roots map the same, so that they can share all tables but the first.</param>
+    /// <param name="firstFrame">Machine frame number of the kernel's first page.</param>
+    public static PageTables Build(LayoutMap map, bool shared, ulong firstFrame)
+    {
+        PageTables tables = new(firstFrame);
+        tables.UserRoot = tables.Allocate();
+        Dictionary<int, ulong> clean = [];
+        List<(int, int, int)> watched = [];
+        foreach (LayoutMap.Page page in map.Pages)
+        {
+            int kernel = tables.Map(page, user: false, page.Kernel, clean);
+            int user = shared ? kernel : tables.Map(page, user: true, page.User, clean);
+            if (page.Writable)
+            {
+                watched.Add((kernel == 0 ? user : kernel, user == 0 ? kernel : user, page.Index * PageLayout.PageSize));
+            }
+        }
+
+        if (shared)
+        {
+            foreach ((int index, ulong entry) in tables._kernelRoot)
+            {
+                BinaryPrimitives.WriteUInt64LittleEndian(tables._frames[tables.UserRoot].AsSpan(index * 8), entry);
+            }
+        }
+
+        tables.Clean = clean;
+        tables.Watched = watched;
+        return tables;
+    }
+
+    /// <summary>Maps one page.</summary>
+    /// <returns>Where its entry lies, from <see cref="GuestMap.Base"/>; 0 when the root does not have it.</returns>
+    private int Map(LayoutMap.Page page, bool user, PageAccess access, Dictionary<int, ulong> clean)
+    {
+        if (access == PageAccess.None)
+        {
+            return 0;
+        }
+
+        int table = user ? UserRoot : -1;
+        for (int level = Levels; level > 1; level--)
+        {
+            int shift = 12 + (9 * (level - 1));
+            int index = (int)(page.Address >> shift) & 0x1ff;
+            (bool, int, ulong) key = (user, level, page.Address >> shift);
+            if (!_tables.TryGetValue(key, out int next))
+            {
+                next = Allocate();
+                _tables[key] = next;
+                ulong entry = Entry(GuestMap.Tables + (next * PageLayout.PageSize), Table);
+                if (table < 0)
+                {
+                    _kernelRoot[index] = entry;
+                }
+                else
+                {
+                    BinaryPrimitives.WriteUInt64LittleEndian(_frames[table].AsSpan(index * 8), entry);
+                }
+            }
+
+            table = next;
+        }
+
+        int slot = (int)(page.Address >> 12) & 0x1ff;
+        ulong flags = Present | Accessed
+            | ((access & PageAccess.Supervisor) == 0 ? User : 0)
+            | ((access & PageAccess.Write) != 0 ? Writable : 0)
+            | ((access & PageAccess.Execute) == 0 ? NoExecute : 0);
+        ulong leaf = Entry(GuestMap.Pool + (page.Index * PageLayout.PageSize), flags);
+        BinaryPrimitives.WriteUInt64LittleEndian(_frames[table].AsSpan(slot * 8), leaf);
+        int place = GuestMap.Tables + (table * PageLayout.PageSize) + (slot * 8);
+        clean[place] = leaf;
+        return place;
+    }
+
+    private ulong Entry(int offset, ulong flags) => ((_firstFrame << 12) + (ulong)offset) | flags;
+
+    private int Allocate()
+    {
+        _frames.Add(new byte[PageLayout.PageSize]);
+        return _frames.Count - 1;
+    }
+}
