@@ -45,6 +45,9 @@ internal sealed partial class AgentCode
         _.mov(Field(Mailbox.NextResponse), rax);
         _.inc(Field(Mailbox.Sequence));
 
+        // Every case starts with x87 and vector state as after a reset; before the hypercalls, which may set CR0.TS.
+        _.mov(rax, GuestMap.At(GuestMap.CleanState));
+        _.fxrstor64(__[rax]);
         _.mov(ebx, __dword_ptr[r13 + Record.Hypercalls]);
         _.lea(rsi, __[r13 + Record.FirstHypercall]);
         _.Label(ref hypercall);
@@ -78,10 +81,14 @@ internal sealed partial class AgentCode
         _.test(__dword_ptr[r13 + Record.Flags], (int)RecordFlags.NoPayload);
         _.jnz(_finish);
 
-        // Every case starts with x87 and vector state as after a reset.
-        _.mov(rax, GuestMap.At(GuestMap.CleanState));
-        _.fxrstor64(__[rax]);
+        Label noCr2 = _.CreateLabel();
+        _.mov(rax, __qword_ptr[r13 + Record.VcpuInfo + 16]);
+        _.test(__dword_ptr[r13 + Record.Flags], (int)RecordFlags.LoadCr2);
+        _.jz(noCr2);
+        _.mov(cr2, rax);
+        _.Label(ref noCr2);
         _.mov(rcx, SharedInfoAddress);
+        _.mov(__qword_ptr[rcx + 16], rax);
         _.mov(rax, __qword_ptr[r13 + Record.VcpuInfo + 8]);
         _.mov(__qword_ptr[rcx + 8], rax);
         _.mov(rax, __qword_ptr[r13 + Record.VcpuInfo]);
@@ -162,6 +169,12 @@ internal sealed partial class AgentCode
         Label short_ = _.CreateLabel();
         Label notTheEnd = _.CreateLabel();
 
+        _.Label(ref _callbackEntry);
+        _.movzx(ecx, cl);
+        _.lea(ecx, __[rcx + EntryNumber.FirstCallback]);
+        _.jmp(_event);
+        _.Label(ref _vectorEntry);
+        _.movzx(ecx, cl);
         _.Label(ref _event);
         _.AddInstruction(Instruction.Create(Code.Mov_rm64_r64, Far(Mailbox.EntryRsp), rsp));
         _.mov(rsp, MailboxAddress + Mailbox.StackTop);
@@ -202,6 +215,7 @@ internal sealed partial class AgentCode
         _.mov(rdx, SharedInfoAddress);
         _.mov(rax, __qword_ptr[rdx]);
         _.mov(__qword_ptr[r14 + Context.VcpuInfo], rax);
+        _.mov(Field(Mailbox.VcpuInfo), rax);
         _.mov(rax, __qword_ptr[rdx + 8]);
         _.mov(__qword_ptr[r14 + Context.VcpuInfo + 8], rax);
         _.mov(rdi, __qword_ptr[rdx + VcpuCr2]);
@@ -214,7 +228,7 @@ internal sealed partial class AgentCode
         _.mov(r12, r14);
         _.add(r14, Context.Size);
         _.mov(r13, Field(Mailbox.Record));
-        _.cmp(ecx, (int)Entry.End);
+        _.cmp(ecx, EntryNumber.End);
         _.je(_finish);
         _.ja(_hypercalls);
 
@@ -258,9 +272,9 @@ internal sealed partial class AgentCode
         _.mov(Field(Mailbox.Result), r14);
         _.mov(Field(Mailbox.Answered), r12);
         _.mov(rsi, Field(Mailbox.NextResponse));
-        _.mov(eax, __dword_ptr[rsi + 12]);
+        _.mov(eax, __dword_ptr[rsi + 20]);
         _.mov(Field32(Mailbox.HypercallsLeft), eax);
-        _.mov(eax, __dword_ptr[rsi + 8]);
+        _.mov(eax, __dword_ptr[rsi + 16]);
         _.shl(eax, 4);
         _.lea(rsi, __[rsi + rax + Record.ResponseHead]);
         _.mov(Field(Mailbox.NextHypercall), rsi);
@@ -275,8 +289,6 @@ internal sealed partial class AgentCode
         _.sub(Field32(Mailbox.HypercallsLeft), 1);
         Label done = _.CreateLabel();
         _.jc(done);
-        _.lea(rax, __[rsi + Record.HypercallSize]);
-        _.mov(Field(Mailbox.NextHypercall), rax);
         EmitResponseHypercall();
 
         // The registers of the event, with its frame as that of the return; then the patches.
@@ -292,7 +304,6 @@ internal sealed partial class AgentCode
         _.mov(Field(Mailbox.Scratch + Initial.Rcx), rax);
         _.mov(rax, __qword_ptr[r12 + Context.Frame + 8]);
         _.mov(Field(Mailbox.Scratch + Initial.R11), rax);
-        _.mov(Field(Mailbox.Scratch + Initial.Flags), 0);
         _.lea(rsi, __[r12 + Context.Frame + 16]);
         _.test(__byte_ptr[r12 + Context.Gpr + 32], 8);
         _.jnz(short_);
@@ -311,7 +322,10 @@ internal sealed partial class AgentCode
         _.mov(rsi, Field(Mailbox.NextResponse));
         _.mov(Field(Mailbox.NextResponse), r11);
         _.mov(r8, __qword_ptr[rsi]);
-        _.mov(ecx, __dword_ptr[rsi + 8]);
+        _.or(r8, Field(Mailbox.VcpuInfo));
+        _.mov(rax, __qword_ptr[rsi + 8]);
+        _.mov(Field(Mailbox.Scratch + Initial.Flags), rax);
+        _.mov(ecx, __dword_ptr[rsi + 16]);
         _.add(rsi, Record.ResponseHead);
         _.Label(ref patch);
         _.sub(ecx, 1);
@@ -338,26 +352,39 @@ internal sealed partial class AgentCode
     /// <summary>Makes the hypercall at RSI with the registers of the event at R12, and records what it leaves.</summary>
     private void EmitResponseHypercall()
     {
-        _.mov(rax, __qword_ptr[r12 + Context.Gpr + 32]);
-        _.mov(Field(Mailbox.EntryRsp), rax);
+        (AssemblerRegister64 Register, int Number)[] arguments = [(rdi, 7), (rsi, 6), (rdx, 2), (r10, 10), (r8, 8), (r9, 9)];
+        for (int i = 0; i < arguments.Length; i++)
+        {
+            _.mov(rax, __qword_ptr[r12 + Context.Gpr + (arguments[i].Number * 8)]);
+            _.mov(Field(Mailbox.Arguments + (i * 8)), rax);
+        }
+
+        _.mov(rax, __qword_ptr[rsi]);
+        _.mov(ecx, __dword_ptr[rsi + 8]);
+        _.add(rsi, Record.CallHead);
+        _.lea(rdi, __[r15 + Mailbox.Arguments]);
+        _.rep.movsq();
+        _.mov(Field(Mailbox.NextHypercall), rsi);
+        _.mov(rdx, SharedInfoAddress);
+        _.mov(rcx, Field(Mailbox.VcpuInfo));
+        _.mov(__qword_ptr[rdx], rcx);
+        _.mov(rcx, __qword_ptr[r12 + Context.Gpr + 32]);
+        _.mov(Field(Mailbox.EntryRsp), rcx);
+        for (int i = 0; i < arguments.Length; i++)
+        {
+            _.mov(arguments[i].Register, Field(Mailbox.Arguments + (i * 8)));
+        }
+
         foreach ((AssemblerRegister64 register, int number) in (ReadOnlySpan<(AssemblerRegister64, int)>)
-            [(rbx, 3), (rbp, 5), (r9, 9), (r11, 11), (r13, 13), (r14, 14)])
+            [(rbx, 3), (rbp, 5), (r11, 11), (r13, 13), (r14, 14), (r15, 15), (r12, 12)])
         {
             _.mov(register, __qword_ptr[r12 + Context.Gpr + (number * 8)]);
         }
 
-        _.mov(rax, __qword_ptr[rsi]);
-        _.mov(rdi, __qword_ptr[rsi + 8]);
-        _.mov(rdx, __qword_ptr[rsi + 24]);
-        _.mov(r10, __qword_ptr[rsi + 32]);
-        _.mov(r8, __qword_ptr[rsi + 40]);
-        _.mov(rsi, __qword_ptr[rsi + 16]);
-        _.mov(r15, __qword_ptr[r12 + Context.Gpr + (15 * 8)]);
-        _.mov(r12, __qword_ptr[r12 + Context.Gpr + (12 * 8)]);
         _.AddInstruction(Instruction.Create(Code.Mov_r64_rm64, rsp, Far(Mailbox.EntryRsp)));
         _.syscall();
         _.AddInstruction(Instruction.Create(Code.Mov_rm64_r64, Far(Mailbox.EntryRcx), rcx));
-        _.mov(ecx, (int)Entry.HypercallReturn);
+        _.mov(ecx, EntryNumber.HypercallReturn);
         _.jmp(_event);
     }
 

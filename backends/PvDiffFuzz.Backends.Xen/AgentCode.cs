@@ -18,11 +18,13 @@ internal sealed partial class AgentCode
     private readonly Assembler _ = new(64);
     private readonly bool _segmentBases;
 
-    private Label _nextSlot, _nextRecord, _enter, _event, _respond, _hypercalls, _return, _finish;
+    private Label _vectorEntry, _callbackEntry, _nextSlot, _nextRecord, _enter, _event, _respond, _hypercalls, _return, _finish;
 
     private AgentCode(bool segmentBases)
     {
         _segmentBases = segmentBases;
+        _vectorEntry = _.CreateLabel();
+        _callbackEntry = _.CreateLabel();
         _nextSlot = _.CreateLabel();
         _nextRecord = _.CreateLabel();
         _enter = _.CreateLabel();
@@ -36,8 +38,11 @@ internal sealed partial class AgentCode
     /// <summary>The code, for <see cref="GuestMap.Agent"/>.</summary>
     public byte[] Bytes { get; private init; } = [];
 
-    /// <summary>Where every entry goes, with its number in ECX and RCX in <see cref="Mailbox.EntryRcx"/>.</summary>
-    public ulong Event { get; private init; }
+    /// <summary>Where the entries of vectors go, with the number in CL and RCX in <see cref="Mailbox.EntryRcx"/>.</summary>
+    private ulong VectorEntry { get; init; }
+
+    /// <summary>Where the entries of callbacks go.</summary>
+    private ulong CallbackEntry { get; init; }
 
     /// <summary>The agent.</summary>
     /// <param name="segmentBases">True when the processor has the instructions for segment bases.</param>
@@ -54,18 +59,25 @@ internal sealed partial class AgentCode
 
         using MemoryStream stream = new();
         AssemblerResult result = code._.Assemble(new StreamCodeWriter(stream), GuestMap.Base + GuestMap.Agent, BlockEncoderOptions.ReturnNewInstructionOffsets);
-        return new AgentCode(segmentBases) { Bytes = stream.ToArray(), Event = result.GetLabelRIP(code._event) };
+        return new AgentCode(segmentBases)
+        {
+            Bytes = stream.ToArray(),
+            VectorEntry = result.GetLabelRIP(code._vectorEntry),
+            CallbackEntry = result.GetLabelRIP(code._callbackEntry),
+        };
     }
 
-    /// <summary>An entry: keeps RCX, puts its number there, and goes on at <see cref="Event"/>. Flags and all other registers stay.</summary>
-    /// <param name="number">See <see cref="Entry"/>.</param>
+    /// <summary>An entry: keeps RCX, puts its number there, and goes on in the agent. Flags and all other registers stay.</summary>
+    /// <param name="number">See <see cref="EntryNumber"/>.</param>
     /// <param name="address">Where the entry lies.</param>
+    /// <returns>At most <see cref="Core.XenTrap.HandlerSize"/> bytes.</returns>
     public byte[] EntryAt(int number, ulong address)
     {
+        bool vector = number < EntryNumber.FirstCallback;
         Assembler a = new(64);
         a.AddInstruction(Instruction.Create(Code.Mov_rm64_r64, Far(Mailbox.EntryRcx), rcx));
-        a.mov(ecx, number);
-        a.jmp(Event);
+        a.mov(cl, (byte)number);
+        a.jmp(vector ? VectorEntry : CallbackEntry);
         using MemoryStream stream = new();
         a.Assemble(new StreamCodeWriter(stream), address);
         return stream.ToArray();

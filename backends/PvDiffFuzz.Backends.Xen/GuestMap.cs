@@ -12,14 +12,8 @@ internal static class GuestMap
     /// <summary>The agent's code.</summary>
     public const int Agent = 0;
 
-    /// <summary>Entries of trap table and callbacks, one every <see cref="EntryStride"/> bytes.</summary>
-    public const int Entries = 0x1_0000;
-
-    /// <summary>Distance between entries.</summary>
-    public const int EntryStride = 32;
-
     /// <summary>The page that Xen fills with its hypercall stubs.</summary>
-    public const int HypercallPage = 0x1_8000;
+    public const int HypercallPage = 0x1_f000;
 
     /// <summary>What harness and agent tell each other.</summary>
     public const int MailboxPage = 0x2_0000;
@@ -39,20 +33,32 @@ internal static class GuestMap
     /// <summary>Number of them.</summary>
     public const int TableFrames = 96;
 
+    /// <summary>Frames of the guest's part of the GDT.</summary>
+    public const int Gdt = 0xa_0000;
+
+    /// <summary>Number of them: all that a guest can have.</summary>
+    public const int GdtFrames = 14;
+
+    /// <summary>Entries of the trap table, then those of callbacks, then <see cref="End"/>.</summary>
+    public const int Entries = (int)(XenMap.Handlers - Base);
+
+    /// <summary>Where the stub behind kernel-mode code jumps to.</summary>
+    public const int End = (int)(XenMap.Callbacks - Base) + ((int)XenCallbackKind.Nmi + 1) * XenTrap.HandlerSize;
+
     /// <summary>Encoded cases of the first slot; those of the second follow.</summary>
-    public const int Requests = 0x10_0000;
+    public const int Requests = 0x40_0000;
 
     /// <summary>Size of one.</summary>
     public const int RequestSize = 0x18_0000;
 
     /// <summary>Results of the first slot; those of the second follow.</summary>
-    public const int Results = 0x40_0000;
+    public const int Results = 0x80_0000;
 
     /// <summary>Size of one.</summary>
     public const int ResultsSize = 0x40_0000;
 
     /// <summary>Pages of cases.</summary>
-    public const int Pool = 0xc0_0000;
+    public const int Pool = 0x100_0000;
 
     /// <summary>Number of them.</summary>
     public const int PoolPages = 0x400;
@@ -63,39 +69,27 @@ internal static class GuestMap
     /// <summary>Cases and results in flight: one slot is filled and emptied while the guest works on the other.</summary>
     public const int Slots = 2;
 
+    /// <summary>Encoded cases of a slot.</summary>
+    public static int RequestsOf(int slot) => Requests + (slot * RequestSize);
+
+    /// <summary>Results of a slot.</summary>
+    public static int ResultsOf(int slot) => Results + (slot * ResultsSize);
+
     /// <summary>Linear address of an offset.</summary>
     public static ulong At(int offset) => Base + (ulong)offset;
 }
 
-/// <summary>Numbers of the entries in <see cref="GuestMap.Entries"/>: vectors first, then these.</summary>
-internal enum Entry
+/// <summary>Numbers of entries: vectors first, then these.</summary>
+internal static class EntryNumber
 {
-    /// <summary>The event callback.</summary>
-    Event = 256,
-
-    /// <summary>The failsafe callback.</summary>
-    Failsafe,
-
-    /// <summary>The callback for SYSCALL of 64-bit code.</summary>
-    Syscall,
-
-    /// <summary>The callback for SYSCALL of compatibility-mode code.</summary>
-    Syscall32,
-
-    /// <summary>The callback for SYSENTER.</summary>
-    Sysenter,
-
-    /// <summary>The NMI callback.</summary>
-    Nmi,
+    /// <summary>The first callback; the others follow in the order of <see cref="XenCallbackKind"/>.</summary>
+    public const int FirstCallback = 256;
 
     /// <summary>No door of Xen's: where the stub behind kernel-mode code jumps to.</summary>
-    End,
+    public const int End = FirstCallback + (int)XenCallbackKind.Nmi + 1;
 
     /// <summary>No door of Xen's: where the agent records the result of a hypercall.</summary>
-    HypercallReturn,
-
-    /// <summary>Number of entries.</summary>
-    Count,
+    public const int HypercallReturn = End + 1;
 }
 
 /// <summary>Fields of <see cref="GuestMap.MailboxPage"/>.</summary>
@@ -182,6 +176,12 @@ internal static class Mailbox
     /// <summary>The argument of SCHEDOP_poll.</summary>
     public const int Poll = 0x300;
 
+    /// <summary>The first word of vcpu_info as the payload has it, while the agent keeps events away.</summary>
+    public const int VcpuInfo = 0x318;
+
+    /// <summary>Arguments of a response's hypercall, six words.</summary>
+    public const int Arguments = 0x320;
+
     /// <summary>Bytes that nobody writes: a payload that did shows here.</summary>
     public const int Canary = 0x400;
 
@@ -229,7 +229,7 @@ internal static class Context
     /// <summary>RFLAGS as PUSHF shows them.</summary>
     public const int Rflags = 128;
 
-    /// <summary>The number of the entry, see <see cref="Xen.Entry"/>.</summary>
+    /// <summary>The number of the entry, see <see cref="EntryNumber"/>.</summary>
     public const int Entry = 136;
 
     /// <summary>Selectors, 16 bits each, in this order.</summary>
@@ -278,13 +278,13 @@ internal static class Record
     /// <summary>Distance from the record to its responses, 32 bits.</summary>
     public const int ResponsesAt = 32;
 
-    /// <summary>The first 16 bytes of vcpu_info at the start.</summary>
+    /// <summary>The first 24 bytes of vcpu_info at the start: pending, mask and padding; the selector of pending words; CR2.</summary>
     public const int VcpuInfo = 40;
 
     /// <summary>Initial registers.</summary>
-    public const int Initial = 56;
+    public const int Initial = 64;
 
-    /// <summary>The hypercalls, <see cref="HypercallSize"/> each: number, over which the result is written, and six arguments.</summary>
+    /// <summary>The hypercalls that prepare the case, <see cref="HypercallSize"/> each: number, over which the result is written, and six arguments.</summary>
     public const int FirstHypercall = Initial + Xen.Initial.Size;
 
     /// <summary>Size of a hypercall.</summary>
@@ -296,8 +296,13 @@ internal static class Record
     /// <summary>Size of a patch: place in <see cref="Xen.Initial"/>, 32 bits; 2 or 8 bytes wide, 32 bits; value, 64 bits.</summary>
     public const int PatchSize = 16;
 
-    /// <summary>Size of the head of a response: vcpu_info's first word, number of patches and of hypercalls, 32 bits each. Patches follow, then hypercalls.</summary>
-    public const int ResponseHead = 16;
+    /// <summary>
+    /// Size of the head of a response: bits to set in the first word of vcpu_info, the flags word of the return, number of patches and of hypercalls, 32 bits each. Patches follow, then hypercalls.
+    /// </summary>
+    public const int ResponseHead = 24;
+
+    /// <summary>Size of the head of a response's hypercall: its number, and how many arguments follow.</summary>
+    public const int CallHead = 16;
 }
 
 /// <summary>What is special about a record.</summary>
@@ -315,6 +320,9 @@ internal enum RecordFlags
 
     /// <summary>There is no payload: only the hypercalls count.</summary>
     NoPayload = 4,
+
+    /// <summary>The virtual CR2 becomes what <see cref="Record.VcpuInfo"/> has.</summary>
+    LoadCr2 = 8,
 }
 
 /// <summary>A result: header, events (<see cref="Context"/> each), then what written pages hold.</summary>

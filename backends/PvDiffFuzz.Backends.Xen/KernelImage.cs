@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using PvDiffFuzz.Core;
 
 namespace PvDiffFuzz.Backends.Xen;
 
@@ -13,11 +14,12 @@ internal static class KernelImage
     public static byte[] Build(bool segmentBases)
     {
         AgentCode agent = AgentCode.Assemble(segmentBases);
-        byte[] image = new byte[GuestMap.CleanState + 0x1000];
+        byte[] image = new byte[GuestMap.End + XenTrap.HandlerSize];
         agent.Bytes.CopyTo(image, GuestMap.Agent);
-        for (int number = 0; number < (int)Entry.Count; number++)
+        for (int number = 0; number <= EntryNumber.End; number++)
         {
-            int offset = GuestMap.Entries + (number * GuestMap.EntryStride);
+            // Callbacks have the page after that of the 256 vectors, so that all entries follow each other.
+            int offset = GuestMap.Entries + (number * XenTrap.HandlerSize);
             agent.EntryAt(number, GuestMap.At(offset)).CopyTo(image, offset);
         }
 

@@ -58,7 +58,10 @@ internal sealed unsafe class QemuProcess : IDisposable
     /// <summary>How QEMU ended; null while it runs.</summary>
     public string? Ended => _child.Ended(wait: false);
 
-    /// <summary>Bytes that the console has had so far.</summary>
+    /// <summary>Processor time that QEMU has used, in nanoseconds.</summary>
+    public long CpuNanoseconds => _child.CpuNanoseconds();
+
+    /// <summary>Bytes that the console has had so far; 0 after <see cref="ForgetConsole"/>, until there are more.</summary>
     public long ConsoleLength => RandomAccess.GetLength(_console);
 
     /// <summary>Starts QEMU.</summary>

@@ -1,6 +1,6 @@
 namespace PvDiffFuzz.Backends.Xen;
 
-/// <summary>Writes a <see cref="Record"/> into shared memory, part after part: hypercalls, memory runs, responses, data that hypercalls point to.</summary>
+/// <summary>Writes a <see cref="Record"/> into shared memory: hypercalls, for which room is set aside, and behind them data that they point to, memory runs, responses.</summary>
 internal unsafe ref struct RecordWriter
 {
     private readonly byte* _record;
@@ -10,12 +10,13 @@ internal unsafe ref struct RecordWriter
     /// <summary>Begins a record.</summary>
     /// <param name="record">Where it begins, in this process.</param>
     /// <param name="address">Where it begins, in the guest.</param>
-    public RecordWriter(byte* record, ulong address)
+    /// <param name="room">Most hypercalls that it will have.</param>
+    public RecordWriter(byte* record, ulong address, int room)
     {
         // SAFETY: the caller has room for the record, whose size it has bounded before.
         _record = record;
         _address = address;
-        _at = record + Record.FirstHypercall;
+        _at = record + Record.FirstHypercall + (room * Record.HypercallSize);
         new Span<byte>(record, Record.Initial).Clear();
     }
 
@@ -25,17 +26,19 @@ internal unsafe ref struct RecordWriter
     /// <summary>Number of hypercalls so far.</summary>
     public readonly int Hypercalls => *(int*)(_record + Record.Hypercalls);
 
-    /// <summary>Adds a hypercall. All hypercalls come before anything else.</summary>
-    public void Hypercall(uint number, ulong first = 0, ulong second = 0, ulong third = 0, ulong fourth = 0)
+    /// <summary>Adds a hypercall.</summary>
+    public readonly void Hypercall(uint number, ulong first = 0, ulong second = 0, ulong third = 0, ulong fourth = 0)
     {
         // SAFETY: as in the constructor.
-        ulong* words = (ulong*)_at;
+        ulong* words = (ulong*)(_record + Record.FirstHypercall + (Hypercalls * Record.HypercallSize));
         (words[0], words[1], words[2], words[3], words[4], words[5], words[6]) = (number, first, second, third, fourth, 0, 0);
-        _at += Record.HypercallSize;
         (*(int*)(_record + Record.Hypercalls))++;
     }
 
-    /// <summary>Reserves room for data that hypercalls point to; they can be written before it is filled.</summary>
+    /// <summary>The number of a hypercall before the agent has made it, its result afterwards.</summary>
+    public static ref long ResultOf(byte* record, int index) => ref *(long*)(record + Record.FirstHypercall + (index * Record.HypercallSize));
+
+    /// <summary>Adds data that hypercalls point to.</summary>
     /// <param name="bytes">A multiple of 8.</param>
     /// <param name="address">Where it lies in the guest.</param>
     public byte* Data(int bytes, out ulong address)

@@ -6,9 +6,11 @@ internal static class XenAbi
 #pragma warning disable CS1591, CA1707 // Each member is the constant of that name.
     public const uint HYPERVISOR_set_trap_table = 0;
     public const uint HYPERVISOR_mmu_update = 1;
+    public const uint HYPERVISOR_set_gdt = 2;
     public const uint HYPERVISOR_stack_switch = 3;
     public const uint HYPERVISOR_fpu_taskswitch = 5;
     public const uint HYPERVISOR_set_debugreg = 8;
+    public const uint HYPERVISOR_update_descriptor = 10;
     public const uint HYPERVISOR_update_va_mapping = 14;
     public const uint HYPERVISOR_xen_version = 17;
     public const uint HYPERVISOR_vm_assist = 21;
@@ -48,10 +50,6 @@ internal static class XenAbi
 
     public const uint VMASST_CMD_enable = 0;
     public const uint VMASST_CMD_disable = 1;
-
-    public const ushort FLAT_RING3_CS64 = 0xe033;
-    public const ushort FLAT_RING3_CS32 = 0xe023;
-    public const ushort FLAT_RING3_SS64 = 0xe02b;
 #pragma warning restore CS1591, CA1707
 
     /// <summary>Offset of <c>nr_pages</c> in <c>start_info</c>.</summary>

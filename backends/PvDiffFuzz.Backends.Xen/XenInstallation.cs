@@ -17,4 +17,7 @@ public sealed record XenInstallation(string Qemu, string Image, string CpuModel)
 
     /// <summary>What executes the guest's instructions.</summary>
     public string Accelerator { get; init; } = "tcg";
+
+    /// <summary>True when the processor has the instructions for segment bases, as far as its name tells.</summary>
+    internal bool HasSegmentBases => CpuModel.Contains("+fsgsbase", StringComparison.Ordinal) || !CpuModel.StartsWith("qemu64", StringComparison.Ordinal);
 }
