@@ -1,4 +1,5 @@
 using Iced.Intel;
+using PvDiffFuzz.Core;
 using static Iced.Intel.AssemblerRegisters;
 using static PvDiffFuzz.Backends.Xen.XenAbi;
 
@@ -32,7 +33,7 @@ internal sealed partial class AgentCode
         _.jae(_nextSlot);
         _.mov(r14, Field(Mailbox.Result));
         _.cmp(r14, __qword_ptr[rbx + Mailbox.SlotLimit]);
-        _.ja(_nextSlot);
+        _.ja(_full);
 
         _.mov(Field(Mailbox.Header), r14);
         _.mov(__qword_ptr[r14 + Result.Events], 0);
@@ -381,6 +382,8 @@ internal sealed partial class AgentCode
             _.mov(register, __qword_ptr[r12 + Context.Gpr + (number * 8)]);
         }
 
+        _.push((int)(Core.RflagsBits.Fixed1 | Core.RflagsBits.IF));
+        _.popfq();
         _.AddInstruction(Instruction.Create(Code.Mov_r64_rm64, rsp, Far(Mailbox.EntryRsp)));
         _.syscall();
         _.AddInstruction(Instruction.Create(Code.Mov_rm64_r64, Far(Mailbox.EntryRcx), rcx));
@@ -507,5 +510,5 @@ internal sealed partial class AgentCode
         _.cmp(eax, 0xffff);
     }
 
-    private const int PageSize = Core.PageLayout.PageSize;
+    private const int PageSize = PageLayout.PageSize;
 }

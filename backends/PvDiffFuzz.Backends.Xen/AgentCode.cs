@@ -15,10 +15,13 @@ internal sealed partial class AgentCode
     private const ulong MailboxAddress = GuestMap.Base + GuestMap.MailboxPage;
     private const ulong SharedInfoAddress = GuestMap.Base + GuestMap.SharedInfo;
 
+    /// <summary>Nanoseconds that the agent sleeps at first when it has waited in vain, and at most.</summary>
+    private const int ShortestSleep = 125_000, LongestSleep = 4_000_000;
+
     private readonly Assembler _ = new(64);
     private readonly bool _segmentBases;
 
-    private Label _vectorEntry, _callbackEntry, _nextSlot, _nextRecord, _enter, _event, _respond, _hypercalls, _return, _finish;
+    private Label _vectorEntry, _callbackEntry, _nextSlot, _full, _nextRecord, _enter, _event, _respond, _hypercalls, _return, _finish;
 
     private AgentCode(bool segmentBases)
     {
@@ -26,6 +29,7 @@ internal sealed partial class AgentCode
         _vectorEntry = _.CreateLabel();
         _callbackEntry = _.CreateLabel();
         _nextSlot = _.CreateLabel();
+        _full = _.CreateLabel();
         _nextRecord = _.CreateLabel();
         _enter = _.CreateLabel();
         _event = _.CreateLabel();
@@ -116,24 +120,26 @@ internal sealed partial class AgentCode
         Label wait = _.CreateLabel();
         Label look = _.CreateLabel();
         Label ready = _.CreateLabel();
+        Label left = _.CreateLabel();
+        Label shifted = _.CreateLabel();
+        Label atLongest = _.CreateLabel();
 
         _.Label(ref wait);
         _.mov(r12, Field(Mailbox.Patience));
+        _.mov(r13d, ShortestSleep);
         _.Label(ref look);
         _.cmp(__dword_ptr[rbx + Mailbox.SlotState], (int)Mailbox.Ready);
         _.je(ready);
         _.sub(r12, 1);
         _.ja(look);
 
-        // Sleep until half a millisecond from now, by the clock that Xen shares.
+        // Sleep by the clock that Xen shares, twice as long each time.
         _.mov(r8, SharedInfoAddress);
         _.rdtsc();
         _.shl(rdx, 32);
         _.or(rax, rdx);
         _.sub(rax, __qword_ptr[r8 + TimeStamp]);
         _.mov(cl, __byte_ptr[r8 + TimeShift]);
-        Label left = _.CreateLabel();
-        Label shifted = _.CreateLabel();
         _.test(cl, cl);
         _.jns(left);
         _.neg(cl);
@@ -146,7 +152,11 @@ internal sealed partial class AgentCode
         _.mul(rdx);
         _.shrd(rax, rdx, 32);
         _.add(rax, __qword_ptr[r8 + SystemTime]);
-        _.add(rax, SleepNanoseconds);
+        _.add(rax, r13);
+        _.cmp(r13d, LongestSleep);
+        _.jae(atLongest);
+        _.add(r13d, r13d);
+        _.Label(ref atLongest);
 
         // struct sched_poll: pointer to ports, their number (none), time-out.
         _.lea(rsi, Field(Mailbox.Poll));
@@ -156,6 +166,12 @@ internal sealed partial class AgentCode
         _.syscall();
         _.mov(r12d, 1);
         _.jmp(look);
+
+        // Results have to be taken before this slot can go on.
+        _.Label(ref _full);
+        _.mov(rbx, Field(Mailbox.Slot));
+        _.mov(__dword_ptr[rbx + Mailbox.SlotState], (int)Mailbox.Full);
+        _.jmp(wait);
 
         _.Label(ref _nextSlot);
         _.mov(rbx, Field(Mailbox.Slot));
@@ -171,8 +187,6 @@ internal sealed partial class AgentCode
         _.mov(Field(Mailbox.Result), rax);
         _.mov(__qword_ptr[rbx + Mailbox.SlotFinished], 0);
     }
-
-    private const int SleepNanoseconds = 500_000;
 
     /// <summary>Makes the hypercall whose number and arguments lie at RSI, and writes the result over the number. Changes RAX, RCX, RDX, RDI, R8 to R11.</summary>
     private void EmitListedHypercall()

@@ -26,6 +26,7 @@ internal sealed unsafe class Guest : IDisposable
     private const int SizeOfMmuextOp = 24;
 
     private readonly QemuProcess _qemu;
+    private readonly List<(int Place, ulong Entry)> _accepted = [];
     private byte* _base;
     private ulong _firstFrame;
     private int _slotOfSnapshot;
@@ -40,9 +41,6 @@ internal sealed unsafe class Guest : IDisposable
 
     /// <summary>The layout whose tables are in use; null for none.</summary>
     public LayoutMap? Layout { get; private set; }
-
-    /// <summary>The tables in use.</summary>
-    public PageTables? Tables { get; private set; }
 
     /// <summary>The slot that the agent takes next.</summary>
     public int NextSlot { get; private set; }
@@ -95,8 +93,20 @@ internal sealed unsafe class Guest : IDisposable
         NextSlot = slot ^ 1;
     }
 
+    /// <summary>Lets the agent go on with a slot whose results were taken.</summary>
+    /// <param name="slot">One for which <see cref="IsFull"/> is true.</param>
+    /// <param name="first">Where its next record begins in the slot's request buffer.</param>
+    public void Resume(int slot, int first)
+    {
+        SlotField(slot, Mailbox.SlotFirst) = GuestMap.At(GuestMap.RequestsOf(slot)) + (ulong)first;
+        Volatile.Write(ref SlotField(slot, Mailbox.SlotState), Mailbox.Ready);
+    }
+
     /// <summary>True when the agent is done with a slot.</summary>
     public bool IsDone(int slot) => Volatile.Read(ref SlotField(slot, Mailbox.SlotState)) == Mailbox.Idle;
+
+    /// <summary>True when the agent waits until the results of a slot are taken.</summary>
+    public bool IsFull(int slot) => Volatile.Read(ref SlotField(slot, Mailbox.SlotState)) == Mailbox.Full;
 
     /// <summary>Number of records of a slot that were run.</summary>
     public int Finished(int slot) => (int)SlotField(slot, Mailbox.SlotFinished);
@@ -145,7 +155,6 @@ internal sealed unsafe class Guest : IDisposable
         _qemu.Monitor.Execute("{\"execute\":\"cont\"}", LongestAnswer);
         NextSlot = _slotOfSnapshot;
         Layout = null;
-        Tables = null;
     }
 
     /// <summary>Puts the page tables of a layout to use, which needs a guest as in the snapshot.</summary>
@@ -187,9 +196,59 @@ internal sealed unsafe class Guest : IDisposable
             writer.Hypercall(HYPERVISOR_mmu_update, updates, (ulong)tables.KernelRoot.Count, 0, DOMID_SELF);
             writer.Hypercall(HYPERVISOR_mmuext_op, operations, 1, 0, DOMID_SELF);
         });
+        _accepted.Clear();
+        foreach (int place in tables.Entries)
+        {
+            _accepted.Add((place, *(ulong*)At(place) & ~(PageTables.Accessed | PageTables.Dirty)));
+        }
+
         Layout = map;
-        Tables = tables;
     }
+
+    /// <summary>True when the page tables are as Xen accepted them, but for the marks of the processor; also when the mailbox has bytes that nobody writes as they were.</summary>
+    public bool IsIntact()
+    {
+        ReadOnlySpan<byte> canary = new(At(GuestMap.MailboxPage) + Mailbox.Canary, Mailbox.StackTop - Mailbox.StackSize - Mailbox.Canary);
+        if (canary.ContainsAnyExcept(KernelImage.CanaryByte))
+        {
+            return false;
+        }
+
+        foreach ((int place, ulong entry) in _accepted)
+        {
+            if ((*(ulong*)At(place) & ~(PageTables.Accessed | PageTables.Dirty)) != entry)
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
+
+    /// <summary>Writes the hypercalls that clear the marks of written pages.</summary>
+    public void ClearMarks(ref RecordWriter writer)
+    {
+        ulong* update = (ulong*)writer.At;
+        int count = 0;
+        foreach ((int place, ulong entry) in _accepted)
+        {
+            if ((*(ulong*)At(place) & PageTables.Dirty) != 0)
+            {
+                update[count * 2] = MachineAddress(place);
+                update[(count * 2) + 1] = entry | PageTables.Accessed;
+                count++;
+            }
+        }
+
+        writer.Data(count * SizeOfMmuUpdate, out ulong updates);
+        ulong* operation = (ulong*)writer.Data(SizeOfMmuextOp, out ulong operations);
+        *operation = MMUEXT_TLB_FLUSH_LOCAL;
+        writer.Hypercall(HYPERVISOR_mmu_update, updates, (ulong)count, 0, DOMID_SELF);
+        writer.Hypercall(HYPERVISOR_mmuext_op, operations, 1, 0, DOMID_SELF);
+    }
+
+    /// <summary>Most hypercalls that <see cref="ClearMarks"/> writes.</summary>
+    public const int ClearMarksRoom = 2;
 
     /// <inheritdoc/>
     public void Dispose() => _qemu.Dispose();

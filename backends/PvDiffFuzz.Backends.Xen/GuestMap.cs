@@ -75,6 +75,9 @@ internal static class GuestMap
     /// <summary>Results of a slot.</summary>
     public static int ResultsOf(int slot) => Results + (slot * ResultsSize);
 
+    /// <summary>True for an address of the kernel.</summary>
+    public static bool IsKernel(ulong linear) => linear - Base < Size;
+
     /// <summary>Linear address of an offset.</summary>
     public static ulong At(int offset) => Base + (ulong)offset;
 }
@@ -152,7 +155,7 @@ internal static class Mailbox
     /// <summary>Distance between slots.</summary>
     public const int SlotStride = 0x40;
 
-    /// <summary>In a slot: <see cref="Idle"/>, or <see cref="Ready"/> once the harness has put records there.</summary>
+    /// <summary>In a slot: <see cref="Idle"/>; <see cref="Ready"/> once the harness has put records there; <see cref="Full"/> when results have to be taken before the agent can go on.</summary>
     public const int SlotState = 0;
 
     /// <summary>In a slot: address of the first record.</summary>
@@ -199,6 +202,9 @@ internal static class Mailbox
 
     /// <summary>The agent has the slot.</summary>
     public const ulong Ready = 1;
+
+    /// <summary>The harness has the slot, and the agent waits for it.</summary>
+    public const ulong Full = 2;
 }
 
 /// <summary>The registers that a payload is entered with.</summary>

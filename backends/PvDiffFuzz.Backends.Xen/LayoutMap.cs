@@ -6,10 +6,17 @@ namespace PvDiffFuzz.Backends.Xen;
 internal sealed class LayoutMap
 {
     private readonly Page[] _pages;
+    private readonly ulong[] _addresses;
 
     private LayoutMap(Page[] pages, int writablePages)
     {
         _pages = pages;
+        _addresses = new ulong[pages.Length];
+        foreach (Page page in pages)
+        {
+            _addresses[page.Index] = page.Address;
+        }
+
         WritablePages = writablePages;
     }
 
@@ -22,7 +29,7 @@ internal sealed class LayoutMap
     /// <summary>Most bytes that a result of a case can take: all writable memory changed, all events, all hypercalls.</summary>
     public int WorstResult =>
         Result.HeaderSize + ((TestCase.MaximumResponses + 1) * (Response.MaximumHypercalls + 1) * Context.Size)
-        + (WritablePages * (PageLayout.PageSize * 2 + Result.WordSize)) + 64;
+        + (WritablePages * ((PageLayout.PageSize * 2) + Result.WordSize)) + 64;
 
     /// <summary>Finds places for the pages of two roots.</summary>
     /// <param name="kernel">What the kernel's root maps.</param>
@@ -75,11 +82,6 @@ internal sealed class LayoutMap
             {
                 return $"page {range.Address:x}: this range belongs to the target's agent";
             }
-
-            if (range.Address < XenOwnEnd && range.Last >= XenOwnFirst)
-            {
-                return $"page {range.Address:x}: this range is Xen's own";
-            }
         }
 
         LayoutMap map = Create(kernel, user);
@@ -115,8 +117,8 @@ internal sealed class LayoutMap
         return -1;
     }
 
-    private const ulong XenOwnFirst = 0xffff_8000_0000_0000;
-    private const ulong XenOwnEnd = 0xffff_8800_0000_0000;
+    /// <summary>The payload's address of the page at an offset of the pool.</summary>
+    public ulong AddressOf(uint poolOffset) => _addresses[poolOffset / PageLayout.PageSize];
 
     /// <summary>A page of a case.</summary>
     /// <param name="Address">Its linear address.</param>

@@ -13,7 +13,13 @@ internal sealed class PageTables
     private const ulong Present = 1;
     private const ulong Writable = 2;
     private const ulong User = 4;
-    private const ulong Accessed = 0x20;
+
+    /// <summary>The processor's mark of a page that was used.</summary>
+    public const ulong Accessed = 0x20;
+
+    /// <summary>The processor's mark of a page that was written.</summary>
+    public const ulong Dirty = 0x40;
+
     private const ulong NoExecute = 1UL << 63;
     private const ulong Table = Present | Writable | User | Accessed;
     private const int Levels = 4;
@@ -22,6 +28,7 @@ internal sealed class PageTables
     private readonly Dictionary<(bool User, int Level, ulong Prefix), int> _tables = [];
     private readonly List<byte[]> _frames = [];
     private readonly SortedDictionary<int, ulong> _kernelRoot = [];
+    private readonly List<int> _entries = [];
 
     private PageTables(ulong firstFrame) => _firstFrame = firstFrame;
 
@@ -37,8 +44,8 @@ internal sealed class PageTables
     /// <summary>Which page-table entries tell that a page was written: offsets from <see cref="GuestMap.Base"/> under both roots, and pool offset.</summary>
     public IReadOnlyList<(int First, int Second, int PoolOffset)> Watched { get; private set; } = [];
 
-    /// <summary>Entries of the first level by place, offset from <see cref="GuestMap.Base"/>, as they are while no page is written.</summary>
-    public IReadOnlyDictionary<int, ulong> Clean { get; private set; } = new Dictionary<int, ulong>();
+    /// <summary>Places of the entries of the first level, offsets from <see cref="GuestMap.Base"/>.</summary>
+    public IReadOnlyList<int> Entries => _entries;
 
     /// <summary>Number of frames that a layout needs.</summary>
     public static int Needed(LayoutMap map, bool shared) => Build(map, shared, 0)._frames.Count;
@@ -51,12 +58,13 @@ internal sealed class PageTables
     {
         PageTables tables = new(firstFrame);
         tables.UserRoot = tables.Allocate();
-        Dictionary<int, ulong> clean = [];
         List<(int, int, int)> watched = [];
         foreach (LayoutMap.Page page in map.Pages)
         {
-            int kernel = tables.Map(page, user: false, page.Kernel, clean);
-            int user = shared ? kernel : tables.Map(page, user: true, page.User, clean);
+            // Xen makes the guest's user pages global, so what the two roots have differently must be none.
+            bool same = shared || page.Kernel == page.User;
+            int kernel = tables.Map(page, user: false, page.Kernel, same);
+            int user = shared ? kernel : tables.Map(page, user: true, page.User, same);
             if (page.Writable)
             {
                 watched.Add((kernel == 0 ? user : kernel, user == 0 ? kernel : user, page.Index * PageLayout.PageSize));
@@ -71,14 +79,13 @@ internal sealed class PageTables
             }
         }
 
-        tables.Clean = clean;
         tables.Watched = watched;
         return tables;
     }
 
     /// <summary>Maps one page.</summary>
     /// <returns>Where its entry lies, from <see cref="GuestMap.Base"/>; 0 when the root does not have it.</returns>
-    private int Map(LayoutMap.Page page, bool user, PageAccess access, Dictionary<int, ulong> clean)
+    private int Map(LayoutMap.Page page, bool user, PageAccess access, bool global)
     {
         if (access == PageAccess.None)
         {
@@ -111,13 +118,13 @@ internal sealed class PageTables
 
         int slot = (int)(page.Address >> 12) & 0x1ff;
         ulong flags = Present | Accessed
-            | ((access & PageAccess.Supervisor) == 0 ? User : 0)
+            | (global ? User : 0)
             | ((access & PageAccess.Write) != 0 ? Writable : 0)
             | ((access & PageAccess.Execute) == 0 ? NoExecute : 0);
         ulong leaf = Entry(GuestMap.Pool + (page.Index * PageLayout.PageSize), flags);
         BinaryPrimitives.WriteUInt64LittleEndian(_frames[table].AsSpan(slot * 8), leaf);
         int place = GuestMap.Tables + (table * PageLayout.PageSize) + (slot * 8);
-        clean[place] = leaf;
+        _entries.Add(place);
         return place;
     }
 
