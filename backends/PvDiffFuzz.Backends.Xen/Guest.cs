@@ -261,7 +261,7 @@ internal sealed unsafe class Guest : IDisposable
         {
             _qemu.Monitor.Greet(LongestAnswer);
             WaitFor(Find, LongestBoot, "our kernel does not come up");
-            BootConsole = _qemu.ReadConsole();
+            BootConsole = _qemu.ReadConsole(QemuProcess.WholeBoot);
             CheckFrames();
             Prepare();
             _slotOfSnapshot = NextSlot;

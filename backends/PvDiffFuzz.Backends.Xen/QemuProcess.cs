@@ -11,7 +11,10 @@ namespace PvDiffFuzz.Backends.Xen;
 /// </remarks>
 internal sealed unsafe class QemuProcess : IDisposable
 {
-    private const int LongestConsole = 4000;
+    /// <summary>Bytes that a console has at most while Xen boots.</summary>
+    public const int WholeBoot = 1 << 16;
+
+    private const int LastLines = 4000;
 
     private readonly List<IDisposable> _owned = [];
     private readonly SafeFileHandle _console;
@@ -72,10 +75,11 @@ internal sealed unsafe class QemuProcess : IDisposable
     public static QemuProcess Start(XenInstallation installation, ReadOnlySpan<byte> kernel) => new(installation, kernel);
 
     /// <summary>The last of what Xen and QEMU have said.</summary>
-    public string ReadConsole()
+    /// <param name="longest">Most bytes.</param>
+    public string ReadConsole(int longest = LastLines)
     {
         long length = ConsoleLength;
-        byte[] last = new byte[Math.Min(length, LongestConsole)];
+        byte[] last = new byte[Math.Min(length, longest)];
         int count = RandomAccess.Read(_console, last, length - last.Length);
         return Encoding.ASCII.GetString(last, 0, count).Replace("\0", string.Empty, StringComparison.Ordinal);
     }

@@ -1,6 +1,5 @@
 using System.ComponentModel;
 using System.Diagnostics;
-using System.Globalization;
 using PvDiffFuzz.Core;
 
 namespace PvDiffFuzz.Backends.Xen;
@@ -22,24 +21,9 @@ public sealed record QemuVersion(int Major, int Minor, int Patch)
     public static QemuVersion? Parse(string text)
     {
         ArgumentNullException.ThrowIfNull(text);
-        if (!text.StartsWith(Before, StringComparison.Ordinal))
-        {
-            return null;
-        }
-
-        ReadOnlySpan<char> rest = text.AsSpan(Before.Length);
-        int end = rest.IndexOfAnyExcept("0123456789.");
-        string[] parts = (end < 0 ? rest : rest[..end]).ToString().Split('.');
-        int[] numbers = new int[3];
-        for (int i = 0; i < numbers.Length; i++)
-        {
-            if (parts.Length != numbers.Length || !int.TryParse(parts[i], NumberStyles.None, CultureInfo.InvariantCulture, out numbers[i]))
-            {
-                return null;
-            }
-        }
-
-        return new QemuVersion(numbers[0], numbers[1], numbers[2]);
+        return text.StartsWith(Before, StringComparison.Ordinal) && VersionText.Leading(text.AsSpan(Before.Length), least: 3) is [int major, int minor, int patch]
+            ? new QemuVersion(major, minor, patch)
+            : null;
     }
 
     /// <summary>Why a version cannot be used.</summary>
@@ -56,7 +40,7 @@ public sealed record QemuVersion(int Major, int Minor, int Patch)
         string output;
         try
         {
-            ProcessStartInfo start = new(installation.Qemu, ["--version"]) { RedirectStandardOutput = true, RedirectStandardError = true };
+            ProcessStartInfo start = new(installation.Qemu, ["--version"]) { RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false };
             if (installation.QemuLibraryFolders.Count > 0)
             {
                 start.Environment["LD_LIBRARY_PATH"] = string.Join(':', installation.QemuLibraryFolders);

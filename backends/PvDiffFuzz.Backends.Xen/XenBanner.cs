@@ -1,4 +1,3 @@
-using System.Globalization;
 using PvDiffFuzz.Core;
 
 namespace PvDiffFuzz.Backends.Xen;
@@ -25,21 +24,14 @@ internal sealed record XenBanner(XenVersion Version, string Text)
             }
 
             string text = line[(at + Prefix.Length)..].Split(' ')[0].Trim();
-            int end = text.AsSpan().IndexOfAnyExcept("0123456789.");
-            string[] parts = (end < 0 ? text : text[..end]).Split('.');
-            int[] numbers = new int[3];
-            for (int i = 0; i < numbers.Length; i++)
+            if (VersionText.Leading(text, least: 2) is not [int major, int minor, int patch])
             {
-                // A version in the making has two numbers, as in 4.21-rc.
-                if (i < parts.Length ? !int.TryParse(parts[i], NumberStyles.None, CultureInfo.InvariantCulture, out numbers[i]) : i < 2)
-                {
-                    return null;
-                }
+                return null;
             }
 
             int debug = line.IndexOf(DebugPrefix, StringComparison.Ordinal);
             bool isDebug = debug >= 0 && line.AsSpan(debug + DebugPrefix.Length).StartsWith("y", StringComparison.Ordinal);
-            return new XenBanner(new XenVersion(numbers[0], numbers[1], numbers[2], isDebug), text);
+            return new XenBanner(new XenVersion(major, minor, patch, isDebug), text);
         }
 
         return null;
