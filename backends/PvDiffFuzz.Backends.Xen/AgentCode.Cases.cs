@@ -418,15 +418,18 @@ internal sealed partial class AgentCode
         _.mov(rsi, GuestMap.At(GuestMap.DirtyList));
         _.mov(r9, Field(Mailbox.DirtyCount));
         _.mov(rbx, Field(Mailbox.Header));
+        _.mov(ebp, __dword_ptr[r13 + Record.Flags]);
         _.Label(ref look);
         _.sub(r9, 1);
         _.jc(looked);
         _.mov(rax, __qword_ptr[rsi + DirtyEntry.First]);
         _.mov(rdx, __qword_ptr[rsi + DirtyEntry.Second]);
-        _.mov(al, __byte_ptr[rax]);
-        _.or(al, __byte_ptr[rdx]);
         _.add(rsi, DirtyEntry.Size);
-        _.test(al, 0x40);
+        _.test(__byte_ptr[rax], (sbyte)PageTables.Dirty);
+        _.jnz(page);
+        _.test(ebp, (int)RecordFlags.UserMode);
+        _.jz(look);
+        _.test(__byte_ptr[rdx], (sbyte)PageTables.Dirty);
         _.jz(look);
 
         _.Label(ref page);

@@ -120,6 +120,7 @@ internal unsafe ref struct CaseEncoder
         bool switched = (effects & Effects.ChangesTaskSwitched) != 0 || (system[SystemRegister.Cr0] & GuestState.Cr0TaskSwitched) != 0;
         return (byIret ? RecordFlags.ByIret : RecordFlags.None)
             | (switched ? RecordFlags.ClearTaskSwitched : RecordFlags.None)
+            | ((effects & Effects.UserMode) != 0 ? RecordFlags.UserMode : RecordFlags.None)
             | ((effects & Effects.ReadsCr2) != 0 ? RecordFlags.LoadCr2 : RecordFlags.None);
     }
 

@@ -329,6 +329,9 @@ internal enum RecordFlags
 
     /// <summary>The virtual CR2 becomes what <see cref="Record.VcpuInfo"/> has.</summary>
     LoadCr2 = 8,
+
+    /// <summary>User code can run, so that the marks under its root count too.</summary>
+    UserMode = 16,
 }
 
 /// <summary>A result: header, events (<see cref="Context"/> each), then what written pages hold.</summary>

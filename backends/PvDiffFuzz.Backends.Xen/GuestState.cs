@@ -108,7 +108,7 @@ internal sealed unsafe class GuestState
             _debugKnown = false;
         }
 
-        if ((effects & (Effects.UserMode | Effects.WritesMsr)) != 0)
+        if ((effects & Effects.WritesMsr) != 0 || ((effects & Effects.UserMode) != 0 && ((effects & Effects.LoadsGs) != 0 || testCase.Registers.Gs != 0)))
         {
             _otherGsBase = null;
         }

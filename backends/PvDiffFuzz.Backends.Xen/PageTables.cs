@@ -24,6 +24,9 @@ internal sealed class PageTables
     private const ulong Table = Present | Writable | User | Accessed;
     private const int Levels = 4;
 
+    /// <summary>Address bits below those that choose a table of the first level.</summary>
+    private const int RegionShift = 21;
+
     private readonly ulong _firstFrame;
     private readonly Dictionary<(bool User, int Level, ulong Prefix), int> _tables = [];
     private readonly List<byte[]> _frames = [];
@@ -59,12 +62,29 @@ internal sealed class PageTables
         PageTables tables = new(firstFrame);
         tables.UserRoot = tables.Allocate();
         List<(int, int, int)> watched = [];
+        HashSet<ulong> different = [];
         foreach (LayoutMap.Page page in map.Pages)
         {
+            if (!shared && page.Kernel != page.User)
+            {
+                different.Add(page.Address >> RegionShift);
+            }
+        }
+
+        foreach (LayoutMap.Page page in map.Pages)
+        {
+            // Where both roots are the same they share the last table, of which fewer have to be looked at.
+            bool alike = shared || !different.Contains(page.Address >> RegionShift);
+
             // Xen makes the guest's user pages global, so what the two roots have differently must be none.
             bool same = shared || page.Kernel == page.User;
             int kernel = tables.Map(page, user: false, page.Kernel, same);
-            int user = shared ? kernel : tables.Map(page, user: true, page.User, same);
+            if (alike && !shared)
+            {
+                tables.Share(page.Address);
+            }
+
+            int user = alike ? kernel : tables.Map(page, user: true, page.User, same);
             if (page.Writable)
             {
                 watched.Add((kernel == 0 ? user : kernel, user == 0 ? kernel : user, page.Index * PageLayout.PageSize));
@@ -92,16 +112,39 @@ internal sealed class PageTables
             return 0;
         }
 
+        int table = TableFor(page.Address, user, lastLevel: 2);
+        int slot = (int)(page.Address >> 12) & 0x1ff;
+        ulong flags = Present | Accessed
+            | (global ? User : 0)
+            | ((access & PageAccess.Write) != 0 ? Writable : 0)
+            | ((access & PageAccess.Execute) == 0 ? NoExecute : 0);
+        BinaryPrimitives.WriteUInt64LittleEndian(_frames[table].AsSpan(slot * 8), Entry(GuestMap.Pool + (page.Index * PageLayout.PageSize), flags));
+        int place = GuestMap.Tables + (table * PageLayout.PageSize) + (slot * 8);
+        _entries.Add(place);
+        return place;
+    }
+
+    /// <summary>Makes the user root use the kernel's table of the first level for a region.</summary>
+    private void Share(ulong address)
+    {
+        int table = TableFor(address, user: true, lastLevel: 3);
+        int index = (int)(address >> RegionShift) & 0x1ff;
+        int shared = _tables[(false, 2, address >> RegionShift)];
+        BinaryPrimitives.WriteUInt64LittleEndian(_frames[table].AsSpan(index * 8), Entry(GuestMap.Tables + (shared * PageLayout.PageSize), Table));
+    }
+
+    /// <summary>Walks down from a root, making the tables that are missing.</summary>
+    private int TableFor(ulong address, bool user, int lastLevel)
+    {
         int table = user ? UserRoot : -1;
-        for (int level = Levels; level > 1; level--)
+        for (int level = Levels; level >= lastLevel; level--)
         {
             int shift = 12 + (9 * (level - 1));
-            int index = (int)(page.Address >> shift) & 0x1ff;
-            (bool, int, ulong) key = (user, level, page.Address >> shift);
-            if (!_tables.TryGetValue(key, out int next))
+            int index = (int)(address >> shift) & 0x1ff;
+            if (!_tables.TryGetValue((user, level, address >> shift), out int next))
             {
                 next = Allocate();
-                _tables[key] = next;
+                _tables[(user, level, address >> shift)] = next;
                 ulong entry = Entry(GuestMap.Tables + (next * PageLayout.PageSize), Table);
                 if (table < 0)
                 {
@@ -116,16 +159,7 @@ internal sealed class PageTables
             table = next;
         }
 
-        int slot = (int)(page.Address >> 12) & 0x1ff;
-        ulong flags = Present | Accessed
-            | (global ? User : 0)
-            | ((access & PageAccess.Write) != 0 ? Writable : 0)
-            | ((access & PageAccess.Execute) == 0 ? NoExecute : 0);
-        ulong leaf = Entry(GuestMap.Pool + (page.Index * PageLayout.PageSize), flags);
-        BinaryPrimitives.WriteUInt64LittleEndian(_frames[table].AsSpan(slot * 8), leaf);
-        int place = GuestMap.Tables + (table * PageLayout.PageSize) + (slot * 8);
-        _entries.Add(place);
-        return place;
+        return table;
     }
 
     private ulong Entry(int offset, ulong flags) => ((_firstFrame << 12) + (ulong)offset) | flags;

@@ -33,6 +33,9 @@ internal enum Effects
     /// <summary>User code can run.</summary>
     UserMode = 128,
 
+    /// <summary>It can load a selector, or the base itself, of GS.</summary>
+    LoadsGs = 512,
+
     /// <summary>It makes, or seems to make, a call whose effects nothing but the snapshot undoes.</summary>
     Lasting = 256,
 }
@@ -61,6 +64,7 @@ internal static class Payload
         {
             foreach ((Register register, ulong value) in response.Patches)
             {
+                effects |= register is Register.Gs or Register.GsBase ? Effects.LoadsGs : Effects.None;
                 kernel |= register == Register.Cs && (value & 3) != 3;
                 user |= register == Register.Cs && (value & 3) == 3;
             }
@@ -89,7 +93,8 @@ internal static class Payload
 
     private static Effects OfBytes(ReadOnlySpan<byte> bytes, bool kernel)
     {
-        Effects effects = Effects.None;
+        // MOV to GS has no 0F before it.
+        Effects effects = bytes.Contains((byte)0x8e) ? Effects.LoadsGs : Effects.None;
         while (bytes.IndexOf((byte)0x0f) is int at and >= 0 && at + 1 < bytes.Length)
         {
             byte second = bytes[at + 1];
@@ -105,7 +110,8 @@ internal static class Payload
                 0x21 when kernel => Effects.ReadsDebug,
                 0x23 when kernel => Effects.WritesDebug,
                 0x30 when kernel => Effects.WritesMsr,
-                0xae when register < 4 && third >= 0xc0 => Effects.SeesCr4,
+                0xae when register < 4 && third >= 0xc0 => Effects.SeesCr4 | Effects.LoadsGs,
+                0xa9 or 0xb5 => Effects.LoadsGs,
                 _ => Effects.None,
             };
             bytes = bytes[(at + 1)..];
