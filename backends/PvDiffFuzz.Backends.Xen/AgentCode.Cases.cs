@@ -79,7 +79,9 @@ internal sealed partial class AgentCode
         _.jmp(run);
 
         _.Label(ref loaded);
-        _.test(__dword_ptr[r13 + Record.Flags], (int)RecordFlags.NoPayload);
+        _.mov(eax, __dword_ptr[r13 + Record.Flags]);
+        _.mov(Field(Mailbox.Flags), rax);
+        _.test(eax, (int)RecordFlags.NoPayload);
         _.jnz(_finish);
 
         Label noCr2 = _.CreateLabel();
@@ -161,6 +163,13 @@ internal sealed partial class AgentCode
             _.wrfsbase(rax);
             _.mov(rax, __qword_ptr[rsi + Initial.GsBase]);
             _.wrgsbase(rax);
+            Label usual = _.CreateLabel();
+            _.test(Field32(Mailbox.Flags), (int)RecordFlags.OwnCr4);
+            _.jz(usual);
+            _.mov(rax, Field(Mailbox.Record));
+            _.mov(rax, __qword_ptr[rax + Record.Cr4]);
+            _.mov(cr4, rax);
+            _.Label(ref usual);
         }
     }
 
@@ -207,6 +216,12 @@ internal sealed partial class AgentCode
 
         if (_segmentBases)
         {
+            Label usual = _.CreateLabel();
+            _.test(Field32(Mailbox.Flags), (int)RecordFlags.OwnCr4);
+            _.jz(usual);
+            _.mov(rax, Field(Mailbox.AgentCr4));
+            _.mov(cr4, rax);
+            _.Label(ref usual);
             _.rdfsbase(rax);
             _.mov(__qword_ptr[r14 + Context.FsBase], rax);
             _.rdgsbase(rax);

@@ -43,10 +43,10 @@ internal sealed partial class AgentCode
     public byte[] Bytes { get; private init; } = [];
 
     /// <summary>Where the entries of vectors go, with the number in CL and RCX in <see cref="Mailbox.EntryRcx"/>.</summary>
-    private ulong VectorEntry { get; init; }
+    public ulong VectorEntry { get; init; }
 
     /// <summary>Where the entries of callbacks go.</summary>
-    private ulong CallbackEntry { get; init; }
+    public ulong CallbackEntry { get; init; }
 
     /// <summary>The agent.</summary>
     /// <param name="segmentBases">True when the processor has the instructions for segment bases.</param>
@@ -106,6 +106,7 @@ internal sealed partial class AgentCode
             _.mov(rax, cr4);
             _.or(rax, 1 << 16);
             _.mov(cr4, rax);
+            _.mov(Field(Mailbox.AgentCr4), rax);
         }
 
         _.mov(rax, ~Mailbox.MagicValue);

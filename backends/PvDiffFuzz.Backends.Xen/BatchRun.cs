@@ -173,7 +173,7 @@ internal sealed unsafe class BatchRun : IDisposable
             Restore();
         }
 
-        _guest.Use(layout.Map!, layout.Root);
+        _guest.Use(layout.Map!, layout.Root, layout.Ports);
         return true;
     }
 

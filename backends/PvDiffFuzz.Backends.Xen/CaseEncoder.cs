@@ -92,6 +92,7 @@ internal unsafe ref struct CaseEncoder
         vcpuInfo[0] = system[SystemRegister.XenUpcallPending] | ((byIret ? 1 : mask) << 8) | (system[SystemRegister.XenVcpuInfoPad] << 16);
         vcpuInfo[1] = 0;
         vcpuInfo[2] = system[SystemRegister.Cr2];
+        *(ulong*)(at + Record.Cr4) = system[SystemRegister.Cr4];
 
         GprFile gpr = registers.Gpr;
         byte* initial = at + Record.Initial;
@@ -121,6 +122,7 @@ internal unsafe ref struct CaseEncoder
         return (byIret ? RecordFlags.ByIret : RecordFlags.None)
             | (switched ? RecordFlags.ClearTaskSwitched : RecordFlags.None)
             | ((effects & Effects.UserMode) != 0 ? RecordFlags.UserMode : RecordFlags.None)
+            | ((effects & Effects.SeesCr4) != 0 ? RecordFlags.OwnCr4 : RecordFlags.None)
             | ((effects & Effects.ReadsCr2) != 0 ? RecordFlags.LoadCr2 : RecordFlags.None);
     }
 

@@ -26,12 +26,13 @@ internal sealed unsafe class Guest : IDisposable
     private const int SizeOfMmuextOp = 24;
 
     private readonly QemuProcess _qemu;
+    private readonly AgentCode _agent;
     private readonly List<(int Place, ulong Entry)> _accepted = [];
     private byte* _base;
     private ulong _firstFrame;
     private int _slotOfSnapshot;
 
-    private Guest(QemuProcess qemu) => _qemu = qemu;
+    private Guest(QemuProcess qemu, AgentCode agent) => (_qemu, _agent) = (qemu, agent);
 
     /// <summary>Writes the parts of a record.</summary>
     public delegate void RecordParts(ref RecordWriter writer);
@@ -57,7 +58,8 @@ internal sealed unsafe class Guest : IDisposable
     /// <exception cref="IOException">QEMU cannot be executed, an image cannot be read, or this process has not enough memory or descriptors.</exception>
     public static Guest Start(XenInstallation installation)
     {
-        Guest guest = new(QemuProcess.Start(installation, KernelImage.Build(installation.HasSegmentBases)));
+        AgentCode agent = AgentCode.Assemble(installation.HasSegmentBases);
+        Guest guest = new(QemuProcess.Start(installation, KernelImage.Build(agent)), agent);
         try
         {
             guest.Boot();
@@ -160,10 +162,19 @@ internal sealed unsafe class Guest : IDisposable
     /// <summary>Puts the page tables of a layout to use, which needs a guest as in the snapshot.</summary>
     /// <param name="map">The layout.</param>
     /// <param name="user">What becomes of the user root.</param>
+    /// <param name="ports">Entries at other places than the usual one.</param>
     /// <exception cref="QemuException">Xen refuses them.</exception>
-    public void Use(LayoutMap map, UserRoot user)
+    public void Use(LayoutMap map, UserRoot user, PortPlan ports)
     {
-        PageTables tables = PageTables.Build(map, user == UserRoot.Shared, _firstFrame);
+        List<ulong> extra = [];
+        foreach ((ulong address, byte[] contents) in ports.IsEmpty ? [] : Ports.Build(ports, map, _agent))
+        {
+            // SAFETY: as many pages as PortPlan.Trouble allows are set aside.
+            contents.CopyTo(new Span<byte>(At(GuestMap.PortPages + (extra.Count * PageLayout.PageSize)), PageLayout.PageSize));
+            extra.Add(address);
+        }
+
+        PageTables tables = PageTables.Build(map, extra, user == UserRoot.Shared, _firstFrame);
         for (int i = 0; i < tables.Frames.Count; i++)
         {
             // SAFETY: as many frames as LayoutMap.Trouble allows are set aside.

@@ -39,6 +39,9 @@ internal static class GuestMap
     /// <summary>Number of them: all that a guest can have.</summary>
     public const int GdtFrames = 14;
 
+    /// <summary>Pages for entries at other places; see <see cref="Ports"/>.</summary>
+    public const int PortPages = 0xb_0000;
+
     /// <summary>Entries of the trap table, then those of callbacks, then <see cref="End"/>.</summary>
     public const int Entries = (int)(XenMap.Handlers - Base);
 
@@ -148,6 +151,12 @@ internal static class Mailbox
 
     /// <summary>How long the agent looks for work before it sleeps.</summary>
     public const int Patience = 0x78;
+
+    /// <summary>CR4 as the agent needs it.</summary>
+    public const int AgentCr4 = 0x80;
+
+    /// <summary>Flags of the record that runs, see <see cref="RecordFlags"/>.</summary>
+    public const int Flags = 0x88;
 
     /// <summary>The first slot: <see cref="SlotState"/> and what follows; the second lies <see cref="SlotStride"/> bytes behind.</summary>
     public const int FirstSlot = 0x100;
@@ -287,8 +296,11 @@ internal static class Record
     /// <summary>The first 24 bytes of vcpu_info at the start: pending, mask and padding; the selector of pending words; CR2.</summary>
     public const int VcpuInfo = 40;
 
+    /// <summary>CR4 of the payload.</summary>
+    public const int Cr4 = 64;
+
     /// <summary>Initial registers.</summary>
-    public const int Initial = 64;
+    public const int Initial = 72;
 
     /// <summary>The hypercalls that prepare the case, <see cref="HypercallSize"/> each: number, over which the result is written, and six arguments.</summary>
     public const int FirstHypercall = Initial + Xen.Initial.Size;
@@ -329,6 +341,9 @@ internal enum RecordFlags
 
     /// <summary>The virtual CR2 becomes what <see cref="Record.VcpuInfo"/> has.</summary>
     LoadCr2 = 8,
+
+    /// <summary>The payload has its own CR4, <see cref="Record.Cr4"/>.</summary>
+    OwnCr4 = 32,
 
     /// <summary>User code can run, so that the marks under its root count too.</summary>
     UserMode = 16,

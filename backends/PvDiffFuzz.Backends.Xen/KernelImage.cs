@@ -10,10 +10,9 @@ internal static class KernelImage
     private const uint DefaultMxcsr = 0x1f80;
 
     /// <summary>Makes the file.</summary>
-    /// <param name="segmentBases">True when the processor has the instructions for segment bases.</param>
-    public static byte[] Build(bool segmentBases)
+    /// <param name="agent">The agent.</param>
+    public static byte[] Build(AgentCode agent)
     {
-        AgentCode agent = AgentCode.Assemble(segmentBases);
         byte[] image = new byte[GuestMap.End + XenTrap.HandlerSize];
         agent.Bytes.CopyTo(image, GuestMap.Agent);
         for (int number = 0; number <= EntryNumber.End; number++)

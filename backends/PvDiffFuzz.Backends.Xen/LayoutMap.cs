@@ -68,8 +68,11 @@ internal sealed class LayoutMap
     }
 
     /// <summary>Tells why a guest cannot have these pages.</summary>
+    /// <param name="kernel">What the kernel's root maps.</param>
+    /// <param name="user">What the user root maps.</param>
+    /// <param name="ports">Entries at other places than the usual one.</param>
     /// <returns>Null when it can.</returns>
-    public static string? Trouble(PageLayout kernel, PageLayout user)
+    public static string? Trouble(PageLayout kernel, PageLayout user, PortPlan ports)
     {
         foreach (PageRange range in ReferenceEquals(kernel, user) ? kernel.Ranges : kernel.Ranges.AddRange(user.Ranges))
         {
@@ -86,7 +89,9 @@ internal sealed class LayoutMap
 
         LayoutMap map = Create(kernel, user);
         return map.Pages.Length > GuestMap.PoolPages ? $"{map.Pages.Length} pages; at most {GuestMap.PoolPages}"
-            : PageTables.Needed(map, ReferenceEquals(kernel, user)) > GuestMap.TableFrames ? $"the pages lie so far apart that they need more than {GuestMap.TableFrames} page tables"
+            : ports.Trouble(map) is string trouble ? trouble
+            : PageTables.Needed(map, ports.IsEmpty ? [] : [.. ports.Pages, ports.Annex(map)], ReferenceEquals(kernel, user)) > GuestMap.TableFrames
+                ? $"the pages lie so far apart that they need more than {GuestMap.TableFrames} page tables"
             : null;
     }
 

@@ -51,14 +51,17 @@ internal sealed class PageTables
     public IReadOnlyList<int> Entries => _entries;
 
     /// <summary>Number of frames that a layout needs.</summary>
-    public static int Needed(LayoutMap map, bool shared) => Build(map, shared, 0)._frames.Count;
+    public static int Needed(LayoutMap map, IReadOnlyList<ulong> extra, bool shared) => Build(map, extra, shared, 0)._frames.Count;
 
     /// <summary>Makes the tables.</summary>
     /// <param name="map">The pages.</param>
+    /// <param name="extra">Addresses of the pages from <see cref="GuestMap.PortPages"/> on, under the kernel's root.</param>
     /// <param name="shared">True when both roots map the same, so that they can share all tables but the first.</param>
     /// <param name="firstFrame">Machine frame number of the kernel's first page.</param>
-    public static PageTables Build(LayoutMap map, bool shared, ulong firstFrame)
+    public static PageTables Build(LayoutMap map, IReadOnlyList<ulong> extra, bool shared, ulong firstFrame)
     {
+        // The agent's own pages are the kernel's alone.
+        shared &= extra.Count == 0;
         PageTables tables = new(firstFrame);
         tables.UserRoot = tables.Allocate();
         List<(int, int, int)> watched = [];
@@ -69,6 +72,12 @@ internal sealed class PageTables
             {
                 different.Add(page.Address >> RegionShift);
             }
+        }
+
+        for (int i = 0; i < extra.Count; i++)
+        {
+            different.Add(extra[i] >> RegionShift);
+            tables.MapAt(extra[i], user: false, GuestMap.PortPages + (i * PageLayout.PageSize), Present | Accessed | Writable);
         }
 
         foreach (LayoutMap.Page page in map.Pages)
@@ -112,13 +121,18 @@ internal sealed class PageTables
             return 0;
         }
 
-        int table = TableFor(page.Address, user, lastLevel: 2);
-        int slot = (int)(page.Address >> 12) & 0x1ff;
         ulong flags = Present | Accessed
             | (global ? User : 0)
             | ((access & PageAccess.Write) != 0 ? Writable : 0)
             | ((access & PageAccess.Execute) == 0 ? NoExecute : 0);
-        BinaryPrimitives.WriteUInt64LittleEndian(_frames[table].AsSpan(slot * 8), Entry(GuestMap.Pool + (page.Index * PageLayout.PageSize), flags));
+        return MapAt(page.Address, user, GuestMap.Pool + (page.Index * PageLayout.PageSize), flags);
+    }
+
+    private int MapAt(ulong address, bool user, int offset, ulong flags)
+    {
+        int table = TableFor(address, user, lastLevel: 2);
+        int slot = (int)(address >> 12) & 0x1ff;
+        BinaryPrimitives.WriteUInt64LittleEndian(_frames[table].AsSpan(slot * 8), Entry(offset, flags));
         int place = GuestMap.Tables + (table * PageLayout.PageSize) + (slot * 8);
         _entries.Add(place);
         return place;
