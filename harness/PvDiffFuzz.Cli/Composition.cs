@@ -2,6 +2,8 @@ using System.Collections.Immutable;
 using PvDiffFuzz.Backends.Kvm;
 using PvDiffFuzz.Backends.Native;
 using PvDiffFuzz.Backends.Pvm;
+using PvDiffFuzz.Backends.Xen;
+using PvDiffFuzz.Cli.Commands;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Models.Pvm;
 using PvDiffFuzz.Models.X86;
@@ -18,18 +20,23 @@ public sealed class Composition
     private readonly SortedDictionary<string, Func<CpuProfile, ITarget>> _targets;
 
     private CpuProfile? _host;
+    private XenInstallations _xen = new(new XenOptions());
 
     /// <summary>Names the targets.</summary>
-    public Composition() => _targets = new(StringComparer.Ordinal)
+    public Composition()
     {
-        ["kvm"] = profile => new KvmTarget(profile),
-        ["model.pvm"] = profile => new PvmModel(profile, Usage),
-        ["model.x86"] = profile => new X86Model(profile, Usage),
-        ["model.xen"] = profile => new XenModel(profile, Usage),
-        ["model.xen-fred"] = profile => new FredDelivery(new XenModel(profile, Usage)),
-        ["native"] = _ => new NativeTarget(),
-        ["pvm"] = profile => new PvmTarget(profile),
-    };
+        _targets = new(StringComparer.Ordinal)
+        {
+            ["kvm"] = profile => new KvmTarget(profile),
+            ["model.pvm"] = profile => new PvmModel(profile, Usage),
+            ["model.x86"] = profile => new X86Model(profile, Usage),
+            ["model.xen"] = profile => new XenModel(profile, Usage),
+            ["model.xen-fred"] = profile => new FredDelivery(new XenModel(profile, Usage)),
+            ["native"] = _ => new NativeTarget(),
+            ["pvm"] = profile => new PvmTarget(profile),
+        };
+        UseXen(XenCommandOptions.Default);
+    }
 
     /// <summary>Targets of a run of an x86 case that names none.</summary>
     public const string Default = "model.x86,native";
@@ -49,6 +56,33 @@ public sealed class Composition
     /// <summary>The processor at hand, or the default profile where it cannot be probed.</summary>
     public CpuProfile Host => _host ??= ProbeHost();
 
+    /// <summary>Says where to look for Xen. Each version that is found there is a target, and <c>xen</c> is the first of them.</summary>
+    /// <exception cref="UsageException">An image is given without a version, or two have the same one.</exception>
+    public void UseXen(XenOptions options)
+    {
+        foreach (string name in _xen.Names)
+        {
+            _targets.Remove(name);
+        }
+
+        try
+        {
+            _xen = new XenInstallations(options);
+        }
+        catch (FormatException e)
+        {
+            throw new UsageException($"--xen-image {e.Message}");
+        }
+
+        foreach (string name in _xen.Names)
+        {
+            _targets[name] = _ => new XenTarget(name, _xen.Find(name));
+        }
+    }
+
+    /// <summary>True for a name that <see cref="Create(string)"/> knows: one of <see cref="Names"/>, or <c>xen</c>.</summary>
+    public bool Knows(string name) => _targets.ContainsKey(name) || _xen.Knows(name);
+
     /// <summary>Adds or replaces a target; for tests that plant faults.</summary>
     public void Register(string name, Func<CpuProfile, ITarget> create) => _targets[name] = create;
 
@@ -66,6 +100,7 @@ public sealed class Composition
     public ITarget Create(string name, CpuProfile profile) =>
         _targets.TryGetValue(name, out Func<CpuProfile, ITarget>? create)
             ? create(profile)
+            : _xen.Knows(name) ? new XenTarget(name, _xen.Find(name))
             : throw new UsageException($"there is no target '{name}'; the targets are {string.Join(", ", Names)}");
 
     /// <summary>Splits a comma-separated list and checks each name.</summary>
@@ -83,7 +118,7 @@ public sealed class Composition
             throw new UsageException($"'{list}' names a target twice");
         }
 
-        string? unknown = names.FirstOrDefault(name => !_targets.ContainsKey(name));
+        string? unknown = names.FirstOrDefault(name => !Knows(name));
         return unknown is null ? names : throw new UsageException($"there is no target '{unknown}'; the targets are {string.Join(", ", Names)}");
     }
 

@@ -1,0 +1,325 @@
+using PvDiffFuzz.Core;
+
+namespace PvDiffFuzz.Backends.Xen;
+
+/// <summary>Runs many cases in a guest: while it works on one slot, the next is filled and the last is read.</summary>
+/// <remarks>
+/// After a death the case at fault is known, the snapshot is loaded, and the cases behind it are run again. A case that may have called Xen is followed by a look at the page tables; when
+/// something is wrong there, its companions are run again without it.
+/// </remarks>
+internal sealed unsafe class BatchRun : IDisposable
+{
+    /// <summary>Bytes of cases after which a slot is full.</summary>
+    private const int SlotBytes = 0x10_0000;
+
+    /// <summary>Written pages of one case, counted over all before it, from which on looking at them costs more than clearing their marks.</summary>
+    private const int ManyDirtyPages = 8;
+
+    /// <summary>Tries of a case before its payload.</summary>
+    private const int MaximumTries = 3;
+
+    private readonly XenInstallation _installation;
+    private readonly Func<TestCase, string?> _trouble;
+    private readonly LayoutCache _layouts = new();
+    private readonly OutcomeDecoder _decoder = new();
+    private readonly GuestState _state = new();
+    private readonly Flight[] _flights = [new(), new()];
+    private readonly Queue<Flight> _flying = new();
+    private readonly Dictionary<int, int> _tries = [];
+    private readonly HashSet<int> _isolated = [];
+    private Queue<int> _waiting = new();
+    private Guest? _guest;
+    private bool _manyDirty;
+
+    /// <summary>Works with a guest.</summary>
+    /// <param name="guest">The guest, which becomes this object's.</param>
+    /// <param name="installation">How to start another one.</param>
+    /// <param name="trouble">Tells why a case cannot be run; null when it can.</param>
+    public BatchRun(Guest guest, XenInstallation installation, Func<TestCase, string?> trouble) => (_guest, _installation, _trouble) = (guest, installation, trouble);
+
+    /// <summary>Times that the snapshot was loaded.</summary>
+    public int Restored { get; private set; }
+
+    /// <summary>Times that QEMU was started anew.</summary>
+    public int Restarted { get; private set; }
+
+    /// <summary>Runs cases.</summary>
+    public void Run(ReadOnlySpan<TestCase> cases, Span<Outcome> outcomes)
+    {
+        _tries.Clear();
+        _isolated.Clear();
+        _waiting = new Queue<int>(Enumerable.Range(0, cases.Length));
+        while (_waiting.Count > 0 || _flying.Count > 0)
+        {
+            try
+            {
+                _guest ??= Restart();
+                while (_flying.Count < GuestMap.Slots && TryLaunch(cases, outcomes))
+                {
+                }
+
+                if (_flying.TryPeek(out Flight? flight))
+                {
+                    Death? death = GuestWatch.Wait(_guest, flight.Slot);
+                    Land(flight, death, cases, outcomes);
+                }
+            }
+            catch (IOException e)
+            {
+                // QEMU or its monitor is gone. The case at hand is told so; the others are run by a new one.
+                Abandon(e.Message, outcomes);
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _guest?.Dispose();
+        _guest = null;
+    }
+
+    private Guest Restart()
+    {
+        Restarted++;
+        _state.Restored();
+        return Guest.Start(_installation);
+    }
+
+    /// <summary>Fills the next slot and hands it to the guest.</summary>
+    /// <returns>False when there is nothing to launch, or when what flies has to land first.</returns>
+    private bool TryLaunch(ReadOnlySpan<TestCase> cases, Span<Outcome> outcomes)
+    {
+        if (_flying.Any(f => f.Lasting) || !SkipUnsupported(cases, outcomes, out LayoutCache.Entry layout) || !TryUse(layout))
+        {
+            return false;
+        }
+
+        Guest guest = _guest!;
+        int slot = guest.NextSlot;
+        byte* request = guest.At(GuestMap.RequestsOf(slot));
+        ulong address = GuestMap.At(GuestMap.RequestsOf(slot));
+        ulong gdt = guest.MachineAddress(GuestMap.Gdt);
+        byte* at = request;
+        if (_manyDirty)
+        {
+            RecordWriter writer = new(at, address, Guest.ClearMarksRoom);
+            guest.ClearMarks(ref writer);
+            at = writer.Finish(RecordFlags.NoPayload);
+        }
+
+        Flight flight = _flights[slot];
+        flight.Begin(slot, _manyDirty ? 1 : 0);
+        _manyDirty = false;
+        do
+        {
+            int index = _waiting.Peek();
+            TestCase testCase = cases[index];
+            int used = (int)(at - request);
+            if (flight.Count == Flight.MaximumCases || (flight.Count > 0 && used + CaseEncoder.Bound(testCase, _state) > SlotBytes))
+            {
+                break;
+            }
+
+            // SAFETY: a single case is smaller than the buffer, and later ones were measured above.
+            at = CaseEncoder.Encode(testCase, layout.Map!, _state, gdt, at, address + (ulong)used, out Effects effects);
+            bool lasting = (effects & Effects.Lasting) != 0 || ((effects & Effects.Calls) != 0 && _isolated.Contains(index));
+            flight.Add(index, used, (effects & Effects.Calls) != 0, lasting);
+            _waiting.Dequeue();
+        }
+        while (!flight.Lasting && SkipUnsupported(cases, outcomes, out LayoutCache.Entry next) && ReferenceEquals(next.Map, layout.Map));
+
+        _flying.Enqueue(flight);
+        guest.Submit((int)(at - request), layout.Map!.WorstResult);
+        return true;
+    }
+
+    /// <summary>Answers the cases at the front that cannot be run.</summary>
+    /// <returns>False when no other is left.</returns>
+    private bool SkipUnsupported(ReadOnlySpan<TestCase> cases, Span<Outcome> outcomes, out LayoutCache.Entry layout)
+    {
+        while (_waiting.TryPeek(out int index))
+        {
+            layout = _layouts.EntryOf(cases[index]);
+            if ((layout.Trouble ?? _trouble(cases[index])) is not string trouble)
+            {
+                return true;
+            }
+
+            outcomes[index] = Outcome.Unsupported(trouble);
+            _waiting.Dequeue();
+        }
+
+        layout = LayoutCache.Entry.None;
+        return false;
+    }
+
+    /// <summary>Makes a layout that of the guest, which costs a load of the snapshot when it has another one.</summary>
+    /// <returns>False when what flies has to land first.</returns>
+    private bool TryUse(LayoutCache.Entry layout)
+    {
+        if (ReferenceEquals(_guest!.Layout, layout.Map))
+        {
+            return true;
+        }
+
+        if (_flying.Count > 0)
+        {
+            return false;
+        }
+
+        if (_guest.Layout is not null)
+        {
+            Restore();
+        }
+
+        _guest.Use(layout.Map!, layout.Root, layout.Ports);
+        return true;
+    }
+
+    private void Restore()
+    {
+        _guest!.Restore();
+        _state.Restored();
+        _manyDirty = false;
+        Restored++;
+    }
+
+    /// <summary>Reads the results of the flight that is done, or of as much of it as there is.</summary>
+    private void Land(Flight flight, Death? death, ReadOnlySpan<TestCase> cases, Span<Outcome> outcomes)
+    {
+        Guest guest = _guest!;
+        int finished = guest.Finished(flight.Slot);
+        bool full = death is null && guest.IsFull(flight.Slot);
+        byte* first = guest.At(GuestMap.ResultsOf(flight.Slot));
+        byte* limit = first + GuestMap.ResultsSize;
+        byte* result = first;
+        for (int i = 0; i < finished; i++)
+        {
+            // SAFETY: the agent wrote `finished` results one after the other; each end is checked before it is followed.
+            byte* end = guest.At(0) + (*(ulong*)(result + Result.EndAt) - GuestMap.Base);
+            if (end < result + Result.HeaderSize || end > limit)
+            {
+                throw new QemuException("the agent's results make no sense");
+            }
+
+            if (flight.Preparations > 0)
+            {
+                flight.Preparations--;
+            }
+            else
+            {
+                Read(flight, cases, outcomes, result, end, death: null);
+                _manyDirty |= *(int*)(result + Result.DirtyPages) > ManyDirtyPages;
+            }
+
+            result = end;
+        }
+
+        if (full)
+        {
+            guest.Resume(flight.Slot, flight.RecordAt(flight.Landed));
+        }
+        else if (death is not null)
+        {
+            Bury(flight, death, cases, outcomes, result);
+        }
+        else
+        {
+            _flying.Dequeue();
+            Check(flight);
+        }
+    }
+
+    /// <summary>Reads the next result of a flight.</summary>
+    private void Read(Flight flight, ReadOnlySpan<TestCase> cases, Span<Outcome> outcomes, byte* result, byte* end, Death? death)
+    {
+        int index = flight.IndexAt(flight.Landed);
+        byte* record = _guest!.At(GuestMap.RequestsOf(flight.Slot)) + flight.RecordAt(flight.Landed);
+        flight.Landed++;
+        Outcome outcome = _decoder.Decode(cases[index], _guest.Layout!, record, result, end, death);
+        if (_decoder.MetAgent && Tries(index) < MaximumTries)
+        {
+            _waiting.Enqueue(index);
+            return;
+        }
+
+        outcomes[index] = outcome;
+    }
+
+    /// <summary>What a flight may have left behind.</summary>
+    private void Check(Flight flight)
+    {
+        if (!flight.Suspect)
+        {
+            return;
+        }
+
+        if (!flight.Lasting && !_guest!.IsIntact())
+        {
+            // One of them, which one is not known, has changed what all need: each is run with the snapshot before the next one.
+            _isolated.UnionWith(flight.Indices(0));
+            Requeue(flight.Indices(0), [.. _flying.SelectMany(f => f.Indices(0))]);
+            Restore();
+        }
+        else if (flight.Lasting)
+        {
+            Restore();
+        }
+    }
+
+    /// <summary>Answers the case at fault and puts all behind it back.</summary>
+    private void Bury(Flight flight, Death death, ReadOnlySpan<TestCase> cases, Span<Outcome> outcomes, byte* result)
+    {
+        if (flight.Preparations > 0 || flight.Landed == flight.Count)
+        {
+            throw new QemuException(death.Reason);
+        }
+
+        if (death.Kind == DeathKind.Qemu)
+        {
+            throw new QemuException(death.Reason);
+        }
+
+        if (death.Kind == DeathKind.Silence)
+        {
+            outcomes[flight.IndexAt(flight.Landed)] = Outcome.BudgetSpent(death.Reason);
+            flight.Landed++;
+        }
+        else
+        {
+            Read(flight, cases, outcomes, result, result, death);
+        }
+
+        Requeue(flight.Indices(flight.Landed), [.. _flying.Skip(1).SelectMany(f => f.Indices(0))]);
+        Restore();
+    }
+
+    /// <summary>Gives the guest up. The case that ran is told why.</summary>
+    private void Abandon(string reason, Span<Outcome> outcomes)
+    {
+        int[] open = [.. _flying.SelectMany(f => f.Indices(f.Landed)), .. _waiting];
+        if (open.Length > 0)
+        {
+            outcomes[open[0]] = Outcome.HarnessError(reason);
+        }
+
+        _flying.Clear();
+        _waiting = new Queue<int>(open.Skip(1));
+        _guest?.Dispose();
+        _guest = null;
+    }
+
+    /// <summary>Puts cases back to the front.</summary>
+    private void Requeue(ReadOnlySpan<int> first, int[] then)
+    {
+        _waiting = new Queue<int>([.. first, .. then, .. _waiting]);
+        _flying.Clear();
+    }
+
+    private int Tries(int index)
+    {
+        _tries[index] = _tries.GetValueOrDefault(index) + 1;
+        return _tries[index];
+    }
+}

@@ -1,0 +1,279 @@
+using PvDiffFuzz.Core;
+using static PvDiffFuzz.Backends.Xen.XenAbi;
+
+namespace PvDiffFuzz.Backends.Xen;
+
+/// <summary>What Xen holds for our domain, as far as it is known, and the hypercalls that make it what a case states.</summary>
+/// <remarks>Cases follow each other in the guest as they are encoded here, so the state after the last encoded case is the one that the next one finds.</remarks>
+internal sealed unsafe class GuestState
+{
+    private const int Vectors = 256;
+    private const int Assists = 33;
+    private const ulong DefaultDr6 = 0xffff_0ff0;
+    private const ulong DefaultDr7 = 0x400;
+    private const int BreakpointRegisters = 4;
+
+    /// <summary>Vector of NMIs, whose entry of the trap table is also what the NMI callback registers.</summary>
+    private const byte NmiVector = 2;
+
+    private static readonly (XenCallbackKind Kind, uint Type)[] CallbackTypes =
+    [
+        (XenCallbackKind.Event, CALLBACKTYPE_event), (XenCallbackKind.Failsafe, CALLBACKTYPE_failsafe), (XenCallbackKind.Syscall, CALLBACKTYPE_syscall),
+        (XenCallbackKind.Sysenter, CALLBACKTYPE_sysenter), (XenCallbackKind.Syscall32, CALLBACKTYPE_syscall32),
+    ];
+
+    /// <summary>The assists that a 64-bit guest can have on: writable page tables, IOPL, run-state updates, the strict machine-to-physical table.</summary>
+    private const ulong PossibleAssists = (1UL << 2) | (1UL << 4) | (1UL << 5) | (1UL << 32);
+
+    /// <summary>CR0.TS.</summary>
+    public const ulong Cr0TaskSwitched = 8;
+
+    private readonly XenTrap[] _traps = new XenTrap[Vectors];
+    private readonly XenTrap[] _wanted = new XenTrap[Vectors];
+    private readonly XenCallback?[] _callbacks = new XenCallback?[CallbackTypes.Length];
+    private readonly ulong[] _breakpoints = new ulong[BreakpointRegisters];
+    private readonly SortedDictionary<ushort, ulong> _gdt = [];
+    private XenTrapTable? _table;
+    private XenCallback? _nmi;
+    private bool _known;
+    private (ulong Sp, ulong Ss) _stack;
+    private ulong _assists, _iopl, _dr7;
+    private bool _debugKnown;
+    private ulong? _otherGsBase;
+
+    /// <summary>Most hypercalls that a case can need.</summary>
+    public int Room(TestCase testCase) => 2 + CallbackTypes.Length + 1 + Assists + 1 + BreakpointRegisters + 3 + 1 + 1 + testCase.Xen!.Gdt.Length + _gdt.Count;
+
+    /// <summary>Most bytes of data for them.</summary>
+    public static int DataBound => ((Vectors + 1 + CallbackTypes.Length) * TrapInfoSize) + 64;
+
+    /// <summary>Says that nothing is known.</summary>
+    public void Forget()
+    {
+        _known = false;
+        _debugKnown = false;
+        _otherGsBase = null;
+    }
+
+    /// <summary>Says that the guest is as in the snapshot: nothing is known, and its part of the GDT is empty.</summary>
+    public void Restored()
+    {
+        Forget();
+        _gdt.Clear();
+    }
+
+    /// <summary>Writes the hypercalls that a case needs, and takes note of what the case can leave behind.</summary>
+    /// <param name="writer">The record.</param>
+    /// <param name="testCase">The case.</param>
+    /// <param name="effects">What it may do.</param>
+    /// <param name="gdt">Machine address of the guest's part of the GDT.</param>
+    public void Prepare(ref RecordWriter writer, TestCase testCase, Effects effects, ulong gdt)
+    {
+        XenState xen = testCase.Xen!;
+        SystemState system = testCase.System;
+        PrepareTraps(ref writer, xen);
+        PrepareCallbacks(ref writer, xen);
+        (ulong, ulong) stack = (system[SystemRegister.XenKernelSp], system[SystemRegister.XenKernelSs]);
+        if (!_known || stack != _stack)
+        {
+            writer.Hypercall(HYPERVISOR_stack_switch, stack.Item2, stack.Item1);
+            _stack = stack;
+        }
+
+        PrepareChoices(ref writer, system);
+        PrepareGdt(ref writer, xen, gdt);
+        PrepareDebug(ref writer, testCase, effects);
+        _known = true;
+
+        ulong otherGsBase = testCase.Start == GuestMode.User ? testCase.Registers.GsBase : system[SystemRegister.KernelGsBase];
+        if (_otherGsBase != otherGsBase)
+        {
+            writer.Hypercall(HYPERVISOR_set_segment_base, SEGBASE_GS_USER, otherGsBase);
+            _otherGsBase = otherGsBase;
+        }
+
+        // The last one: what the agent does before it needs CR0.TS clear.
+        if ((system[SystemRegister.Cr0] & Cr0TaskSwitched) != 0)
+        {
+            writer.Hypercall(HYPERVISOR_fpu_taskswitch, 1);
+        }
+
+        if ((effects & Effects.Calls) != 0)
+        {
+            Forget();
+        }
+
+        if ((effects & Effects.WritesDebug) != 0)
+        {
+            _debugKnown = false;
+        }
+
+        if ((effects & Effects.WritesMsr) != 0 || ((effects & Effects.UserMode) != 0 && ((effects & Effects.LoadsGs) != 0 || testCase.Registers.Gs != 0)))
+        {
+            _otherGsBase = null;
+        }
+    }
+
+    private void PrepareTraps(ref RecordWriter writer, XenState xen)
+    {
+        XenCallback? nmi = xen.CallbackOf(XenCallbackKind.Nmi);
+        if (_known && ReferenceEquals(xen.Traps, _table) && nmi == _nmi)
+        {
+            return;
+        }
+
+        bool holes = !_known;
+        int changed = 0;
+        for (int vector = 0; vector < Vectors; vector++)
+        {
+            XenTrap wanted = xen.Traps[(byte)vector];
+            if (vector == NmiVector && nmi is XenCallback callback)
+            {
+                wanted = new XenTrap(NmiVector, XenTrap.MaskEvents, callback.Cs, callback.Address);
+            }
+
+            _wanted[vector] = wanted;
+            changed += wanted == _traps[vector] ? 0 : 1;
+            holes |= wanted.Address == 0 && _traps[vector].Address != 0;
+        }
+
+        _table = xen.Traps;
+        _nmi = nmi;
+        if (holes)
+        {
+            // An entry can be taken away with all others only.
+            writer.Hypercall(HYPERVISOR_set_trap_table, 0);
+            Array.Clear(_traps);
+        }
+        else if (changed == 0)
+        {
+            return;
+        }
+
+        // SAFETY: DataBound counts all entries and the one that ends the list.
+        ulong* entry = (ulong*)writer.At;
+        int count = 0;
+        for (int vector = 0; vector < Vectors; vector++)
+        {
+            XenTrap wanted = _wanted[vector];
+            if (wanted.Address != 0 && (holes || wanted != _traps[vector]))
+            {
+                entry[count * 2] = (uint)vector | ((ulong)wanted.Flags << 8) | ((ulong)wanted.Cs << 16);
+                entry[(count * 2) + 1] = wanted.Address;
+                count++;
+            }
+
+            _traps[vector] = wanted;
+        }
+
+        entry[count * 2] = 0;
+        entry[(count * 2) + 1] = 0;
+        writer.Data((count + 1) * TrapInfoSize, out ulong address);
+        if (count > 0)
+        {
+            writer.Hypercall(HYPERVISOR_set_trap_table, address);
+        }
+    }
+
+    private void PrepareCallbacks(ref RecordWriter writer, XenState xen)
+    {
+        for (int i = 0; i < CallbackTypes.Length; i++)
+        {
+            (XenCallbackKind kind, uint type) = CallbackTypes[i];
+            XenCallback? wanted = xen.CallbackOf(kind);
+            if (_known && wanted == _callbacks[i])
+            {
+                continue;
+            }
+
+            // Xen takes an address of 0 for none.
+            ulong* registration = (ulong*)writer.Data(TrapInfoSize, out ulong address);
+            registration[0] = type | (wanted is { MaskEvents: true } ? (ulong)CALLBACKF_mask_events << 16 : 0);
+            registration[1] = wanted?.Address ?? 0;
+            writer.Hypercall(HYPERVISOR_callback_op, CALLBACKOP_register, address);
+            _callbacks[i] = wanted;
+        }
+    }
+
+    private void PrepareChoices(ref RecordWriter writer, SystemState system)
+    {
+        ulong assists = system[SystemRegister.XenVmAssist];
+        ulong differing = _known ? assists ^ _assists : PossibleAssists | assists;
+        for (int i = 0; i < Assists; i++)
+        {
+            if (((differing >> i) & 1) != 0)
+            {
+                writer.Hypercall(HYPERVISOR_vm_assist, ((assists >> i) & 1) != 0 ? VMASST_CMD_enable : VMASST_CMD_disable, (ulong)i);
+            }
+        }
+
+        _assists = assists;
+        ulong iopl = system[SystemRegister.XenIopl];
+        if (!_known || iopl != _iopl)
+        {
+            ulong* argument = (ulong*)writer.Data(sizeof(ulong), out ulong address);
+            *argument = iopl;
+            writer.Hypercall(HYPERVISOR_physdev_op, PHYSDEVOP_set_iopl, address);
+            _iopl = iopl;
+        }
+    }
+
+    private void PrepareGdt(ref RecordWriter writer, XenState xen, ulong gdt)
+    {
+        if (_gdt.Count == 0 && xen.Gdt.IsEmpty)
+        {
+            return;
+        }
+
+        Dictionary<ushort, ulong> wanted = xen.Gdt.ToDictionary(d => d.Key, d => d.Value);
+        foreach (ushort selector in _gdt.Keys.ToArray())
+        {
+            if (!wanted.ContainsKey(selector))
+            {
+                writer.Hypercall(HYPERVISOR_update_descriptor, gdt + selector, 0);
+                _gdt.Remove(selector);
+            }
+        }
+
+        foreach ((ushort selector, ulong descriptor) in xen.Gdt)
+        {
+            if (!_gdt.TryGetValue(selector, out ulong present) || present != descriptor)
+            {
+                writer.Hypercall(HYPERVISOR_update_descriptor, gdt + selector, descriptor);
+                _gdt[selector] = descriptor;
+            }
+        }
+    }
+
+    private void PrepareDebug(ref RecordWriter writer, TestCase testCase, Effects effects)
+    {
+        DebugRegisters? debug = testCase.Registers.Debug;
+        ulong dr7 = debug is null ? Stated(testCase, SystemRegister.Dr7, DefaultDr7) : debug.Dr7 | DefaultDr7;
+        ReadOnlySpan<ulong> breakpoints = debug is null ? [0, 0, 0, 0] : [debug.Dr0, debug.Dr1, debug.Dr2, debug.Dr3];
+        if (!_debugKnown || !breakpoints.SequenceEqual(_breakpoints))
+        {
+            // Addresses are checked against the lengths that DR7 gives them, so it is off meanwhile.
+            writer.Hypercall(HYPERVISOR_set_debugreg, 7, DefaultDr7);
+            _dr7 = DefaultDr7;
+            for (int i = 0; i < BreakpointRegisters; i++)
+            {
+                writer.Hypercall(HYPERVISOR_set_debugreg, (ulong)i, breakpoints[i]);
+                _breakpoints[i] = breakpoints[i];
+            }
+        }
+
+        if (dr7 != _dr7)
+        {
+            writer.Hypercall(HYPERVISOR_set_debugreg, 7, dr7);
+            _dr7 = dr7;
+        }
+
+        _debugKnown = true;
+        if ((effects & Effects.ReadsDebug) != 0)
+        {
+            writer.Hypercall(HYPERVISOR_set_debugreg, 6, Stated(testCase, SystemRegister.Dr6, DefaultDr6));
+        }
+    }
+
+    private static ulong Stated(TestCase testCase, SystemRegister register, ulong otherwise) => testCase.System.TryGet(register, out ulong value) ? value : otherwise;
+}
