@@ -57,6 +57,7 @@ internal sealed class VcpuState(Machine machine, PvmHost host)
         }
 
         machine.Vcpu.SetSregs(in sregs);
+        machine.Vcpu.Cr8 = sregs.Cr8;
     }
 
     /// <summary>Loads debug registers.</summary>
