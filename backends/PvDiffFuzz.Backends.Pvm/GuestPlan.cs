@@ -40,6 +40,11 @@ internal sealed record GuestPlan(
         }
     }
 
+    /// <summary>The pages in which these places lie, and where each is in the guest's physical memory.</summary>
+    public IEnumerable<(ulong Page, int Physical)> EntryPages() =>
+        Pads().SelectMany(pad => (ulong[])[pad.Address & ~0xfffUL, (pad.Address + AgentCode.PadLength - 1) & ~0xfffUL]).Distinct()
+            .Select((page, i) => (page, GuestMap.EntryPages + (i * PageLayout.PageSize)));
+
     /// <summary>The plan for a case.</summary>
     /// <param name="testCase">A well-formed PVM case.</param>
     /// <param name="trouble">Why no machine can be built, or null.</param>

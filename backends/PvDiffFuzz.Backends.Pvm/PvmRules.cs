@@ -8,8 +8,6 @@ namespace PvDiffFuzz.Backends.Pvm;
 /// <param name="emulated">True when the host's own processor is emulated.</param>
 internal sealed class PvmRules(PvmHost host, CpuProfile profile, bool emulated)
 {
-    private readonly bool _sysenterEscapes = emulated && profile.Vendor == CpuVendor.Amd;
-
     /// <summary>Tells why this target cannot run a case.</summary>
     /// <returns>Null when it can, as far as can be told without running it.</returns>
     public string? Trouble(TestCase testCase)
@@ -39,9 +37,9 @@ internal sealed class PvmRules(PvmHost host, CpuProfile profile, bool emulated)
             return "VMCALL and VMMCALL leave to a hypervisor below this host, or are patched by it";
         }
 
-        if (_sysenterEscapes && HasSysenter(testCase))
+        if (emulated && EmulatorEscapes.Trouble(testCase, profile.Vendor) is string escape)
         {
-            return "an emulated AMD processor executes SYSENTER in compatibility mode, which enters the kernel of the host itself";
+            return escape;
         }
 
         foreach (Register register in (ReadOnlySpan<Register>)[Register.Ds, Register.Es, Register.Fs, Register.Gs])
@@ -82,28 +80,6 @@ internal sealed class PvmRules(PvmHost host, CpuProfile profile, bool emulated)
         }
 
         return null;
-    }
-
-    /// <summary>True for the bytes of SYSENTER wherever code can be. Which mode comes to them is not known beforehand.</summary>
-    private static bool HasSysenter(TestCase testCase)
-    {
-        ReadOnlySpan<byte> sysenter = [0x0f, 0x34];
-        if (testCase.Code.Bytes.AsSpan().IndexOf(sysenter) >= 0)
-        {
-            return true;
-        }
-
-        foreach (MemoryContents contents in testCase.Contents)
-        {
-            ulong last = contents.Address + (ulong)contents.Bytes.Length - 1;
-            PageAccess access = testCase.UserPages.AccessAt(contents.Address) | testCase.UserPages.AccessAt(last) | testCase.Layout.AccessAt(contents.Address) | testCase.Layout.AccessAt(last);
-            if ((access & PageAccess.Execute) != 0 && contents.Bytes.AsSpan().IndexOf(sysenter) >= 0)
-            {
-                return true;
-            }
-        }
-
-        return false;
     }
 
     /// <summary>The descriptors of DPL 3 that every host has: both code segments can be read.</summary>

@@ -4,9 +4,9 @@ using PvDiffFuzz.Core;
 namespace PvDiffFuzz.Backends.Pvm;
 
 /// <summary>Loads the system side of a case into a virtual processor by ioctls, and reads it back.</summary>
-/// <param name="vcpu">The processor; it is in supervisor mode whenever something is loaded.</param>
+/// <param name="machine">The machine; its processor is in supervisor mode whenever something is loaded.</param>
 /// <param name="host">The host.</param>
-internal sealed class VcpuState(KvmVcpu vcpu, PvmHost host)
+internal sealed class VcpuState(Machine machine, PvmHost host)
 {
     private const ulong Cr0 = 0x8005_0033; // PG, AM, WP, NE, ET, MP, PE
     private const ulong Cr4 = 0x1_0620; // FSGSBASE, OSXMMEXCPT, OSFXSR, PAE
@@ -20,6 +20,9 @@ internal sealed class VcpuState(KvmVcpu vcpu, PvmHost host)
     private KvmSregs? _fresh;
     private KvmMsrEntry[] _known = [];
 
+    /// <summary>Says that the machine has a new processor.</summary>
+    public void Renewed() => _fresh = null;
+
     /// <summary>Loads control registers, segments and debug registers. STAR changes with them, so MSRs are loaded later.</summary>
     /// <param name="testCase">The case.</param>
     /// <param name="gsBase">GS base at the first instruction.</param>
@@ -29,7 +32,7 @@ internal sealed class VcpuState(KvmVcpu vcpu, PvmHost host)
     {
         if (_fresh is not KvmSregs sregs)
         {
-            vcpu.GetSregs(out sregs);
+            machine.Vcpu.GetSregs(out sregs);
             _fresh = sregs;
         }
 
@@ -50,10 +53,11 @@ internal sealed class VcpuState(KvmVcpu vcpu, PvmHost host)
         sregs.Gs = Flat(registers.Gs, code: false) with { Base = gsBase };
         if (freshRoots)
         {
-            vcpu.SetSregs(sregs with { Cr3 = OtherRoot });
+            machine.Vcpu.SetSregs(sregs with { Cr3 = OtherRoot });
         }
 
-        vcpu.SetSregs(in sregs);
+        machine.Vcpu.SetSregs(in sregs);
+        machine.Vcpu.Cr8 = sregs.Cr8;
     }
 
     /// <summary>Loads debug registers.</summary>
@@ -62,7 +66,7 @@ internal sealed class VcpuState(KvmVcpu vcpu, PvmHost host)
     {
         DebugRegisters debug = testCase.Registers.Debug ?? new DebugRegisters(0, 0, 0, 0, Or(testCase.System, SystemRegister.Dr7, Dr7));
         KvmDebugregs registers = new() { Db0 = debug.Dr0, Db1 = debug.Dr1, Db2 = debug.Dr2, Db3 = debug.Dr3, Dr6 = Or(testCase.System, SystemRegister.Dr6, Dr6), Dr7 = debug.Dr7 };
-        return vcpu.TrySetDebugRegisters(in registers) == 0;
+        return machine.Vcpu.TrySetDebugRegisters(in registers) == 0;
     }
 
     /// <summary>Loads the MSRs of the case, and the bases of FS and GS.</summary>
@@ -80,7 +84,7 @@ internal sealed class VcpuState(KvmVcpu vcpu, PvmHost host)
 
         wanted[all.Length] = new KvmMsrEntry { Index = PvmMsrs.FsBase, Data = testCase.Registers.FsBase };
         wanted[all.Length + 1] = new KvmMsrEntry { Index = PvmMsrs.GsBase, Data = gsBase };
-        vcpu.SetMsrs(wanted);
+        machine.Vcpu.SetMsrs(wanted);
     }
 
     /// <summary>Loads some MSRs by the system registers' names.</summary>
@@ -99,7 +103,7 @@ internal sealed class VcpuState(KvmVcpu vcpu, PvmHost host)
             }
         }
 
-        vcpu.SetMsrs(entries[..count]);
+        machine.Vcpu.SetMsrs(entries[..count]);
     }
 
     /// <summary>Value of an MSR by its system register's name; 0 for one that the revision does not have.</summary>
@@ -110,7 +114,7 @@ internal sealed class VcpuState(KvmVcpu vcpu, PvmHost host)
             if (known == register)
             {
                 KvmMsrEntry entry = new() { Index = index };
-                vcpu.GetMsrs(new Span<KvmMsrEntry>(ref entry));
+                machine.Vcpu.GetMsrs(new Span<KvmMsrEntry>(ref entry));
                 return entry.Data;
             }
         }
@@ -128,7 +132,7 @@ internal sealed class VcpuState(KvmVcpu vcpu, PvmHost host)
             new(SystemRegister.Cr0, sregs.Cr0), new(SystemRegister.Cr2, sregs.Cr2), new(SystemRegister.Cr3, sregs.Cr3), new(SystemRegister.Cr4, sregs.Cr4),
             new(SystemRegister.Cr8, sregs.Cr8), new(SystemRegister.Efer, sregs.Efer),
         ];
-        vcpu.GetDebugRegisters(out KvmDebugregs debug);
+        machine.Vcpu.GetDebugRegisters(out KvmDebugregs debug);
         values.Add(new(SystemRegister.Dr6, debug.Dr6));
         values.Add(new(SystemRegister.Dr7, debug.Dr7));
         ReadOnlySpan<(SystemRegister Register, uint Index)> all = PvmMsrs.Of(host.Revision);
@@ -142,7 +146,7 @@ internal sealed class VcpuState(KvmVcpu vcpu, PvmHost host)
             _known[i].Index = all[i].Index;
         }
 
-        int read = vcpu.GetMsrs(_known);
+        int read = machine.Vcpu.GetMsrs(_known);
         for (int i = 0; i < read; i++)
         {
             values.Add(new(all[i].Register, _known[i].Data));
@@ -154,7 +158,7 @@ internal sealed class VcpuState(KvmVcpu vcpu, PvmHost host)
         }
 
         values.Add(new(SystemRegister.PvmUserMode, 0));
-        values.Add(new(SystemRegister.NmiMasked, vcpu.GetNmiMask() ? 1UL : 0));
+        values.Add(new(SystemRegister.NmiMasked, machine.Vcpu.GetNmiMask() ? 1UL : 0));
         return SystemState.Of(values);
     }
 

@@ -32,7 +32,7 @@ internal sealed class FuzzOptions(Composition composition)
     private readonly Option<long> _start = CommonOptions.Number("--start", "Index of the first case.", 0, 0, long.MaxValue);
     private readonly Option<long> _jobs = CommonOptions.Number("--jobs", "Threads, each with its own targets.", Environment.ProcessorCount, 1, 256);
     private readonly Option<string> _shard = new("--shard") { Description = "n/m: run the n-th of m parts of the campaign, n from 0.", DefaultValueFactory = _ => "0/1" };
-    private readonly Option<string> _abi = new("--abi") { Description = $"ABI of the cases: {string.Join(", ", GeneratorOptions.Abis.Select(abi => abi.Text()))}.", DefaultValueFactory = _ => Abi.X86.Text() };
+    private readonly Option<string> _abi = CommonOptions.GeneratedAbi();
     private readonly Option<string?> _families = new("--families")
     {
         Description = $"Comma-separated families, each with an optional weight as in stack=3; default: all. Families: {string.Join(", ", Enum.GetNames<Family>().Select(n => n.ToLowerInvariant()))}.",
@@ -104,7 +104,7 @@ internal sealed class FuzzOptions(Composition composition)
     /// <summary>What was asked for; what was not is the default of the ABI.</summary>
     private GeneratorOptions ReadGenerator(ParseResult parsed)
     {
-        GeneratorOptions usual = GeneratorOptions.DefaultsFor(ParseAbi(parsed.GetRequiredValue(_abi)));
+        GeneratorOptions usual = GeneratorOptions.DefaultsFor(CommonOptions.ParseAbi(parsed.GetRequiredValue(_abi)));
         return usual with
         {
             Weights = ParseFamilies(parsed.GetValue(_families)),
@@ -116,19 +116,6 @@ internal sealed class FuzzOptions(Composition composition)
         };
 
         int Value(Option<long> option, int otherwise) => IsDefault(parsed, option) ? otherwise : (int)parsed.GetValue(option);
-    }
-
-    private static Abi ParseAbi(string text)
-    {
-        foreach (Abi abi in GeneratorOptions.Abis)
-        {
-            if (string.Equals(text, abi.Text(), StringComparison.OrdinalIgnoreCase))
-            {
-                return abi;
-            }
-        }
-
-        throw new UsageException($"--abi {text}: cases are generated for {string.Join(", ", GeneratorOptions.Abis.Select(abi => abi.Text()))}");
     }
 
     /// <summary>Reads a seed; null stands for one from the clock.</summary>
