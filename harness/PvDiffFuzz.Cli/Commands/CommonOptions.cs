@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Globalization;
 using PvDiffFuzz.Core;
+using PvDiffFuzz.Harness.Generate;
 
 namespace PvDiffFuzz.Cli.Commands;
 
