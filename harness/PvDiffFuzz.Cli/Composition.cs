@@ -19,6 +19,9 @@ public sealed class Composition
 
     private readonly SortedDictionary<string, Func<CpuProfile, ITarget>> _targets;
 
+    /// <summary>The model of Xen. With a colon and a release after it, such as <c>model.xen:4.17.7</c>, it stands for that release.</summary>
+    private const string XenName = "model.xen";
+
     private CpuProfile? _host;
     private XenInstallations _xen = new(new XenOptions());
 
@@ -30,7 +33,7 @@ public sealed class Composition
             ["kvm"] = profile => new KvmTarget(profile),
             ["model.pvm"] = profile => new PvmModel(profile, Usage),
             ["model.x86"] = profile => new X86Model(profile, Usage),
-            ["model.xen"] = profile => new XenModel(profile, Usage),
+            [XenName] = profile => new XenModel(profile, Usage),
             ["model.xen-fred"] = profile => new FredDelivery(new XenModel(profile, Usage)),
             ["native"] = _ => new NativeTarget(),
             ["pvm"] = profile => new PvmTarget(profile),
@@ -80,8 +83,8 @@ public sealed class Composition
         }
     }
 
-    /// <summary>True for a name that <see cref="Create(string)"/> knows: one of <see cref="Names"/>, or <c>xen</c>.</summary>
-    public bool Knows(string name) => _targets.ContainsKey(name) || _xen.Knows(name);
+    /// <summary>True for a name that <see cref="Create(string)"/> knows: one of <see cref="Names"/>, <c>xen</c>, or a model of a release of Xen.</summary>
+    public bool Knows(string name) => _targets.ContainsKey(name) || _xen.Knows(name) || ReleaseOf(name) is not null;
 
     /// <summary>Adds or replaces a target; for tests that plant faults.</summary>
     public void Register(string name, Func<CpuProfile, ITarget> create) => _targets[name] = create;
@@ -98,9 +101,9 @@ public sealed class Composition
     /// <exception cref="UsageException">There is no such target.</exception>
     /// <exception cref="TargetUnavailableException">It does not work on this host.</exception>
     public ITarget Create(string name, CpuProfile profile) =>
-        _targets.TryGetValue(name, out Func<CpuProfile, ITarget>? create)
-            ? create(profile)
+        _targets.TryGetValue(name, out Func<CpuProfile, ITarget>? create) ? create(profile)
             : _xen.Knows(name) ? new XenTarget(name, _xen.Find(name))
+            : ReleaseOf(name) is XenVersion version ? new XenModel(profile, Usage, version)
             : throw new UsageException($"there is no target '{name}'; the targets are {string.Join(", ", Names)}");
 
     /// <summary>Splits a comma-separated list and checks each name.</summary>
@@ -124,6 +127,9 @@ public sealed class Composition
 
     /// <summary>Targets of a run that names none: the usual two for x86, and for any other ABI those that run it and work here.</summary>
     public IReadOnlyList<string> DefaultsFor(Abi abi) => abi == Abi.X86 ? Parse(Default) : [.. Usual.Where(name => RunsHere(name, abi))];
+
+    private static XenVersion? ReleaseOf(string name) =>
+        name.StartsWith(XenName + ":", StringComparison.Ordinal) ? XenVersion.Parse(name[(XenName.Length + 1)..]) : null;
 
     private bool RunsHere(string name, Abi abi)
     {

@@ -65,6 +65,10 @@ internal interface IXenGuest
     /// <summary>Turns an <c>INT n</c> that the IDT refuses into what the guest gets.</summary>
     static abstract void RefusedInterrupt(ref CpuState cpu, Vcpu vcpu, in MicroOp op, byte vector);
 
+    /// <summary>A far CALL or JMP that the processor has refused: through a call gate perhaps.</summary>
+    /// <returns>False when the fault is the guest's.</returns>
+    static abstract bool TryGate(ref CpuState cpu, Vcpu vcpu, in MicroOp op);
+
     /// <summary>SYSCALL. RCX and R11 have been loaded if the processor does that.</summary>
     static abstract void Syscall(ref CpuState cpu, Vcpu vcpu, in MicroOp op);
 
@@ -112,11 +116,15 @@ internal readonly record struct Bounce(EntryPoint Entry, EventKind Kind, byte Ve
     public static Bounce ToTrap(Vcpu vcpu, byte vector, uint? error = null, ulong? cr2 = null)
     {
         XenTrap trap = vcpu.TrapOf(vector);
-        EntryPoint entry = vector == Injection.NmiVector && vcpu.Case.Xen!.CallbackOf(XenCallbackKind.Nmi) is not null ? EntryPoint.XenNmi : EntryPoint.XenTrap;
-        return new Bounce(entry, Event.KindOf(vector), vector, trap.Address, trap.Cs, (trap.Flags & XenTrap.MaskEvents) != 0, error, cr2);
+        bool nmi = vector == Injection.NmiVector && vcpu.Case.Xen!.CallbackOf(XenCallbackKind.Nmi) is not null;
+        return new Bounce(nmi ? EntryPoint.XenNmi : EntryPoint.XenTrap, KindOf(vector, error is not null, nmi), vector, trap.Address, trap.Cs, (trap.Flags & XenTrap.MaskEvents) != 0, error, cr2);
     }
 
     /// <summary>To a callback.</summary>
     public static Bounce ToCallback(in XenCallback callback, EntryPoint entry, EventKind kind) =>
         new(entry, kind, 0, callback.Address, callback.Cs, callback.MaskEvents);
+
+    /// <summary>What a handler can tell of its event: a vector that has an error code comes without one only by <c>INT n</c>.</summary>
+    private static EventKind KindOf(byte vector, bool error, bool nmi) =>
+        nmi ? EventKind.Interrupt : !error && X86.Delivery.HasErrorCode(vector) ? EventKind.Trap : Event.KindOf(vector);
 }

@@ -68,10 +68,12 @@ internal readonly struct Pv64<TDelivery> : IXenGuest
     public static void Enter(ref CpuState cpu, Vcpu vcpu, in Bounce bounce) => BounceFrame64.Enter<Pv64<TDelivery>>(ref cpu, vcpu, in bounce);
 
     public static void Interrupt(ref CpuState cpu, Vcpu vcpu, in MicroOp op, byte vector) =>
-        SoftwareInterrupts64.Deliver<Pv64<TDelivery>, TDelivery>(ref cpu, vcpu, in op, vector);
+        SoftwareInterrupts.Deliver<Pv64<TDelivery>, TDelivery>(ref cpu, vcpu, in op, vector);
 
     public static void RefusedInterrupt(ref CpuState cpu, Vcpu vcpu, in MicroOp op, byte vector) =>
-        SoftwareInterrupts64.Emulate<Pv64<TDelivery>, TDelivery>(ref cpu, vcpu, in op, vector);
+        SoftwareInterrupts.Emulate<Pv64<TDelivery>, TDelivery>(ref cpu, vcpu, in op, vector);
+
+    public static bool TryGate(ref CpuState cpu, Vcpu vcpu, in MicroOp op) => CallGates.TryUse64();
 
     /// <summary>Of the kernel a hypercall, of user code a system call of the guest's.</summary>
     [Spec("Xen hypercall ABI", "Hypercalls may only be issued by kernel-level software")]

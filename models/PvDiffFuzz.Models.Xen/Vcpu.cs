@@ -105,9 +105,6 @@ internal sealed class Vcpu(X86Engine engine, Release whenNone)
     /// <summary>True when a value was stated or written.</summary>
     public bool Knows(SystemRegister register) => (_known >> (int)register & 1) != 0;
 
-    /// <summary>Makes a value unknown, so that it is neither read nor compared.</summary>
-    public void Forget(SystemRegister register) => _known &= ~(1UL << (int)register);
-
     /// <summary>Tells whether an assist is enabled (HYPERVISOR_vm_assist).</summary>
     public bool Assists(int number) => (this[SystemRegister.XenVmAssist] >> number & 1) != 0;
 

@@ -16,6 +16,7 @@ public sealed class XenModel : ITarget, ITracer
     private readonly X86Engine _engine;
     private readonly XenRun<Pv64<Idt>> _idt;
     private readonly XenRun<Pv64<Fred>> _fred;
+    private readonly XenRun<Pv32> _pv32;
 
     /// <summary>Makes a model.</summary>
     /// <param name="profile">The processor for cases that name none; null for a recent AMD one.</param>
@@ -29,6 +30,7 @@ public sealed class XenModel : ITarget, ITracer
         Vcpu vcpu = new(_engine, release);
         _idt = new XenRun<Pv64<Idt>>(_engine, vcpu);
         _fred = new XenRun<Pv64<Fred>>(_engine, vcpu);
+        _pv32 = new XenRun<Pv32>(_engine, vcpu);
         string commit = typeof(XenModel).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "unknown";
         Info = new TargetInfo(
             version is null ? "model.xen" : $"model.xen:{version}",
@@ -37,7 +39,7 @@ public sealed class XenModel : ITarget, ITracer
             Capabilities.CompatibilityMode | Capabilities.DebugRegisters | Capabilities.SegmentBases | Capabilities.Responses | Capabilities.SupervisorPages,
             new Fingerprint([new("version", commit), new("vendor", _default.Vendor.ToString()), new("xen", release.Version.ToString())]))
         {
-            Abis = [Abi.XenPv64, Abi.XenPv64Fred],
+            Abis = [Abi.XenPv64, Abi.XenPv64Fred, Abi.XenPv32],
         };
     }
 
@@ -73,6 +75,7 @@ public sealed class XenModel : ITarget, ITracer
         {
             Abi.XenPv64 => _idt.Run(testCase, host, trace),
             Abi.XenPv64Fred => _fred.Run(testCase, host, trace),
+            Abi.XenPv32 => _pv32.Run(testCase, host, trace),
             _ => Outcome.Unsupported($"model.xen speaks the ABIs of Xen, not {testCase.Abi.Text()}"),
         };
     }

@@ -134,6 +134,11 @@ internal sealed partial class XenRun<TGuest>(X86Engine engine, Vcpu vcpu)
         vcpu.Memory.Mask = ulong.MaxValue;
         vcpu.Rflags = X86.Delivery.SavedRflags(ref cpu);
         Dispatch(ref cpu);
+        if (vcpu.Verdict == Verdict.Halt)
+        {
+            _final = X86.Delivery.Capture(ref cpu, vcpu.Rflags) with { Pkru = null };
+        }
+
         Leave(ref cpu);
     }
 
@@ -166,8 +171,13 @@ internal sealed partial class XenRun<TGuest>(X86Engine engine, Vcpu vcpu)
             case PendingKind.Fault when cpu.PendingVector == 14 && IsAgents(cpu.PendingCr2, cpu.PendingError):
                 vcpu.End(Verdict.Unsupported, "the guest kernel accesses the page of an entry, where targets have their agent");
                 return;
+            case PendingKind.Fault when known && cpu.PendingVector == 13 && CallGates.IsFarTransfer(form) && TGuest.TryGate(ref cpu, vcpu, in op):
+                return;
+            case PendingKind.Trap when form == Code.Int1:
+                Exceptions.Int1<TGuest>(ref cpu, vcpu);
+                return;
             default:
-                Exceptions.Deliver<TGuest>(ref cpu, vcpu, byInt1: form == Code.Int1);
+                Exceptions.Deliver<TGuest>(ref cpu, vcpu);
                 return;
         }
     }

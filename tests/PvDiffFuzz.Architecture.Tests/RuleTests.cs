@@ -16,6 +16,9 @@ public sealed partial class RuleTests
     /// <summary>What the page of the 612 revision is cited as.</summary>
     private const string Pvm612 = "PVM 612";
 
+    /// <summary>What the page of Xen's source is cited as.</summary>
+    private const string XenFacts = "Xen facts";
+
     private const BindingFlags AllMembers = BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.Static | BindingFlags.Instance | BindingFlags.DeclaredOnly;
 
     private static readonly Type[] Types =
@@ -79,6 +82,7 @@ public sealed partial class RuleTests
     [Theory]
     [InlineData("x86-readings")]
     [InlineData("pvm-readings")]
+    [InlineData("xen-readings")]
     public void EveryReadingIsOneRowOfItsPageAndEveryRowIsCited(string page)
     {
         string[] rows =
@@ -108,6 +112,19 @@ public sealed partial class RuleTests
         ];
 
         Assert.Equal(headings, Citations().Where(c => c.Document == Pvm612).Select(c => c.Section).Distinct(StringComparer.Ordinal).Order(StringComparer.Ordinal));
+        Assert.NotEmpty(headings);
+    }
+
+    /// <summary>What only Xen's source describes has a page here: rules cite a heading of it, mostly with an item, and each heading has a rule.</summary>
+    [Fact]
+    public void EveryHeadingOfTheXenFactsIsCitedAndNothingElse()
+    {
+        string[] headings =
+        [
+            .. File.ReadLines(Path.Combine(Repository.Root, "docs", "xen-facts.md")).Where(line => line.StartsWith("## ", StringComparison.Ordinal)).Select(line => line[3..]).Order(StringComparer.Ordinal),
+        ];
+
+        Assert.Equal(headings, Citations().Where(c => c.Document == XenFacts).Select(c => c.Section.Split(':')[0]).Distinct(StringComparer.Ordinal).Order(StringComparer.Ordinal));
         Assert.NotEmpty(headings);
     }
 

@@ -11,7 +11,8 @@ namespace PvDiffFuzz.Models.X86;
 /// </para>
 /// <para>
 /// Neither the L and G bits (one enables as well as the other, and tasks do not switch here) nor LE, GE and GD matter at CPL3. I/O breakpoints never come about: with IOPL 0
-/// and no I/O bitmap IN, OUT, INS and OUTS raise #GP(0) before the port is accessed. DR6 is no part of an event.
+/// and no I/O bitmap IN, OUT, INS and OUTS raise #GP(0) before the port is accessed.
+/// What goes to DR6 is no part of an event; models that have it find it in <see cref="CpuState.DebugStatus"/>.
 /// </para>
 /// </remarks>
 internal sealed class Breakpoints
@@ -22,10 +23,13 @@ internal sealed class Breakpoints
     private const int ReadWrite = 3;
     private const byte DebugVector = 1;
 
-    private readonly ImmutableArray<ulong> _code;
+    /// <summary>BS of DR6.</summary>
+    public const ulong SingleStep = 1UL << 14;
+
+    private readonly ImmutableArray<(ulong Address, byte Bit)> _code;
     private readonly ImmutableArray<Watch> _data;
 
-    private Breakpoints(ImmutableArray<ulong> code, ImmutableArray<Watch> data)
+    private Breakpoints(ImmutableArray<(ulong Address, byte Bit)> code, ImmutableArray<Watch> data)
     {
         _code = code;
         _data = data;
@@ -48,7 +52,7 @@ internal sealed class Breakpoints
             return null;
         }
 
-        ImmutableArray<ulong>.Builder code = ImmutableArray.CreateBuilder<ulong>(Count);
+        ImmutableArray<(ulong Address, byte Bit)>.Builder code = ImmutableArray.CreateBuilder<(ulong Address, byte Bit)>(Count);
         ImmutableArray<Watch>.Builder data = ImmutableArray.CreateBuilder<Watch>(Count);
         ReadOnlySpan<ulong> addresses = [registers.Dr0, registers.Dr1, registers.Dr2, registers.Dr3];
         for (int i = 0; i < Count; i++)
@@ -57,12 +61,12 @@ internal sealed class Breakpoints
             bool enabled = ((registers.Dr7 >> (2 * i)) & 3) != 0;
             if (enabled && kind == Execute)
             {
-                code.Add(addresses[i]);
+                code.Add((addresses[i], (byte)(1 << i)));
             }
             else if (enabled && kind is Write or ReadWrite)
             {
                 uint length = ((registers.Dr7 >> (18 + (4 * i))) & 3) switch { 0 => 1, 1 => 2, 2 => 8, _ => 4 };
-                data.Add(new Watch(addresses[i] & ~(ulong)(length - 1), length, OnRead: kind == ReadWrite));
+                data.Add(new Watch(addresses[i] & ~(ulong)(length - 1), length, OnRead: kind == ReadWrite, (byte)(1 << i)));
             }
         }
 
@@ -85,14 +89,27 @@ internal sealed class Breakpoints
 
         cpu.Attention |= Attention.Step;
         bool masked = (cpu.System & RflagsBits.RF) != 0 || (shadow && cpu.Profile.Vendor == CpuVendor.Intel);
-        if (masked || !armed._code.Contains(cpu.Rip))
+        byte met = masked ? (byte)0 : armed.MetAt(cpu.Rip);
+        if (met == 0)
         {
             return false;
         }
 
         // A fault by its RIP, but the one fault that does not save RF set: the handler must set it, or the instruction meets its breakpoint again.
+        cpu.DebugStatus = met;
         cpu.Trap(DebugVector);
         return true;
+    }
+
+    private byte MetAt(ulong rip)
+    {
+        byte met = 0;
+        foreach ((ulong address, byte bit) in _code)
+        {
+            met |= address == rip ? bit : (byte)0;
+        }
+
+        return met;
     }
 
     /// <summary>Takes note of an access that succeeded. Its trap comes after the instruction, or after the iteration of a repeated one.</summary>
@@ -114,11 +131,12 @@ internal sealed class Breakpoints
             if (met && (write || watch.OnRead) && (watch.Address & ~cpu.LinearMask) == 0)
             {
                 cpu.TrapDue = true;
+                cpu.Watched |= watch.Bit;
                 cpu.Attention |= Attention.Step;
             }
         }
     }
 
     /// <summary>A data breakpoint.</summary>
-    private readonly record struct Watch(ulong Address, uint Length, bool OnRead);
+    private readonly record struct Watch(ulong Address, uint Length, bool OnRead, byte Bit);
 }

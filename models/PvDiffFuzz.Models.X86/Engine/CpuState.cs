@@ -96,6 +96,15 @@ internal ref struct CpuState
     /// <summary>A #DB trap is due after the running instruction or REP iteration: TF was set when it began, or it met a data breakpoint.</summary>
     public bool TrapDue;
 
+    /// <summary>TF was set when the running instruction began, so that the trap that is due is a single step, whatever else it is.</summary>
+    public bool StepDue;
+
+    /// <summary>Data breakpoints that the running instruction has met, a bit each as in DR6.</summary>
+    public byte Watched;
+
+    /// <summary>What a pending #DB adds to DR6: the breakpoints that were met, and BS for a single step. Of no meaning for INT1.</summary>
+    public ulong DebugStatus;
+
     /// <summary>What instructions have shown of the host, for the model that owns the engine; it clears this.</summary>
     public HostView Shown;
 
@@ -152,6 +161,9 @@ internal ref struct CpuState
 
     /// <summary>RFLAGS as a whole.</summary>
     public readonly ulong Rflags => System | Status;
+
+    /// <summary>The current privilege level: 3, or 1 in the kernel of a 32-bit guest of Xen.</summary>
+    public readonly int Cpl => Selector[Seg.Cs] & 3;
 
     /// <summary>Bytes of a default stack slot: 8, or 4 in compatibility mode.</summary>
     public readonly int StackWidth => Compatibility ? 4 : 8;

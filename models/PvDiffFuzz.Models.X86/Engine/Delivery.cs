@@ -38,6 +38,8 @@ internal static class Delivery
         cpu.Repeating = false;
         cpu.LoadRflags(rflags, ulong.MaxValue);
         cpu.TrapDue = (rflags & RflagsBits.TF) != 0;
+        cpu.StepDue = cpu.TrapDue;
+        cpu.Watched = 0;
         SetMode(ref cpu);
         Breakpoints.BeforeInstruction(ref cpu, shadow: false);
     }
@@ -116,10 +118,14 @@ internal static class Delivery
         cpu.Shadow = false;
         Attention resume = cpu.Attention & Attention.Resume;
         cpu.System &= cpu.Repeating || resume != 0 ? ulong.MaxValue : ~RflagsBits.RF;
+        bool step = cpu.StepDue;
         cpu.TrapDue = held || (cpu.System & RflagsBits.TF) != 0;
+        cpu.StepDue = (held && step) || (cpu.System & RflagsBits.TF) != 0;
         cpu.Attention = held || (cpu.System & (RflagsBits.TF | RflagsBits.RF)) != 0 ? Attention.Step : Attention.None;
         if (trap)
         {
+            cpu.DebugStatus = cpu.Watched | (step ? Breakpoints.SingleStep : 0);
+            cpu.Watched = 0;
             cpu.Trap(1);
             cpu.Attention |= resume;
             return true;
@@ -150,7 +156,10 @@ internal static class Delivery
 
     /// <summary>Tells whether the pending event pushes an error code.</summary>
     public static bool PushesError(ref CpuState cpu) =>
-        cpu.PendingVector < 32 && ((ErrorCodeVectors >> cpu.PendingVector) & 1) != 0 && cpu.Pending == PendingKind.Fault;
+        HasErrorCode(cpu.PendingVector) && cpu.Pending == PendingKind.Fault;
+
+    /// <summary>Tells whether the exception of a vector pushes an error code.</summary>
+    public static bool HasErrorCode(byte vector) => vector < 32 && ((ErrorCodeVectors >> vector) & 1) != 0;
 
     /// <summary>Builds the event that is pending.</summary>
     public static Event Deliver(ref CpuState cpu)

@@ -12,8 +12,6 @@ namespace PvDiffFuzz.Models.X86.Instructions;
 /// </remarks>
 internal static unsafe class FarTransfers
 {
-    private const int Cpl = 3;
-
     /// <summary>Type of a call gate in long mode.</summary>
     private const byte CallGate = 0xc;
 
@@ -207,7 +205,7 @@ internal static unsafe class FarTransfers
     /// <summary>AMD reads the stack of an outer level before it finds that a return to an inner one is none.</summary>
     [Spec("APM", "vol.2 4.11.3 Return Control Transfers (Stack Switching)")]
     [Spec("x86-readings", "return-outer-stack")]
-    private static bool ReadsOuterStack(ref CpuState cpu, ulong selector) => cpu.Profile.Vendor == CpuVendor.Amd && (selector & 3) != Cpl;
+    private static bool ReadsOuterStack(ref CpuState cpu, ulong selector) => cpu.Profile.Vendor == CpuVendor.Amd && (selector & 3) != (ulong)cpu.Cpl;
 
     /// <summary>Reads stack slots of the operand size, counted upwards from an address.</summary>
     /// <returns>False after raising a fault.</returns>
@@ -240,11 +238,11 @@ internal static unsafe class FarTransfers
     {
         uint error = selector & 0xfffcu;
         SegmentDescriptor? found = Descriptors.Find(cpu.Profile, selector);
-        if (found is { System: true, Type: CallGate } && !returning && found.Dpl >= Math.Max(Cpl, selector & 3))
+        if (found is { System: true, Type: CallGate } && !returning && found.Dpl >= Math.Max(cpu.Cpl, selector & 3))
         {
             RefuseGate(ref cpu, in op, found, error);
         }
-        else if (found is not { IsCode: true } || (found.Long && found.Big) || !Permits(found, selector, returning))
+        else if (found is not { IsCode: true } || (found.Long && found.Big) || !Permits(in cpu, found, selector, returning))
         {
             cpu.Raise(13, error);
         }
@@ -255,6 +253,11 @@ internal static unsafe class FarTransfers
         else if (found.Long ? !cpu.Canonical(offset) : offset > found.Limit)
         {
             cpu.Raise(13);
+        }
+        else if (returning && (selector & 3) != cpu.Cpl)
+        {
+            // To an outer level, which takes a stack with it: nobody but the kernel of a 32-bit guest of Xen has one.
+            OpTable.NotModelled(ref cpu, in op);
         }
         else if (!found.Long && (!found.Big || found.Base != 0 || found.Limit != uint.MaxValue))
         {
@@ -268,8 +271,11 @@ internal static unsafe class FarTransfers
         return null;
     }
 
-    private static bool Permits(SegmentDescriptor code, ushort selector, bool returning) =>
-        (!returning || (selector & 3) == Cpl) && (Descriptors.IsConforming(code) || code.Dpl == Cpl);
+    private static bool Permits(in CpuState cpu, SegmentDescriptor code, ushort selector, bool returning)
+    {
+        int level = returning ? selector & 3 : cpu.Cpl;
+        return level >= cpu.Cpl && (Descriptors.IsConforming(code) ? code.Dpl <= level : code.Dpl == level);
+    }
 
     private static void RefuseGate(ref CpuState cpu, in MicroOp op, SegmentDescriptor gate, uint error)
     {
@@ -288,7 +294,7 @@ internal static unsafe class FarTransfers
     private static bool CheckStack(ref CpuState cpu, ushort selector)
     {
         SegmentDescriptor? found = Descriptors.Find(cpu.Profile, selector);
-        if (found is null || !Segment.FitsStack(found, selector))
+        if (found is null || !Segment.FitsStack(in cpu, found, selector))
         {
             cpu.Raise(13, selector & 0xfffcu);
             return false;
@@ -316,7 +322,7 @@ internal static unsafe class FarTransfers
 
     private static void SetCode(ref CpuState cpu, ushort selector)
     {
-        cpu.Selector[Seg.Cs] = (ushort)(selector | Cpl);
+        cpu.Selector[Seg.Cs] = (ushort)((selector & ~3) | cpu.Cpl);
         Delivery.SetMode(ref cpu);
     }
 }

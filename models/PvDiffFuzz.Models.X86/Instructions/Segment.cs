@@ -11,8 +11,6 @@ namespace PvDiffFuzz.Models.X86.Instructions;
 /// </remarks>
 internal static unsafe class Segment
 {
-    private const int Cpl = 3;
-
     /// <summary>Adds this family's rows.</summary>
     public static void Register(OpTable table, CpuProfile profile)
     {
@@ -187,7 +185,7 @@ internal static unsafe class Segment
         }
 
         SegmentDescriptor? found = Descriptors.Find(cpu.Profile, selector);
-        if (found is not { System: false } || !(segment == Seg.Ss ? FitsStack(found, selector) : Descriptors.IsReadable(found) && Reaches(found, selector)))
+        if (found is not { System: false } || !(segment == Seg.Ss ? FitsStack(in cpu, found, selector) : Descriptors.IsReadable(found) && Reaches(in cpu, found, selector)))
         {
             cpu.Raise(13, error);
             return false;
@@ -238,10 +236,11 @@ internal static unsafe class Segment
     }
 
     /// <summary>Privilege as for data: a conforming code segment is open to all.</summary>
-    private static bool Reaches(SegmentDescriptor descriptor, ushort selector) =>
-        Descriptors.IsConforming(descriptor) || descriptor.Dpl >= Math.Max(Cpl, selector & 3);
+    private static bool Reaches(in CpuState cpu, SegmentDescriptor descriptor, ushort selector) =>
+        Descriptors.IsConforming(descriptor) || descriptor.Dpl >= Math.Max(cpu.Cpl, selector & 3);
 
-    internal static bool FitsStack(SegmentDescriptor descriptor, ushort selector) => (selector & 3) == Cpl && Descriptors.IsWritable(descriptor) && descriptor.Dpl == Cpl;
+    internal static bool FitsStack(in CpuState cpu, SegmentDescriptor descriptor, ushort selector) =>
+        (selector & 3) == cpu.Cpl && Descriptors.IsWritable(descriptor) && descriptor.Dpl == cpu.Cpl;
 
     /// <summary>Finds what LAR, LSL, VERR and VERW may look at: any code or data segment within reach, and the system types that the mask names.</summary>
     private static SegmentDescriptor? Inspect(ref CpuState cpu, in MicroOp op, uint systemTypes)
@@ -258,7 +257,7 @@ internal static unsafe class Segment
 
         cpu.Shown |= HostView.Descriptors;
         SegmentDescriptor? found = Descriptors.Find(cpu.Profile, selector);
-        bool visible = found is not null && Reaches(found, selector) && (!found.System || (((systemTypes >> found.Type) & 1) != 0 && IsWhole(in cpu, found, selector)));
+        bool visible = found is not null && Reaches(in cpu, found, selector) && (!found.System || (((systemTypes >> found.Type) & 1) != 0 && IsWhole(in cpu, found, selector)));
         return visible ? found : null;
     }
 

@@ -30,7 +30,11 @@ internal static class DomainCrash
     [Spec("Xen PV traps", "PV Guest's configuration: warning, prior to Xen 4.15")]
     public static void NoSyscallCallback(Vcpu vcpu) => vcpu.End(Verdict.Crash, "domain crash: SYSCALL of user code without a callback");
 
-    /// <summary>A 32-bit guest asks for a code selector of Xen's.</summary>
-    [Spec("Xen facts", "PV32: selectors of ring 0")]
-    public static void SelectorOfXen(Vcpu vcpu) => vcpu.End(Verdict.Crash, "domain crash: a selector of ring 0 for code of a guest");
+    /// <summary>The handler of a 32-bit guest has a null code selector.</summary>
+    [Spec("Xen facts", "PV32: null code selector of a handler")]
+    public static void NullCode(Vcpu vcpu) => vcpu.End(Verdict.Crash, "domain crash: the code selector of a handler is null");
+
+    /// <summary>HYPERVISOR_iret of a 32-bit guest to ring 0.</summary>
+    [Spec("Xen facts", "PV32: iret to ring 0")]
+    public static void ReturnToRing0(Vcpu vcpu) => vcpu.End(Verdict.Crash, "domain crash: HYPERVISOR_iret to ring 0");
 }

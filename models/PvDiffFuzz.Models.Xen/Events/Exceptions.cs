@@ -14,15 +14,14 @@ internal static class Exceptions
     /// <summary>What is pending in the processor, when it is none of the things that Xen does something else with.</summary>
     [Spec("Xen PV traps", "Notes: UDn and BOUND are faults like others")]
     [Spec("Xen facts", "Event and exception delivery: trap table")]
-    public static void Deliver<TGuest>(ref CpuState cpu, Vcpu vcpu, bool byInt1)
+    public static void Deliver<TGuest>(ref CpuState cpu, Vcpu vcpu)
         where TGuest : struct, IXenGuest
     {
         byte vector = cpu.PendingVector;
         switch (vector)
         {
             case 1:
-                NoteDebugEvent(ref cpu, vcpu, byInt1);
-                TGuest.Enter(ref cpu, vcpu, Bounce.ToTrap(vcpu, vector));
+                DebugException<TGuest>(ref cpu, vcpu);
                 break;
             case 7:
                 ClearTaskSwitched(vcpu);
@@ -49,36 +48,36 @@ internal static class Exceptions
 
     /// <summary>#NM: TS of the virtual CR0 is clear in the handler.</summary>
     [Spec("Xen facts", "Event and exception delivery: #NM")]
-    private static void ClearTaskSwitched(Vcpu vcpu) => vcpu[SystemRegister.Cr0] &= ~Vcpu.TaskSwitched;
+    private static void ClearTaskSwitched(Vcpu vcpu)
+    {
+        if (vcpu.Knows(SystemRegister.Cr0))
+        {
+            vcpu[SystemRegister.Cr0] &= ~Vcpu.TaskSwitched;
+        }
+    }
 
     /// <summary>A single step right where the guest would go on.</summary>
     public static void SingleStep<TGuest>(ref CpuState cpu, Vcpu vcpu)
         where TGuest : struct, IXenGuest
     {
-        MergeDr6(vcpu, StepBit);
+        MergeDr6(vcpu, Breakpoints.SingleStep);
         TGuest.Enter(ref cpu, vcpu, Bounce.ToTrap(vcpu, 1));
     }
 
-    /// <summary>BS in DR6.</summary>
-    private const ulong StepBit = 1UL << 14;
+    /// <summary>INT1 reaches the handler of #DB from anywhere, and leaves DR6 alone.</summary>
+    [Spec("Xen PV traps", "INT1 does not check DPL")]
+    [Spec("Xen facts", "Software interrupts: ICEBP")]
+    public static void Int1<TGuest>(ref CpuState cpu, Vcpu vcpu)
+        where TGuest : struct, IXenGuest =>
+        TGuest.Enter(ref cpu, vcpu, Bounce.ToTrap(vcpu, 1));
 
-    /// <summary>#DB: what was met is merged into the virtual DR6; INT1 adds nothing. Which of several breakpoints was met is not followed.</summary>
+    /// <summary>#DB: what was met is merged into the virtual DR6.</summary>
     [Spec("Xen facts", "Event and exception delivery: #DB")]
-    private static void NoteDebugEvent(ref CpuState cpu, Vcpu vcpu, bool byInt1)
+    private static void DebugException<TGuest>(ref CpuState cpu, Vcpu vcpu)
+        where TGuest : struct, IXenGuest
     {
-        if (byInt1)
-        {
-            return;
-        }
-
-        if (cpu.Breakpoints is null)
-        {
-            MergeDr6(vcpu, StepBit);
-        }
-        else
-        {
-            vcpu.Forget(SystemRegister.Dr6);
-        }
+        MergeDr6(vcpu, cpu.DebugStatus);
+        TGuest.Enter(ref cpu, vcpu, Bounce.ToTrap(vcpu, 1));
     }
 
     /// <summary>Bits are added; a breakpoint that is met takes the place of those met before, in releases with one way to do this.</summary>

@@ -95,7 +95,7 @@ internal static class Callbacks
     private static long Set<TGuest>(Vcpu vcpu, ushort type, ushort flags, ushort cs, ulong address)
         where TGuest : struct, IXenGuest
     {
-        ushort code = TrapTable.FixCode<TGuest>(cs);
+        ushort code = TrapTable.FixSelector<TGuest>(cs);
         if (type == NmiType)
         {
             SetNmi(vcpu, new XenTrap(Injection.NmiVector, XenTrap.MaskEvents, TGuest.KernelCode(), address));

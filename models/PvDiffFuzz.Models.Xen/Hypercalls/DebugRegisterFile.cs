@@ -44,11 +44,6 @@ internal static class DebugRegisterFile
     {
         DebugRegisters debug = vcpu.Debug;
         int? resolved = Resolve(vcpu, number);
-        if (resolved == 6 && !vcpu.Knows(SystemRegister.Dr6))
-        {
-            vcpu.End(Verdict.Unsupported, "the guest reads DR6 after a breakpoint, and which one was met is not followed");
-        }
-
         value = resolved switch
         {
             0 => debug.Dr0,

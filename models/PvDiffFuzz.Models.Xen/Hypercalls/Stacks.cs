@@ -10,7 +10,7 @@ internal static class Stacks
     public static long Switch<TGuest>(Vcpu vcpu, ulong selector, ulong pointer)
         where TGuest : struct, IXenGuest
     {
-        vcpu[SystemRegister.XenKernelSs] = TrapTable.FixCode<TGuest>((ushort)selector);
+        vcpu[SystemRegister.XenKernelSs] = TrapTable.FixSelector<TGuest>((ushort)selector);
         vcpu[SystemRegister.XenKernelSp] = pointer;
         return 0;
     }

@@ -37,13 +37,13 @@ internal static class TrapTable
                 return Errno.EINVAL;
             }
 
-            vcpu.SetTrap(new XenTrap((byte)head, (byte)(head >> 8), FixCode<TGuest>((ushort)(head >> 16)), address));
+            vcpu.SetTrap(new XenTrap((byte)head, (byte)(head >> 8), FixSelector<TGuest>((ushort)(head >> 16)), address));
         }
     }
 
-    /// <summary>RPL of a code selector becomes at least the ring of the guest's kernel.</summary>
+    /// <summary>RPL of a selector becomes at least the ring of the guest's kernel.</summary>
     [Spec("Xen facts", "Hypercall ABI: set_trap_table")]
-    public static ushort FixCode<TGuest>(ushort selector)
+    public static ushort FixSelector<TGuest>(ushort selector)
         where TGuest : struct, IXenGuest =>
         (selector & 3) < TGuest.KernelRing() ? (ushort)((selector & ~3) | TGuest.KernelRing()) : selector;
 }

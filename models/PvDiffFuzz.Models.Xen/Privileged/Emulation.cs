@@ -25,7 +25,7 @@ internal static class Emulation
 
         if (cpu.Pending != PendingKind.None)
         {
-            Exceptions.Deliver<TGuest>(ref cpu, vcpu, byInt1: false);
+            Exceptions.Deliver<TGuest>(ref cpu, vcpu);
         }
         else if (vcpu.Verdict == Verdict.Running)
         {

@@ -98,7 +98,7 @@ internal static class Msrs
     [Spec("xen-readings", "other-msrs")]
     private static bool Other(Vcpu vcpu, uint index)
     {
-        bool hosts = index is < 0x2000 or >= 0x4000_0000 and < 0x4000_1000 or > SyscallMask and < 0xc000_2000 or Efer or >= 0xc001_0000 and < 0xc001_2000;
+        bool hosts = index is < 0x2000 or >= 0x4000_0000 and < 0x4000_1000 or > SyscallMask and < FsBase or > ShadowGsBase and < 0xc000_2000 or Efer or >= 0xc001_0000 and < 0xc001_2000;
         if (hosts)
         {
             vcpu.End(Verdict.Unsupported, "the guest accesses an MSR whose value depends on the host");

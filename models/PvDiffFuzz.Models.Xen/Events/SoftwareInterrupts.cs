@@ -4,7 +4,7 @@ using PvDiffFuzz.Models.X86;
 namespace PvDiffFuzz.Models.Xen.Events;
 
 /// <summary>INT3, INTO and <c>INT n</c>: gates of Xen's IDT that are open, and the guest's choice for those that are not.</summary>
-internal static class SoftwareInterrupts64
+internal static class SoftwareInterrupts
 {
     private const byte SystemCallVector = 0x80;
 
