@@ -14,13 +14,16 @@ namespace PvDiffFuzz.Cli;
 /// <summary>The only place that names every target.</summary>
 public sealed class Composition
 {
-    /// <summary>Targets that answer otherwise than the ABI of a case says, so that they run only where they are named.</summary>
-    private static readonly ImmutableHashSet<string> OnRequest = ["model.xen-fred"];
-
-    private readonly SortedDictionary<string, Func<CpuProfile, ITarget>> _targets;
-
     /// <summary>The model of Xen. With a colon and a release after it, such as <c>model.xen:4.17.7</c>, it stands for that release.</summary>
     private const string XenName = "model.xen";
+
+    /// <summary>The model of Xen that answers cases of IDT delivery as under FRED.</summary>
+    private const string FredName = "model.xen-fred";
+
+    /// <summary>Targets that answer otherwise than the ABI of a case says, so that they run only where they are named.</summary>
+    private static readonly ImmutableHashSet<string> OnRequest = [FredName];
+
+    private readonly SortedDictionary<string, Func<CpuProfile, ITarget>> _targets;
 
     private CpuProfile? _host;
     private XenInstallations _xen = new(new XenOptions());
@@ -34,7 +37,7 @@ public sealed class Composition
             ["model.pvm"] = profile => new PvmModel(profile, Usage),
             ["model.x86"] = profile => new X86Model(profile, Usage),
             [XenName] = profile => new XenModel(profile, Usage),
-            ["model.xen-fred"] = profile => new FredDelivery(new XenModel(profile, Usage)),
+            [FredName] = profile => new FredDelivery(new XenModel(profile, Usage)),
             ["native"] = _ => new NativeTarget(),
             ["pvm"] = profile => new PvmTarget(profile),
         };

@@ -25,16 +25,16 @@ public static class XenExclusions
     /// <summary>Prefixes that a generated hypercall may have.</summary>
     private static ReadOnlySpan<byte> CallPrefixes => [0x48, 0x66, 0xf2];
 
-    private static readonly FrozenSet<ulong> Calls = new ulong[] { 0, 2, 3, 4, 5, 6, 8, 9, 10, 13, 15, 17, 18, 21, 23, 25, 28, 29, 30, 33 }.ToFrozenSet();
+    private static readonly FrozenSet<ulong> Calls = new ulong[] { 0, 2, 3, 4, 5, 6, 8, 9, 10, 13, 17, 18, 21, 23, 24, 25, 28, 29, 30, 33 }.ToFrozenSet();
 
     private const ulong FirstUnknownCall = 56;
 
     /// <summary>All rows.</summary>
     public static ImmutableArray<XenExclusion> Rows { get; } =
     [
-        new("machine-calls", "hypercalls 1, 7, 12, 14, 16, 19, 20, 22, 24, 26, 27, 31, 32, 34 to 55", "Act on the machine, on memory or on other domains, or need machine addresses; a case states none."),
+        new("machine-calls", "hypercalls 1, 7, 11, 12, 14 to 16, 19, 20, 22, 26, 27, 31, 32, 34 to 55", "Act on the machine, on memory or on other domains, or need machine addresses; a case states none."),
         new("loose-calls", "a SYSCALL (32-bit guests: INT 82h) of the guest's kernel whose number was not loaded right before it", "Would be any call."),
-        new("timers", "set_timer_op with a time, sched_op block and poll with nothing pending", "End by time."),
+        new("timers", "sched_op block and poll", "End by time."),
         new("machine-root", "MOV to and from CR3", "Holds a machine address."),
         new("ports", "ports other than 80h for writes and e4h", "Devices answer, or act; a dom0 may use almost all of them."),
         new("bare-cpuid", "CPUID without the forced emulation prefix, and with it leaves other than 40000000", "Shows the processor, or what the monitor chose."),

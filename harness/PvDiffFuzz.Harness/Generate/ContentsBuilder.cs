@@ -38,6 +38,9 @@ internal sealed class ContentsBuilder
         _limit = limit;
     }
 
+    /// <summary>True when bytes that must be there, and an address of the code in them, find room.</summary>
+    public bool HasRoom => _count <= Capacity - 4 && _codeAddressCount < Capacity;
+
     /// <summary>Gives an access something to read, if there is room left and its page has contents.</summary>
     public void Touch(ref CounterRandom random, ulong target, int size, ulong block)
     {

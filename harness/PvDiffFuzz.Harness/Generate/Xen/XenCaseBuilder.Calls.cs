@@ -8,11 +8,11 @@ namespace PvDiffFuzz.Harness.Generate.Xen;
 /// <content>Hypercalls with their arguments, and the structures in memory that they take.</content>
 internal sealed partial class XenCaseBuilder
 {
-    private const int MostArguments = 3;
+    private const int MostArguments = 4;
 
-    private static ReadOnlySpan<byte> Arguments64 => [Rdi, Rsi, Rdx];
+    private static ReadOnlySpan<byte> Arguments64 => [Rdi, Rsi, Rdx, R10];
 
-    private static ReadOnlySpan<byte> Arguments32 => [Rbx, Rcx, Rdx];
+    private static ReadOnlySpan<byte> Arguments32 => [Rbx, Rcx, Rdx, Rsi];
 
     private int PointerSize => Narrow ? 4 : 8;
 
@@ -47,98 +47,177 @@ internal sealed partial class XenCaseBuilder
             ReadOnlySpan<byte> bytes = _random.Below(32) switch { 0 => [0x48, 0x0f, 0x05], 1 => [0x66, 0x0f, 0x05], 2 => [0xf2, 0x0f, 0x05], _ => [0x0f, 0x05] };
             AddSetup(bytes);
         }
-
-        _calls++;
     }
 
     /// <summary>A call and its arguments.</summary>
-    /// <param name="arguments">Room for three; all are filled.</param>
+    /// <param name="arguments">Room for <see cref="MostArguments"/>; all are filled.</param>
     /// <param name="count">How many the call takes.</param>
     /// <param name="fromPayload">False for the calls of a response, which leave the ground on which the kernel answers.</param>
     private ulong Call(Span<ulong> arguments, out int count, bool fromPayload)
     {
-        arguments[0] = OperandValue();
-        arguments[1] = OperandValue();
-        arguments[2] = OperandValue();
-        count = 2;
-        switch (_random.Below(fromPayload ? 46 : 38))
+        for (int i = 0; i < MostArguments; i++)
         {
-            case < 3:
-                arguments[0] = _random.Below(8) == 0 ? 2 : (ulong)_random.Below(2);
-                arguments[1] = SegmentBaseArgument(arguments[0]);
-                arguments[0] = _random.Below(16) == 0 ? arguments[0] + 4 : arguments[0];
-                return XenCall.SetSegmentBase;
-            case < 7:
-                arguments[0] = (ulong)_random.Below(9);
-                arguments[1] = DebugValue(arguments[0]);
-                return XenCall.SetDebugreg;
-            case < 9:
-                count = 1;
-                arguments[0] = _random.Below(8) == 0 ? 8 + (_random.Next() & 0xff) : (ulong)_random.Below(8);
-                return XenCall.GetDebugreg;
-            case < 12:
+            arguments[i] = OperandValue();
+        }
+
+        count = 2;
+        return _random.Below(fromPayload ? 12 : 9) switch
+        {
+            0 or 1 => DebugRegisterCall(arguments, out count),
+            2 => SegmentBaseCall(arguments),
+            3 or 4 => PrivilegeCall(arguments, out count),
+            5 => CallbackCall(arguments, out count),
+            6 => SchedulingCall(arguments, out count, fromPayload),
+            7 => PlainCall(arguments, out count),
+            8 => UnknownCall(arguments, out count),
+            9 => TableCall(arguments, out count),
+            10 => MulticallCall(arguments),
+            _ => CallbackCall(arguments, out count),
+        };
+    }
+
+    private ulong DebugRegisterCall(Span<ulong> arguments, out int count)
+    {
+        arguments[0] = _random.Below(10) == 0 ? 8 + (_random.Next() & 0xff) : (ulong)_random.Below(8);
+        arguments[1] = DebugValue(arguments[0]);
+        bool sets = _random.Percent(65);
+        count = sets ? 2 : 1;
+        return sets ? XenCall.SetDebugreg : XenCall.GetDebugreg;
+    }
+
+    private ulong SegmentBaseCall(Span<ulong> arguments)
+    {
+        arguments[0] = _random.Below(16) == 0 ? 4 + (_random.Next() & 0xff) : (ulong)_random.Below(4);
+        arguments[1] = arguments[0] == XenCall.GsUserSelector ? Selector()
+            : _random.Below(12) == 0 ? NonCanonical + (_random.Next() & 0xffff)
+            : _random.Below(8) == 0 ? FaultTarget()
+            : ChooseTarget(8, writes: true);
+        return XenCall.SetSegmentBase;
+    }
+
+    /// <summary>TS, assists, the virtual IOPL and the I/O bitmap.</summary>
+    private ulong PrivilegeCall(Span<ulong> arguments, out int count)
+    {
+        count = 2;
+        switch (_random.Below(8))
+        {
+            case < 2:
                 count = 1;
                 arguments[0] = _random.Pick<ulong>([0, 1, 1, 2]);
                 return XenCall.FpuTaskswitch;
-            case < 15:
+            case < 4:
                 arguments[0] = _random.Pick<ulong>([0, 0, 0, 1, 2]);
                 arguments[1] = _random.Pick<ulong>([XenEdges.ArchitecturalIopl, XenEdges.ArchitecturalIopl, XenEdges.ArchitecturalIopl, 6, 31, 64]);
                 return XenCall.VmAssist;
-            case < 18:
+            case < 7:
                 arguments[0] = XenCall.SetIopl;
                 arguments[1] = Iopl();
                 return XenCall.PhysdevOp;
-            case < 22:
+            default:
+                arguments[0] = XenCall.SetIobitmap;
+                arguments[1] = IoBitmap();
+                return XenCall.PhysdevOp;
+        }
+    }
+
+    private ulong CallbackCall(Span<ulong> arguments, out int count)
+    {
+        count = 2;
+        switch (_random.Below(8))
+        {
+            case 0:
+                arguments[0] = _random.Below(8) == 0 ? 2 : _random.Below(4) == 0 ? XenCall.Unregister : XenCall.Register;
+                arguments[1] = NmiStructure();
+                return XenCall.NmiOp;
+            case 1:
+                // The older way; a 32-bit guest gives selectors, too.
+                count = Narrow ? 4 : 3;
+                for (int i = 0; i < MostArguments; i++)
+                {
+                    XenCallbackKind kind = Narrow ? (XenCallbackKind)(i / 2) : (XenCallbackKind)Math.Min(i, (int)XenCallbackKind.Syscall);
+                    arguments[i] = Narrow && (i & 1) == 0 ? XenMap.KernelCode32 : XenMap.CallbackAddress(_abi, kind);
+                }
+
+                return XenCall.SetCallbacks;
+            default:
                 arguments[0] = _random.Below(12) == 0 ? 2 + (_random.Next() & 7) : _random.Below(6) == 0 ? XenCall.Unregister : XenCall.Register;
                 arguments[1] = CallbackStructure(register: arguments[0] == XenCall.Register);
                 return XenCall.CallbackOp;
-            case < 24:
-                arguments[0] = XenCall.Yield;
-                return _random.Percent(70) ? XenCall.SchedOp : XenCall.SchedOpCompat;
-            case < 26:
+        }
+    }
+
+    private ulong SchedulingCall(Span<ulong> arguments, out int count, bool fromPayload)
+    {
+        count = 2;
+        if (fromPayload && _hazard == Hazard.Shutdown)
+        {
+            arguments[0] = XenCall.Shutdown;
+            arguments[1] = XenCall.ShutdownCrash;
+            return XenCall.SchedOpCompat;
+        }
+
+        if (_random.Below(8) == 0)
+        {
+            (arguments[0], arguments[1]) = (XenCall.IsUp, 0);
+            return XenCall.VcpuOp;
+        }
+
+        // With an event pending the guest does not block.
+        arguments[0] = fromPayload && _pending && _random.Percent(60) ? XenCall.Block : XenCall.Yield;
+        return _random.Percent(70) ? XenCall.SchedOp : XenCall.SchedOpCompat;
+    }
+
+    private ulong PlainCall(Span<ulong> arguments, out int count)
+    {
+        count = 2;
+        switch (_random.Below(5))
+        {
+            case 0:
                 arguments[0] = _random.Below(4) == 0 ? 2 + (_random.Next() & 0xff) : 0;
                 arguments[1] = 0;
                 count = 3;
                 return XenCall.ConsoleIo;
-            case 26:
-                count = 1;
-                arguments[0] = 0;
-                return XenCall.SetTimerOp;
-            case < 29:
+            case 1:
                 arguments[0] = _random.Percent(80) ? 0 : 0x100 + (_random.Next() & 0xff);
                 return XenCall.XenVersion;
-            case < 31:
+            case 2:
                 // Aligned ones would be machine addresses.
                 arguments[0] = (OperandValue() & ~7UL) | (1 + (_random.Next() % 7));
                 arguments[1] = _random.Pick(XenEdges.Descriptors);
                 return XenCall.UpdateDescriptor;
-            case < 34:
-                arguments[0] = _random.Pick<ulong>([FlatData, FlatData, FlatData, 0x28, 0, 0xe028]);
+            default:
+                arguments[0] = Narrow ? KernelSelector : _random.Pick<ulong>([KernelSelector, KernelSelector, KernelSelector, 0x28, 0, 0xe028]);
                 arguments[1] = KernelStack();
                 return XenCall.StackSwitch;
-            case < 38:
-                count = 3;
-                return _random.Pick(XenCall.Unknown);
-            case < 42:
-                count = 1;
-                arguments[0] = TrapTable();
-                return XenCall.SetTrapTable;
-            case 42:
-                arguments[1] = _random.Pick<ulong>([0, 7169, 0x1_0000, uint.MaxValue]);
-                return XenCall.SetGdt;
-            default:
-                arguments[0] = Multicall(out ulong calls);
-                arguments[1] = calls;
-                return XenCall.Multicall;
         }
     }
 
-    private ulong SegmentBaseArgument(ulong which) => which switch
+    private ulong UnknownCall(Span<ulong> arguments, out int count)
     {
-        _ when _random.Below(12) == 0 => NonCanonical + (_random.Next() & 0xffff),
-        _ when _random.Below(8) == 0 => FaultTarget(),
-        _ => ChooseTarget(8, writes: true),
-    };
+        count = arguments.Length;
+        return Narrow ? (uint)_random.Pick(XenCall.Unknown) | 0x1000 : _random.Pick(XenCall.Unknown);
+    }
+
+    private ulong TableCall(Span<ulong> arguments, out int count)
+    {
+        if (_random.Percent(75))
+        {
+            count = 1;
+            arguments[0] = TrapTable();
+            return XenCall.SetTrapTable;
+        }
+
+        count = 2;
+        arguments[1] = _random.Pick<ulong>([0, 7169, 0x1_0000, uint.MaxValue]);
+        return XenCall.SetGdt;
+    }
+
+    private ulong MulticallCall(Span<ulong> arguments)
+    {
+        arguments[0] = Multicall(out ulong calls);
+        arguments[1] = calls;
+        return XenCall.Multicall;
+    }
 
     /// <summary>Where a structure goes: mostly the kernel's data, once in a while where it cannot be read.</summary>
     private ulong StructureAt(int size)
@@ -159,6 +238,28 @@ internal sealed partial class XenCaseBuilder
         ulong at = StructureAt(sizeof(uint));
         Span<byte> bytes = stackalloc byte[sizeof(uint)];
         BinaryPrimitives.WriteUInt32LittleEndian(bytes, _random.Below(8) == 0 ? 4 + (uint)(_random.Next() & 0xff) : (uint)_random.Below(4));
+        _contents.Poke(ref _random, at, bytes, _block);
+        return at;
+    }
+
+    /// <summary>A bitmap of as many ports as a page holds, mostly clear, so that they are allowed.</summary>
+    private ulong IoBitmap()
+    {
+        ulong at = StructureAt(16);
+        Span<byte> bytes = stackalloc byte[16];
+        bytes.Clear();
+        Word(bytes, 0, _random.Percent(80) ? _block + XenMap.Data + 0xf00 : FaultTarget());
+        BinaryPrimitives.WriteUInt32LittleEndian(bytes[PointerSize..], _random.Pick<uint>([0, 0x84, 0x100, 0x800, 0x1_0000, 0x1_0001]));
+        _contents.Poke(ref _random, at, bytes, _block);
+        return at;
+    }
+
+    private ulong NmiStructure()
+    {
+        ulong at = StructureAt(16);
+        Span<byte> bytes = stackalloc byte[16];
+        bytes.Clear();
+        Word(bytes, 0, XenMap.CallbackAddress(_abi, XenCallbackKind.Nmi));
         _contents.Poke(ref _random, at, bytes, _block);
         return at;
     }
@@ -237,7 +338,7 @@ internal sealed partial class XenCaseBuilder
                 1 => (XenCall.SchedOp, XenCall.Yield),
                 2 => (XenCall.GetDebugreg, (ulong)_random.Below(8)),
                 3 => (XenCall.XenVersion, 0UL),
-                4 => (XenCall.SetTimerOp, 0UL),
+                4 => (XenCall.FpuTaskswitch, 1UL),
                 _ => (_random.Pick(XenCall.Unknown), OperandValue()),
             };
             Word(entry, 0, number);

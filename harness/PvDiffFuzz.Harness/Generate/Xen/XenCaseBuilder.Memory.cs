@@ -56,7 +56,7 @@ internal sealed partial class XenCaseBuilder
             3 => writes ? XenMap.Data + detail : XenMap.Data + Page + detail,
             4 => XenMap.WritableForKernel + detail,
             5 => XenMap.Stack + Page - split,
-            6 => XenMap.Stack + detail,
+            6 => XenMap.Stack + 0xc00 + (detail & 0x3c0),
             _ => writes ? XenMap.WritableForKernel + Page - (uint)size : XenMap.Code + detail,
         });
     }

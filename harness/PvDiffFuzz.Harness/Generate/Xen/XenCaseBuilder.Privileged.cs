@@ -126,7 +126,7 @@ internal sealed partial class XenCaseBuilder
                 SetRegister(register, XenEdges.Cr0 & 0xffff);
                 WriteForm(Forms.Lmsw, new OperandChoice { Rm = register });
                 return;
-            case 8:
+            case 8 when !_kernel:
                 // XSETBV of what is there anyway.
                 SetRegister(Rcx, 0);
                 SetRegister(Rax, _random.Pick<ulong>([1, 3, 7, 0]));

@@ -8,23 +8,36 @@ namespace PvDiffFuzz.Harness.Generate.Xen;
 /// <content>HYPERVISOR_iret: with a frame of the payload, and as the answer to events, up to eight deep.</content>
 internal sealed partial class XenCaseBuilder
 {
-    private const int FrameWords = 9;
     private const int MostPatches = 16;
+
+    /// <summary>Frames lie side by side in the lower page of the stack, below what pushes and events reach.</summary>
+    private const ulong FirstFrame = 0x400;
+
+    private const int FrameDistance = 0x80;
+    private const int MostFrames = 16;
 
     private readonly KeyValuePair<Register, ulong>[] _patches = new KeyValuePair<Register, ulong>[MostPatches];
     private int _patchCount;
+    private int _frames;
 
     /// <summary>A return by the payload: to user code, or to what comes next.</summary>
     private void EmitReturn()
     {
-        if (!_kernel || _raw)
+        if (!_kernel)
         {
             SystemCall();
             return;
         }
 
-        bool toUser = _random.Percent(55) && (_hazard == Hazard.Missing || !Narrow);
-        ulong frame = _block + XenMap.Stack + 0x400 + ((_random.Next() >> 8) & 0x7c0) + (_random.Below(8) == 0 ? _random.Next() & 0x38 : 0);
+        if (_frames == MostFrames || !_contents.HasRoom)
+        {
+            // A return without its frame would take whatever is there, and the guest with it.
+            AddSetup([0x90]);
+            return;
+        }
+
+        bool toUser = _random.Percent(55);
+        ulong frame = _block + XenMap.Stack + FirstFrame + (ulong)(_frames++ * FrameDistance) + (_random.Below(8) == 0 ? _random.Next() & 0x38 : 0);
         bool odd = _random.Percent(_xen.OddFramePercent);
         ulong rip = toUser ? odd && _random.Percent(30) ? OddRip() : Snippet(kernel: false) : 0;
         ulong flags = FrameFlags(StartFlags());
@@ -40,7 +53,7 @@ internal sealed partial class XenCaseBuilder
             _contents.Poke(ref _random, frame, MemoryMarshal.AsBytes(words), _block);
         }
 
-        SetRegister(Rsp, frame);
+        SetRegister(Rsp, _hazard == Hazard.Frame ? LostStack() : frame);
         Enter(XenCall.Iret);
         if (!toUser)
         {
@@ -48,7 +61,17 @@ internal sealed partial class XenCaseBuilder
         }
 
         Forget([Rax, Rcx, R11, Rsp]);
-        if (!toUser && !Narrow)
+        if (toUser)
+        {
+            return;
+        }
+
+        if (Narrow)
+        {
+            // A return within the kernel leaves the stack above the frame.
+            SetRegister(Rsp, KernelStack());
+        }
+        else
         {
             (_value[Rsp], _known) = (rsp, _known | (1 << Rsp));
         }
@@ -73,7 +96,13 @@ internal sealed partial class XenCaseBuilder
     private ushort FrameSs(bool toUser, bool odd)
     {
         ulong bits = _random.Next();
-        ushort usual = !Narrow ? XenMap.FlatData : toUser ? XenMap.UserData32 : XenMap.KernelData32;
+        if (Narrow && !toUser)
+        {
+            // A return within the kernel takes no SS, and events need the one that is there.
+            return XenMap.KernelData32;
+        }
+
+        ushort usual = !Narrow ? XenMap.FlatData : XenMap.UserData32;
         return (bits & 7) == 0 ? (ushort)(usual & ~3) : !odd || (bits >> 8 & 3) != 0 ? usual : _random.Pick<ushort>([0, 3, 0xe033, 0x002b, 0xe013, 0xffff, 0xe02f, 0x1003]);
     }
 
@@ -120,7 +149,8 @@ internal sealed partial class XenCaseBuilder
             };
         }
 
-        return (uint)flags;
+        // Virtual-8086 mode is nothing that the model follows.
+        return (uint)(Narrow ? flags & ~RflagsBits.VM : flags);
     }
 
     /// <summary>Answers to the first events.</summary>
@@ -133,7 +163,7 @@ internal sealed partial class XenCaseBuilder
         int from = 0;
         for (int i = 0; i < responses.Length; i++)
         {
-            bool toUser = Narrow ? user : user ? !_random.Percent(8) : _random.Percent(20);
+            bool toUser = user ? !_random.Percent(8) : _random.Percent(20);
             _patchCount = 0;
             Patch(code, user, toUser, step, ref from);
             responses[i] = new Response(_patchCount == 0 ? [] : ImmutableArray.Create(_patches.AsSpan(0, _patchCount)))
@@ -170,7 +200,7 @@ internal sealed partial class XenCaseBuilder
 
         if (whole || (odd && toUser && (bits >> 33 & 1) == 0))
         {
-            Set(Register.Rsp, Narrowed(toUser ? UserStack() : KernelStack()));
+            Set(Register.Rsp, toUser ? UserStack() : KernelStack());
         }
 
         if (Long64 && (bits >> 34 & 15) == 0)

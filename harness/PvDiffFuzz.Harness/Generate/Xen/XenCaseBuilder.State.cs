@@ -68,6 +68,7 @@ internal sealed partial class XenCaseBuilder
             System = SystemOf(debug is not null),
             Xen = new XenState(Traps(), Callbacks())
             {
+                Version = _random.Below(256) == 0 ? _random.Pick(XenEdges.Versions.AsSpan()) : null,
                 IretFlags = !_entered ? null : Narrow ? 0 : _random.Pick(XenEdges.IretFlags),
                 UserLayout = Narrow || _oneRoot ? null : _hazard == Hazard.Missing && _kernel && _random.Percent(50) ? PageLayout.Create([]) : XenMap.UserLayout(_abi),
                 Gdt = Gdt(),
@@ -146,7 +147,7 @@ internal sealed partial class XenCaseBuilder
         }
 
         // A conforming, system or refused descriptor could not have been loaded; a call gate could.
-        ReadOnlySpan<ulong> loadable =
+        ReadOnlySpan<ulong> loadable = Narrow ? [0x00cf_f300_0000_ffff, 0x00cf_fb00_0000_ffff, 0x00cf_7300_0000_ffff, 0x00cf_b300_0000_ffff] :
         [
             0x00cf_f300_0000_ffff, 0x00af_fb00_0000_ffff, 0x00cf_fb00_0000_ffff, 0x00cf_7300_0000_ffff, 0x0000_ec00_0008_0000, 0x008f_f300_0000_ffff, 0x00cf_f712_3456_0fff,
         ];

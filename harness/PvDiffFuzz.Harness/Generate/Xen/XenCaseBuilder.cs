@@ -32,7 +32,6 @@ internal sealed partial class XenCaseBuilder : ParavirtualCaseBuilder
     private ulong _codeBlock;
     private ulong _kernelSnippet;
     private ulong _userSnippet;
-    private int _calls;
     private Hazard _hazard;
 
     /// <summary>Prepares pools and tables.</summary>
@@ -66,6 +65,12 @@ internal sealed partial class XenCaseBuilder : ParavirtualCaseBuilder
 
         /// <summary>No user root, or no callback for what is due.</summary>
         Missing,
+
+        /// <summary>A frame of HYPERVISOR_iret that is not there.</summary>
+        Frame,
+
+        /// <summary>The guest reports a crash of its own.</summary>
+        Shutdown,
     }
 
     private bool Narrow => _abi == Abi.XenPv32;
@@ -92,7 +97,7 @@ internal sealed partial class XenCaseBuilder : ParavirtualCaseBuilder
         _aimCount = 0;
         _kernelSnippet = 0;
         _userSnippet = 0;
-        _calls = 0;
+        _frames = 0;
         _raw = !_kernel && _options.RawPercent > 0 && _random.Percent(_options.RawPercent);
         ChooseState();
         if (_kernel || _iopl != 0)
@@ -122,7 +127,7 @@ internal sealed partial class XenCaseBuilder : ParavirtualCaseBuilder
         _codeEnd = _kernel ? XenMap.CodeEnd : AddressMap.CodeEnd;
         _stackSlot = _kernel && (bits >> 12 & 7) != 0 ? XenMap.Stack : AddressMap.Stack;
         _oneRoot = !Narrow && _random.Percent(_xen.OneRootPercent);
-        _hazard = _xen.HazardOneIn == 0 || _random.Below(_xen.HazardOneIn) != 0 ? Hazard.None : (Hazard)(1 + _random.Below(4));
+        _hazard = _xen.HazardOneIn == 0 || _random.Below(_xen.HazardOneIn) != 0 ? Hazard.None : (Hazard)(1 + _random.Below(6));
         _keepsStack = _kernel;
     }
 

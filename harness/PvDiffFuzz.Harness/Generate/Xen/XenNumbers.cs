@@ -1,3 +1,6 @@
+using System.Collections.Immutable;
+using PvDiffFuzz.Core;
+
 namespace PvDiffFuzz.Harness.Generate.Xen;
 
 /// <summary>Hypercall numbers and commands that cases use. Numbers that are missing act on the machine, or answer what only it knows.</summary>
@@ -5,9 +8,9 @@ internal static class XenCall
 {
 #pragma warning disable CS1591 // Each constant is the call or command of that name, HYPERVISOR_, VMASST_CMD_ and the like left out (Xen facts, Hypercall numbers).
     public const ulong SetTrapTable = 0, SetGdt = 2, StackSwitch = 3, SetCallbacks = 4, FpuTaskswitch = 5, SchedOpCompat = 6, SetDebugreg = 8, GetDebugreg = 9, UpdateDescriptor = 10,
-        Multicall = 13, SetTimerOp = 15, XenVersion = 17, ConsoleIo = 18, VmAssist = 21, Iret = 23, SetSegmentBase = 25, NmiOp = 28, SchedOp = 29, CallbackOp = 30, PhysdevOp = 33;
+        Multicall = 13, XenVersion = 17, ConsoleIo = 18, VmAssist = 21, Iret = 23, VcpuOp = 24, SetSegmentBase = 25, NmiOp = 28, SchedOp = 29, CallbackOp = 30, PhysdevOp = 33;
 
-    public const ulong Yield = 0, Block = 1, Shutdown = 2, SetIopl = 6, SetIobitmap = 7, Register = 0, Unregister = 1;
+    public const ulong Yield = 0, Block = 1, Shutdown = 2, ShutdownCrash = 3, IsUp = 3, SetIopl = 6, SetIobitmap = 7, Register = 0, Unregister = 1, GsUserSelector = 3;
 #pragma warning restore CS1591
 
     /// <summary>Numbers that name no call: beyond the last, gaps, and valid ones with high bits set.</summary>
@@ -56,11 +59,17 @@ internal static class XenEdges
     /// <summary>MSRs with an effect or an answer that the ABI fixes, then ones that are refused.</summary>
     public static ReadOnlySpan<uint> Msrs =>
     [
-        0xc000_0100, 0xc000_0100, 0xc000_0101, 0xc000_0101, 0xc000_0102, 0xc000_0102, 0xc000_0080, 0xc000_0081, 0xc000_0082, 0xc000_0083, 0xc000_0084, 0x174, 0x175, 0x176, 0xdead_beef, 0x7fff_ffff,
+        0xc000_0100, 0xc000_0100, 0xc000_0101, 0xc000_0101, 0xc000_0102, 0xc000_0102, 0xc000_0080, 0xc000_0081, 0xc000_0082, 0xc000_0083, 0xc000_0084, 0xdead_beef, 0x7fff_ffff,
     ];
 
     /// <summary>Values of the flags word of an iret frame.</summary>
     public static ReadOnlySpan<ulong> IretFlags => [0, 0, 0, 0, 0, 0x100, 0x100, 0x100, 1, 4, 0x104, 0x20, 0xff, 0xffff_ffff_ffff_feff, ulong.MaxValue];
+
+    /// <summary>Releases on both sides of each row of the table of versions, and debug builds.</summary>
+    public static ImmutableArray<XenVersion> Versions { get; } =
+    [
+        .. ((ReadOnlySpan<string>)["4.14.6", "4.17.4", "4.17.7", "4.18.3", "4.19.4", "4.20.2", "4.20.4", "4.21.1", "4.21.2", "4.17.7+debug", "4.22.0+debug"]).ToArray().Select(text => XenVersion.Parse(text)!),
+    ];
 
     /// <summary>Bytes of the upcall mask and of the pending flag: any value but 0 counts.</summary>
     public static ReadOnlySpan<byte> Truths => [1, 1, 1, 1, 0xff, 2, 0x80];

@@ -93,7 +93,7 @@ public sealed record XenOptions
     public int ResponseHypercallPercent { get; init; } = 20;
 
     /// <summary>One case in so many is made so that Xen may crash the domain; 0 for none.</summary>
-    public int HazardOneIn { get; init; } = 1024;
+    public int HazardOneIn { get; init; } = 2048;
 
     /// <summary>All options in one line.</summary>
     public override string ToString() =>
