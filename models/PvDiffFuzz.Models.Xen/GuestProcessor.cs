@@ -9,7 +9,10 @@ internal sealed class GuestProcessor
 {
     private const ulong Fsgsbase = 1UL << 16;
 
+    private const int Most = 16;
+
     private readonly List<Made> _made = [];
+    private readonly List<(CpuProfile Host, bool Bases, CpuProfile Restricted)> _restricted = [];
 
     /// <summary>Finds or makes the processor of a guest.</summary>
     /// <param name="host">The host's.</param>
@@ -20,7 +23,6 @@ internal sealed class GuestProcessor
     /// <returns>Null when Xen refuses a descriptor.</returns>
     public CpuProfile? Of(CpuProfile host, ImmutableArray<SegmentDescriptor> gdt, int kernelRing, ImmutableArray<KeyValuePair<ushort, ulong>> guest, ulong cr4)
     {
-        const int most = 16;
         bool bases = (cr4 & Fsgsbase) != 0;
         foreach (Made made in _made)
         {
@@ -30,7 +32,7 @@ internal sealed class GuestProcessor
             }
         }
 
-        if (_made.Count == most)
+        if (_made.Count == Most)
         {
             _made.RemoveAt(0);
         }
@@ -40,9 +42,30 @@ internal sealed class GuestProcessor
             return null;
         }
 
-        CpuProfile profile = Restrict(host, bases) with { Descriptors = descriptors, GdtLimit = GuestDescriptors.Limit };
+        CpuProfile profile = RestrictedOf(host, bases) with { Descriptors = descriptors, GdtLimit = GuestDescriptors.Limit };
         _made.Add(new Made(host, gdt, guest, bases, profile));
         return profile;
+    }
+
+    /// <summary>One instance of the features for all guests of a host, so that they are known to be equal at a glance.</summary>
+    private CpuProfile RestrictedOf(CpuProfile host, bool bases)
+    {
+        foreach ((CpuProfile of, bool enabled, CpuProfile made) in _restricted)
+        {
+            if (ReferenceEquals(of, host) && enabled == bases)
+            {
+                return made;
+            }
+        }
+
+        if (_restricted.Count == Most)
+        {
+            _restricted.RemoveAt(0);
+        }
+
+        CpuProfile restricted = Restrict(host, bases);
+        _restricted.Add((host, bases, restricted));
+        return restricted;
     }
 
     /// <summary>UMIP and protection keys are not offered, linear addresses have 48 bits, and the instructions of FSGSBASE are the guest's to enable in its CR4.</summary>

@@ -1,4 +1,6 @@
+using System.Buffers.Binary;
 using System.Collections.Immutable;
+using System.Runtime.InteropServices;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Models.X86;
 using PvDiffFuzz.Models.Xen.Hypercalls;
@@ -10,6 +12,9 @@ internal sealed partial class XenRun<TGuest>
 {
     /// <summary>Bytes after kernel code that belong to a target's jump stub.</summary>
     private const ulong StubLength = TestCase.StubLength;
+
+    /// <summary>RFLAGS with which an agent calls Xen.</summary>
+    private const ulong AgentRflags = RflagsBits.IF | RflagsBits.Fixed1;
 
     private readonly List<ulong> _entries = [];
     private Door[] _doors = new Door[8];
@@ -99,7 +104,7 @@ internal sealed partial class XenRun<TGuest>
     {
         if (vcpu.Case.Start == GuestMode.Supervisor && cpu.Rip == vcpu.Case.Code.End)
         {
-            _final = X86.Delivery.Capture(ref cpu, cpu.Rflags) with { Pkru = null };
+            _final = X86.Delivery.Capture(ref cpu, cpu.Rflags);
             vcpu.End(Verdict.ReachedEnd);
         }
         else if (vcpu.Deliveries.Count > 0 && vcpu.Deliveries[^1].Handler == cpu.Rip)
@@ -129,7 +134,7 @@ internal sealed partial class XenRun<TGuest>
             return;
         }
 
-        Event what = new(made.Kind, made.Vector, made.Error, made.Cr2, made.Entry, X86.Delivery.Capture(ref cpu, cpu.Rflags) with { Pkru = null }) { Frame = FrameAt(ref cpu, made.FrameLength) };
+        Event what = new(made.Kind, made.Vector, made.Error, made.Cr2, made.Entry, X86.Delivery.Capture(ref cpu, cpu.Rflags)) { Frame = FrameAt(ref cpu, made.FrameLength) };
         _events.Add(what);
         ulong end = vcpu.Case.Code.End;
         if (vcpu.Case.Start == GuestMode.User && made.FromUser && made.Cr2 == end && made.InterruptedRip == end && (made.Error & PageFault.Fetch) != 0)
@@ -175,12 +180,18 @@ internal sealed partial class XenRun<TGuest>
         }
 
         byte[] frame = new byte[length];
-        for (int i = 0; i < length; i += sizeof(uint))
+        int i = 0;
+        for (; i <= length - sizeof(ulong); i += sizeof(ulong))
         {
-            BitConverter.TryWriteBytes(frame.AsSpan(i), vcpu.Memory.Read<uint>(at + (ulong)i));
+            BinaryPrimitives.WriteUInt64LittleEndian(frame.AsSpan(i), vcpu.Memory.Read<ulong>(at + (ulong)i));
         }
 
-        return ImmutableArray.Create(frame);
+        if (i < length)
+        {
+            BinaryPrimitives.WriteUInt32LittleEndian(frame.AsSpan(i), vcpu.Memory.Read<uint>(at + (ulong)i));
+        }
+
+        return ImmutableCollectionsMarshal.AsImmutableArray(frame);
     }
 
     /// <summary>What the guest kernel does after an event: hypercalls, patches, the return, with an upcall pending perhaps.</summary>
@@ -234,14 +245,15 @@ internal sealed partial class XenRun<TGuest>
 
         if (response.Inject is not null)
         {
-            vcpu[SystemRegister.XenUpcallPending] = 1;
+            vcpu[SystemRegister.XenUpcallPending] |= 1;
         }
 
+        TGuest.LeaveAgent(ref cpu, vcpu);
         TGuest.Return(ref cpu, vcpu, in frame);
         Leave(ref cpu);
     }
 
-    /// <summary>Each call is an event of its own, with the registers after it. The agent puts back what calls clobber.</summary>
+    /// <summary>Each call is an event of its own, with the registers after it. The agent puts back what calls do to registers, the live bases of FS and GS among them; what they do to the system side stays.</summary>
     private void CallXen(ref CpuState cpu, Response response)
     {
         if (response.Hypercalls.IsEmpty)
@@ -250,7 +262,7 @@ internal sealed partial class XenRun<TGuest>
         }
 
         RegisterFile saved = cpu.Gpr;
-        ulong rflags = cpu.Rflags;
+        (ulong fs, ulong gs, ushort selector) = (cpu.SegmentBase[Seg.Fs], cpu.SegmentBase[Seg.Gs], cpu.Selector[Seg.Gs]);
         int made = vcpu.Deliveries.Count;
         foreach (Hypercall call in response.Hypercalls)
         {
@@ -262,12 +274,12 @@ internal sealed partial class XenRun<TGuest>
             }
 
             TGuest.PrepareCall(ref cpu, vcpu, call);
-            vcpu.Rflags = rflags;
+            vcpu.Rflags = AgentRflags;
             Dispatcher.Execute<TGuest>(ref cpu, vcpu);
             vcpu.ReturnsFromSyscall = false;
             if (vcpu.Verdict is Verdict.Running or Verdict.Halt)
             {
-                RegisterState registers = X86.Delivery.Capture(ref cpu, rflags) with { Pkru = null };
+                RegisterState registers = X86.Delivery.Capture(ref cpu, AgentRflags);
                 _events.Add(new Event(EventKind.Hypercall, 0, null, null, EntryPoint.HypercallReturn, registers));
                 _final = vcpu.Verdict == Verdict.Halt ? registers : null;
             }
@@ -277,6 +289,7 @@ internal sealed partial class XenRun<TGuest>
                 return;
             }
 
+            (cpu.SegmentBase[Seg.Fs], cpu.SegmentBase[Seg.Gs], cpu.Selector[Seg.Gs]) = (fs, gs, selector);
             if (vcpu.UpcallDue || vcpu.Deliveries.Count != made)
             {
                 vcpu.End(Verdict.Unsupported, "a hypercall of a response lets something in while the agent of a target runs");

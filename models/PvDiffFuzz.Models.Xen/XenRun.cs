@@ -4,7 +4,6 @@ using PvDiffFuzz.Core;
 using PvDiffFuzz.Models.X86;
 using PvDiffFuzz.Models.Xen.Events;
 using PvDiffFuzz.Models.Xen.Privileged;
-using RflagsBits = PvDiffFuzz.Core.RflagsBits;
 
 namespace PvDiffFuzz.Models.Xen;
 
@@ -18,6 +17,8 @@ internal sealed partial class XenRun<TGuest>(X86Engine engine, Vcpu vcpu)
     private readonly List<Event> _events = [];
     private int _answered;
     private RegisterState? _final;
+    private PageLayout? _kernelLayout;
+    private PageLayout? _userLayout;
 
     /// <summary>Runs a case.</summary>
     /// <param name="testCase">A well-formed case of the guest's ABI.</param>
@@ -35,7 +36,7 @@ internal sealed partial class XenRun<TGuest>(X86Engine engine, Vcpu vcpu)
             return Outcome.Unsupported($"Xen {vcpu.Release.Version} has no guests of {testCase.Abi.Text()}");
         }
 
-        engine.Memory.Load(testCase, testCase.Layout, testCase.Xen!.UserLayout ?? testCase.Layout, privatePage: null);
+        engine.Memory.Load(testCase, testCase.Layout, UserLayoutOf(testCase), privatePage: null);
         SetDoors(testCase);
         _events.Clear();
         _answered = 0;
@@ -49,6 +50,19 @@ internal sealed partial class XenRun<TGuest>(X86Engine engine, Vcpu vcpu)
         engine.ForgetCode(testCase.Code);
         ImmutableArray<MemoryWord> changes = engine.Memory.Unload(testCase);
         return ToOutcome(system, changes);
+    }
+
+    /// <summary>Without a user root no user code runs; the pages stay as they were for the case before, since to map others takes long.</summary>
+    private PageLayout UserLayoutOf(TestCase testCase)
+    {
+        PageLayout user = testCase.Xen!.UserLayout ?? testCase.Layout;
+        if (user.Ranges.IsEmpty)
+        {
+            user = _userLayout is not null && ReferenceEquals(testCase.Layout, _kernelLayout) ? _userLayout : testCase.Layout;
+        }
+
+        (_kernelLayout, _userLayout) = (testCase.Layout, user);
+        return user;
     }
 
     private Outcome ToOutcome(SystemState system, ImmutableArray<MemoryWord> changes)
@@ -79,7 +93,7 @@ internal sealed partial class XenRun<TGuest>(X86Engine engine, Vcpu vcpu)
     /// <summary>The state in which a case begins: the guest kernel is simply there, or the payload is entered by HYPERVISOR_iret from the agent.</summary>
     private void Begin(ref CpuState cpu, TestCase testCase)
     {
-        RegisterState registers = testCase.Registers with { Pkru = null };
+        RegisterState registers = testCase.Registers;
         vcpu.SelectView<TGuest>();
         if (testCase.Xen!.IretFlags is not ulong flags)
         {
@@ -87,7 +101,12 @@ internal sealed partial class XenRun<TGuest>(X86Engine engine, Vcpu vcpu)
             return;
         }
 
-        X86.Delivery.Enter(ref cpu, registers with { Rip = 0, Rflags = RflagsBits.IF | RflagsBits.Fixed1, Cs = TGuest.KernelCode(), Ss = TGuest.KernelStack() });
+        // The agent: what the return does not load is in place, and Xen has control.
+        X86.Delivery.Load(ref cpu, registers);
+        cpu.Rip = 0;
+        cpu.Selector[Seg.Cs] = TGuest.KernelCode();
+        cpu.Selector[Seg.Ss] = TGuest.KernelStack();
+        vcpu.Memory.Mask = ulong.MaxValue;
         if (testCase.Start == GuestMode.User && TGuest.SwapsGs())
         {
             ulong kernels = vcpu[SystemRegister.KernelGsBase];
@@ -95,6 +114,7 @@ internal sealed partial class XenRun<TGuest>(X86Engine engine, Vcpu vcpu)
             cpu.SegmentBase[Seg.Gs] = kernels;
         }
 
+        TGuest.LeaveAgent(ref cpu, vcpu);
         TGuest.Return(ref cpu, vcpu, new ReturnFrame(
             registers.Gpr[0], registers.Gpr[11], registers.Gpr[1], flags, registers.Rip, registers.Cs, registers.Rflags, registers.Gpr[4], registers.Ss));
         Leave(ref cpu);
@@ -136,7 +156,7 @@ internal sealed partial class XenRun<TGuest>(X86Engine engine, Vcpu vcpu)
         Dispatch(ref cpu);
         if (vcpu.Verdict == Verdict.Halt)
         {
-            _final = X86.Delivery.Capture(ref cpu, vcpu.Rflags) with { Pkru = null };
+            _final = X86.Delivery.Capture(ref cpu, vcpu.Rflags);
         }
 
         Leave(ref cpu);

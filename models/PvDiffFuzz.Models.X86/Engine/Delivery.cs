@@ -11,6 +11,13 @@ internal static class Delivery
     /// <summary>Loads the registers of a context, as IRETQ to CPL3 does. The breakpoints are armed already; one may be met at once.</summary>
     public static void Enter(ref CpuState cpu, RegisterState registers)
     {
+        Load(ref cpu, registers);
+        Resume(ref cpu, registers.Rflags);
+    }
+
+    /// <summary>Loads the registers of a context except RFLAGS, without going on there.</summary>
+    public static void Load(ref CpuState cpu, RegisterState registers)
+    {
         GprFile gpr = registers.Gpr;
         ((ReadOnlySpan<ulong>)gpr).CopyTo(cpu.Gpr);
         cpu.Gpr[GprFile.Count] = 0;
@@ -24,7 +31,6 @@ internal static class Delivery
         cpu.SegmentBase[Seg.Fs] = registers.FsBase;
         cpu.SegmentBase[Seg.Gs] = registers.GsBase;
         cpu.Pkru = registers.Pkru;
-        Resume(ref cpu, registers.Rflags);
     }
 
     /// <summary>Goes on at RIP with CS and the other registers as they are and nothing pending, as after a return from an event.</summary>

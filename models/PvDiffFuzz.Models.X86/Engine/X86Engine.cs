@@ -37,6 +37,9 @@ internal sealed unsafe class X86Engine : IDisposable
     /// <summary>The processor that is modelled now.</summary>
     public CpuProfile Profile => _profile;
 
+    /// <summary>True when CR0.AM is set, so that EFLAGS.AC checks alignment in ring 3.</summary>
+    public bool ChecksAlignment => _checksAlignment;
+
     /// <summary>The pages.</summary>
     public GuestMemory Memory => _memory;
 
@@ -170,7 +173,15 @@ internal sealed unsafe class X86Engine : IDisposable
         const int most = 16;
         foreach ((CpuProfile made, Predecoder predecoder) in _predecoders)
         {
-            if (made.Vendor == profile.Vendor && made.Family == profile.Family && (ReferenceEquals(made.Features, profile.Features) || made.Features.SetEquals(profile.Features)))
+            if (ReferenceEquals(made.Features, profile.Features) && made.Vendor == profile.Vendor && made.Family == profile.Family)
+            {
+                return predecoder;
+            }
+        }
+
+        foreach ((CpuProfile made, Predecoder predecoder) in _predecoders)
+        {
+            if (made.Vendor == profile.Vendor && made.Family == profile.Family && made.Features.SetEquals(profile.Features))
             {
                 return predecoder;
             }

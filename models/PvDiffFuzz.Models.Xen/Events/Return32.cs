@@ -107,7 +107,7 @@ internal static class Return32
         }
 
         // Alignment is checked in ring 3 alone.
-        cpu.ChecksAlignment = !vcpu.KernelMode && cpu.Profile.Has("AM");
+        cpu.ChecksAlignment = !vcpu.KernelMode && vcpu.Engine.ChecksAlignment;
         X86.Delivery.Resume(ref cpu, (vcpu.Rflags & Loadable) | RflagsBits.IF | RflagsBits.Fixed1);
         return true;
     }
