@@ -13,14 +13,16 @@ public sealed class ReportTests : IDisposable
     /// <inheritdoc/>
     public void Dispose() => _terminal.Dispose();
 
-    [Fact]
-    public void TheCommittedPageIsWhatTheCommandPrints()
+    [Theory]
+    [InlineData("pvm")]
+    [InlineData("xen")]
+    public void TheCommittedPageIsWhatTheCommandPrints(string system)
     {
         string root = Session.Checkout()!;
-        Printed printed = _terminal.Run("report", "conformance", Path.Combine(root, "corpus", "recordings"));
+        Printed printed = _terminal.Run("report", "conformance", Path.Combine(root, "corpus", "recordings", system));
 
         Assert.Equal((int)ExitCode.Ok, printed.Exit);
-        Assert.Equal(File.ReadAllText(Path.Combine(root, "docs", "conformance-pvm.md")), printed.Out);
+        Assert.Equal(File.ReadAllText(Path.Combine(root, "docs", $"conformance-{system}.md")), printed.Out);
     }
 
     /// <summary>Without the entries nothing is described, and the page says so.</summary>
@@ -49,5 +51,19 @@ public sealed class ReportTests : IDisposable
         Assert.All(
             entries.Where(e => e.Kind != KnownKind.Host),
             entry => Assert.NotEmpty(Conformance.ClausesOf(entry.Clause, ["PVM rfc1", "PVM 612"])));
+    }
+
+    /// <summary>So does a departure of Xen.</summary>
+    [Fact]
+    public void EntriesOfXenNameClausesOfTheModel()
+    {
+        KnownSet known = Session.Known(null);
+        KnownEntry[] entries = [.. known.Entries.Where(e => e.Abis.Any(abi => abi.IsXen()))];
+        SpecClause[] clauses = [.. Conformance.ClausesOf(Abi.XenPv64Fred)];
+        string[] documents = [.. Conformance.DocumentsOf(Abi.XenPv64Fred)];
+
+        Assert.True(entries.Length >= 6, $"{entries.Length} entries of Xen");
+        Assert.All(entries, entry => Assert.All(Conformance.ClausesOf(entry.Clause, documents), clause => Assert.Contains(clause, clauses)));
+        Assert.All(entries.Where(e => e.Kind != KnownKind.Host), entry => Assert.NotEmpty(Conformance.ClausesOf(entry.Clause, documents)));
     }
 }

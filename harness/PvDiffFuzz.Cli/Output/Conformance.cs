@@ -27,7 +27,8 @@ internal sealed class ClauseEvidence
 /// <summary>What recordings show of a specification, clause by clause and host by host.</summary>
 internal sealed class Conformance
 {
-    private const string Readings = "pvm-readings";
+    private const string PvmDocuments = "PVM ";
+    private const string XenDocuments = "Xen ";
 
     private readonly Dictionary<(ObservedHost, SpecClause), ClauseEvidence> _clauses = [];
 
@@ -98,16 +99,25 @@ internal sealed class Conformance
         .. ClausesOf(abi).Select(clause => clause.Document).Distinct(StringComparer.Ordinal),
     ];
 
-    /// <summary>Every clause that a rule of an ABI's model cites, by document and section. What belongs to another revision alone is not among them.</summary>
+    /// <summary>Every clause that a rule of an ABI's model cites, by document and section. What belongs to another revision, delivery or kind of guest alone is not among them.</summary>
     public static ImmutableArray<SpecClause> ClausesOf(Abi abi) =>
     [
         .. (ModelsByAbi.Of(abi)?.Rules ?? [])
-            .Where(rule => rule.Document != Readings && (abi != Abi.PvmRfc1 || rule.Document != "PVM 612"))
             .Select(rule => new SpecClause(rule.Document, rule.Section))
-            .Where(clause => clause.Document.StartsWith("PVM ", StringComparison.Ordinal))
+            .Where(clause => clause.Document.StartsWith(abi.IsXen() ? XenDocuments : PvmDocuments, StringComparison.Ordinal) && IsAbout(abi, clause))
             .Distinct()
             .OrderBy(clause => clause.Document, StringComparer.Ordinal).ThenBy(clause => clause.Section, StringComparer.Ordinal),
     ];
+
+    private static bool IsAbout(Abi abi, SpecClause clause) => abi switch
+    {
+        Abi.PvmRfc1 => clause.Document != "PVM 612",
+        Abi.XenPv64 => clause.Document != "Xen FRED" && !clause.Section.Contains("FRED", StringComparison.Ordinal) && !IsNarrow(clause),
+        Abi.XenPv64Fred => !IsNarrow(clause),
+        _ => true,
+    };
+
+    private static bool IsNarrow(SpecClause clause) => clause.Section.StartsWith("PV32", StringComparison.Ordinal) || clause.Section.StartsWith("32-bit guest", StringComparison.Ordinal);
 
     private void Note(CaseFile file, ReplayResult result, CaseRunner runner, IRuleCounter counter, KnownSet known)
     {

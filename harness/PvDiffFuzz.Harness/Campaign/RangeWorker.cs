@@ -154,7 +154,7 @@ internal sealed class RangeWorker
                 }
             }
 
-            if (EvidenceCollector.Samples(_indices[i]))
+            if (_evidence.Samples(_indices[i], _cases[i], _outcomes, i))
             {
                 Sample(i, comparison, result);
             }

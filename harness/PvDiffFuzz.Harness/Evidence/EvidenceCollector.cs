@@ -4,7 +4,7 @@ using PvDiffFuzz.Core;
 namespace PvDiffFuzz.Harness;
 
 /// <summary>Looks at a sample of a job's cases for which rules they execute and which bits they mask, and at every divergence for which rules it contradicts.</summary>
-/// <remarks>The sample depends on the indices of the cases alone, so that evidence does not depend on the number of jobs.</remarks>
+/// <remarks>The sample depends on the cases alone, so that evidence does not depend on the number of jobs.</remarks>
 internal sealed class EvidenceCollector
 {
     private readonly CaseRunner _runner;
@@ -27,8 +27,13 @@ internal sealed class EvidenceCollector
         _rules = _counter is null ? null : new InstructionRules(_counter, runner.Analyst);
     }
 
-    /// <summary>True when a case belongs to the sample.</summary>
-    public static bool Samples(ulong index) => index % CampaignEvidence.SampleEvery == 0;
+    /// <summary>True when a case belongs to the sample: one in <see cref="CampaignEvidence.SampleEvery"/>, and those in which a Xen guest dies, which are few and execute what no other does.</summary>
+    /// <param name="index">Its index.</param>
+    /// <param name="testCase">The case.</param>
+    /// <param name="outcomes">Outcomes by target and place in the batch.</param>
+    /// <param name="at">Its place in the batch.</param>
+    public bool Samples(ulong index, TestCase testCase, Outcome[][] outcomes, int at) =>
+        index % CampaignEvidence.SampleEvery == 0 || (_model >= 0 && testCase.Abi.IsXen() && outcomes[_model][at].End == EndKind.Crash);
 
     /// <summary>Looks at a sampled case.</summary>
     /// <param name="testCase">The case.</param>

@@ -61,6 +61,11 @@ internal sealed partial class XenCaseBuilder
         }
 
         count = 2;
+        if (fromPayload && _hazard == Hazard.Shutdown)
+        {
+            return SchedulingCall(arguments, out count, fromPayload);
+        }
+
         return _random.Below(fromPayload ? 12 : 9) switch
         {
             0 or 1 => DebugRegisterCall(arguments, out count),
@@ -301,9 +306,11 @@ internal sealed partial class XenCaseBuilder
         for (int i = 0; i < count; i++)
         {
             Span<byte> entry = bytes[(i * size)..];
-            byte vector = _random.Percent(80) ? _random.Pick(XenEdges.Interrupts) : _random.Pick(XenEdges.Exceptions);
+            // What IDT and FRED delivery do otherwise goes to handlers that show it, not to jumps.
+            bool jumps = _random.Below(6) == 0;
+            byte vector = jumps ? _random.Pick(XenEdges.AlikeVectors) : _random.Percent(80) ? _random.Pick(XenEdges.Interrupts) : _random.Pick(XenEdges.Exceptions);
             XenTrap trap = (Narrow ? XenMap.Traps32 : XenMap.Traps)[vector];
-            ulong address = _random.Below(12) switch { 0 when !Narrow => NonCanonical + (_random.Next() & 0xfff), 1 or 2 => Snippet(kernel: true), _ => trap.Address };
+            ulong address = jumps ? Snippet(kernel: true) : !Narrow && _random.Below(12) == 0 ? NonCanonical + (_random.Next() & 0xfff) : trap.Address;
             entry[0] = vector;
             entry[1] = (byte)_random.Below(8);
             BinaryPrimitives.WriteUInt16LittleEndian(entry[2..], trap.Cs);

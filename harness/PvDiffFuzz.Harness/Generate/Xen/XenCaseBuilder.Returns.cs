@@ -53,7 +53,7 @@ internal sealed partial class XenCaseBuilder
             _contents.Poke(ref _random, frame, MemoryMarshal.AsBytes(words), _block);
         }
 
-        SetRegister(Rsp, _hazard == Hazard.Frame ? LostStack() : frame);
+        SetRegister(Rsp, _hazard == Hazard.Frame && !Narrow ? LostStack() : frame);
         Enter(XenCall.Iret);
         if (!toUser)
         {
@@ -83,7 +83,7 @@ internal sealed partial class XenCaseBuilder
         ulong bits = _random.Next();
         if (Narrow)
         {
-            return toUser ? XenMap.UserCode32 : XenMap.KernelCode32;
+            return toUser ? XenMap.UserCode32 : _hazard == Hazard.Frame ? (ushort)(XenMap.KernelCode32 & ~3) : XenMap.KernelCode32;
         }
 
         ushort flat = !toUser || Long64 ? XenMap.FlatCode64 : XenMap.FlatCode32;

@@ -111,7 +111,14 @@ internal sealed partial class XenCaseBuilder
             traps = trap.Address == 0 ? traps : traps.With(trap with { Flags = flags, Cs = cs });
         }
 
-        return _hazard == Hazard.Hole ? traps.Without(_random.Pick(XenEdges.Exceptions)) : traps;
+        if (_hazard != Hazard.Hole)
+        {
+            return traps;
+        }
+
+        // A 32-bit guest can register a handler with a null selector, too.
+        byte hole = _random.Pick(XenEdges.Exceptions);
+        return Narrow && _random.Percent(50) ? traps.With(traps[hole] with { Cs = (ushort)_random.Below(4) }) : traps.Without(hole);
     }
 
     private ImmutableArray<XenCallback> Callbacks()

@@ -56,6 +56,9 @@ internal static class XenEdges
     /// <summary>Vectors of exceptions that a payload may raise.</summary>
     public static ReadOnlySpan<byte> Exceptions => [0, 1, 3, 4, 5, 6, 13, 14, 14, 17];
 
+    /// <summary>Vectors of exceptions whose delivery is the same under IDT and FRED, and that INT n seldom names but for 3 and 4, which are exceptions then.</summary>
+    public static ReadOnlySpan<byte> AlikeVectors => [3, 3, 4, 5, 17];
+
     /// <summary>MSRs with an effect or an answer that the ABI fixes, then ones that are refused.</summary>
     public static ReadOnlySpan<uint> Msrs =>
     [
@@ -68,7 +71,7 @@ internal static class XenEdges
     /// <summary>Releases on both sides of each row of the table of versions, and debug builds.</summary>
     public static ImmutableArray<XenVersion> Versions { get; } =
     [
-        .. ((ReadOnlySpan<string>)["4.14.6", "4.17.4", "4.17.7", "4.18.3", "4.19.4", "4.20.2", "4.20.4", "4.21.1", "4.21.2", "4.17.7+debug", "4.22.0+debug"]).ToArray().Select(text => XenVersion.Parse(text)!),
+        .. ((ReadOnlySpan<string>)["4.14.6", "4.14.6", "4.14.6", "4.17.4", "4.17.7", "4.18.3", "4.19.4", "4.20.2", "4.20.4", "4.21.1", "4.21.2", "4.17.7+debug", "4.22.0+debug"]).ToArray().Select(text => XenVersion.Parse(text)!),
     ];
 
     /// <summary>Bytes of the upcall mask and of the pending flag: any value but 0 counts.</summary>
