@@ -45,6 +45,7 @@ internal sealed partial class AgentCode
         _.add(rax, r13);
         _.mov(Field(Mailbox.NextResponse), rax);
         _.inc(Field(Mailbox.Sequence));
+        _.mov(Field(Mailbox.Busy), 1);
 
         // Every case starts with x87 and vector state as after a reset; before the hypercalls, which may set CR0.TS.
         _.mov(rax, GuestMap.At(GuestMap.CleanState));
@@ -95,7 +96,7 @@ internal sealed partial class AgentCode
         _.mov(rax, __qword_ptr[r13 + Record.VcpuInfo + 8]);
         _.mov(__qword_ptr[rcx + 8], rax);
         _.mov(rax, __qword_ptr[r13 + Record.VcpuInfo]);
-        _.mov(__qword_ptr[rcx], rax);
+        _.mov(Field(Mailbox.VcpuInfo), rax);
         _.lea(rsi, __[r13 + Record.Initial]);
         _.test(__dword_ptr[r13 + Record.Flags], (int)RecordFlags.ByIret);
         _.jnz(_return);
@@ -143,7 +144,7 @@ internal sealed partial class AgentCode
         _.mov(r15, __qword_ptr[rsi + Initial.Gpr + (15 * 8)]);
     }
 
-    /// <summary>Loads selectors, where they are not there already, and the bases.</summary>
+    /// <summary>Loads selectors, where they are not there already, the bases, CR4, and what is pending and masked.</summary>
     private void EmitLoadSegments()
     {
         foreach ((AssemblerRegisterSegment segment, int field) in (ReadOnlySpan<(AssemblerRegisterSegment, int)>)[(ds, Initial.Ds), (es, Initial.Es), (fs, Initial.Fs), (gs, Initial.Gs)])
@@ -171,6 +172,11 @@ internal sealed partial class AgentCode
             _.mov(cr4, rax);
             _.Label(ref usual);
         }
+
+        // From here on events can come, so nothing of the agent may enter Xen any more.
+        _.mov(rax, Field(Mailbox.VcpuInfo));
+        _.mov(rcx, SharedInfoAddress);
+        _.mov(__qword_ptr[rcx], rax);
     }
 
     /// <summary>Every entry: the number is in ECX, RCX and nothing else of the payload's in the mailbox.</summary>
@@ -359,8 +365,7 @@ internal sealed partial class AgentCode
 
         // What comes from outside is pending when the return is made.
         _.Label(ref patched);
-        _.mov(rdx, SharedInfoAddress);
-        _.mov(__qword_ptr[rdx], r8);
+        _.mov(Field(Mailbox.VcpuInfo), r8);
         _.lea(rsi, __[r15 + Mailbox.Scratch]);
         _.jmp(_return);
     }
@@ -508,6 +513,7 @@ internal sealed partial class AgentCode
         _.Label(ref cleared);
         _.mov(rbx, Field(Mailbox.Slot));
         _.inc(__qword_ptr[rbx + Mailbox.SlotFinished]);
+        _.mov(Field(Mailbox.Busy), 0);
         _.mov(eax, __dword_ptr[r13 + Record.Length]);
         _.add(rax, r13);
         _.mov(Field(Mailbox.Record), rax);

@@ -19,7 +19,6 @@ internal sealed unsafe class BatchRun : IDisposable
     private const int MaximumTries = 3;
 
     private readonly XenInstallation _installation;
-    private readonly Func<TestCase, string?> _trouble;
     private readonly LayoutCache _layouts = new();
     private readonly OutcomeDecoder _decoder = new();
     private readonly GuestState _state = new();
@@ -34,8 +33,10 @@ internal sealed unsafe class BatchRun : IDisposable
     /// <summary>Works with a guest.</summary>
     /// <param name="guest">The guest, which becomes this object's.</param>
     /// <param name="installation">How to start another one.</param>
-    /// <param name="trouble">Tells why a case cannot be run; null when it can.</param>
-    public BatchRun(Guest guest, XenInstallation installation, Func<TestCase, string?> trouble) => (_guest, _installation, _trouble) = (guest, installation, trouble);
+    public BatchRun(Guest guest, XenInstallation installation) => (_guest, _installation) = (guest, installation);
+
+    /// <summary>Which cases can be run; null for all.</summary>
+    public XenRules? Rules { get; set; }
 
     /// <summary>Times that the snapshot was loaded.</summary>
     public int Restored { get; private set; }
@@ -99,7 +100,6 @@ internal sealed unsafe class BatchRun : IDisposable
         int slot = guest.NextSlot;
         byte* request = guest.At(GuestMap.RequestsOf(slot));
         ulong address = GuestMap.At(GuestMap.RequestsOf(slot));
-        ulong gdt = guest.MachineAddress(GuestMap.Gdt);
         byte* at = request;
         if (_manyDirty)
         {
@@ -122,7 +122,7 @@ internal sealed unsafe class BatchRun : IDisposable
             }
 
             // SAFETY: a single case is smaller than the buffer, and later ones were measured above.
-            at = CaseEncoder.Encode(testCase, layout.Map!, _state, gdt, at, address + (ulong)used, out Effects effects);
+            at = CaseEncoder.Encode(testCase, layout.Map!, _state, guest.Frames, at, address + (ulong)used, out Effects effects);
             bool lasting = (effects & Effects.Lasting) != 0 || ((effects & Effects.Calls) != 0 && _isolated.Contains(index));
             flight.Add(index, used, (effects & Effects.Calls) != 0, lasting);
             _waiting.Dequeue();
@@ -141,7 +141,7 @@ internal sealed unsafe class BatchRun : IDisposable
         while (_waiting.TryPeek(out int index))
         {
             layout = _layouts.EntryOf(cases[index]);
-            if ((layout.Trouble ?? _trouble(cases[index])) is not string trouble)
+            if ((layout.Trouble ?? Rules?.Trouble(cases[index])) is not string trouble)
             {
                 return true;
             }
@@ -173,7 +173,7 @@ internal sealed unsafe class BatchRun : IDisposable
             Restore();
         }
 
-        _guest.Use(layout.Map!, layout.Root, layout.Ports);
+        _guest.Use(layout.Map!, layout.Ports);
         return true;
     }
 
@@ -238,6 +238,11 @@ internal sealed unsafe class BatchRun : IDisposable
         byte* record = _guest!.At(GuestMap.RequestsOf(flight.Slot)) + flight.RecordAt(flight.Landed);
         flight.Landed++;
         Outcome outcome = _decoder.Decode(cases[index], _guest.Layout!, record, result, end, death);
+        if (death is { Kind: DeathKind.Halt })
+        {
+            outcome = _decoder.Halt(outcome, _guest.Layout!, record, _guest.At(GuestMap.Pool), _guest.VcpuInfo);
+        }
+
         if (_decoder.MetAgent && Tries(index) < MaximumTries)
         {
             _waiting.Enqueue(index);

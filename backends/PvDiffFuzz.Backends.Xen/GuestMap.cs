@@ -158,6 +158,9 @@ internal static class Mailbox
     /// <summary>Flags of the record that runs, see <see cref="RecordFlags"/>.</summary>
     public const int Flags = 0x88;
 
+    /// <summary>1 while a record is run.</summary>
+    public const int Busy = 0x90;
+
     /// <summary>The first slot: <see cref="SlotState"/> and what follows; the second lies <see cref="SlotStride"/> bytes behind.</summary>
     public const int FirstSlot = 0x100;
 

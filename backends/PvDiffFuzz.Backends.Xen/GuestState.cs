@@ -40,12 +40,13 @@ internal sealed unsafe class GuestState
     private ulong _assists, _iopl, _dr7;
     private bool _debugKnown;
     private ulong? _otherGsBase;
+    private ulong? _root;
 
     /// <summary>Most hypercalls that a case can need.</summary>
-    public int Room(TestCase testCase) => 2 + CallbackTypes.Length + 1 + Assists + 1 + BreakpointRegisters + 3 + 1 + 1 + testCase.Xen!.Gdt.Length + _gdt.Count;
+    public int Room(TestCase testCase) => 4 + CallbackTypes.Length + 1 + Assists + 1 + BreakpointRegisters + 3 + 1 + 1 + testCase.Xen!.Gdt.Length + _gdt.Count;
 
     /// <summary>Most bytes of data for them.</summary>
-    public static int DataBound => ((Vectors + 1 + CallbackTypes.Length) * TrapInfoSize) + 64;
+    public static int DataBound => ((Vectors + 1 + CallbackTypes.Length) * TrapInfoSize) + (GuestMap.GdtFrames * sizeof(ulong)) + 64;
 
     /// <summary>Says that nothing is known.</summary>
     public void Forget()
@@ -60,17 +61,19 @@ internal sealed unsafe class GuestState
     {
         Forget();
         _gdt.Clear();
+        _root = null;
     }
 
     /// <summary>Writes the hypercalls that a case needs, and takes note of what the case can leave behind.</summary>
     /// <param name="writer">The record.</param>
     /// <param name="testCase">The case.</param>
     /// <param name="effects">What it may do.</param>
-    /// <param name="gdt">Machine address of the guest's part of the GDT.</param>
-    public void Prepare(ref RecordWriter writer, TestCase testCase, Effects effects, ulong gdt)
+    /// <param name="frames">The guest's frames.</param>
+    public void Prepare(ref RecordWriter writer, TestCase testCase, Effects effects, GuestFrames frames)
     {
         XenState xen = testCase.Xen!;
         SystemState system = testCase.System;
+        PrepareRoot(ref writer, xen, frames);
         PrepareTraps(ref writer, xen);
         PrepareCallbacks(ref writer, xen);
         (ulong, ulong) stack = (system[SystemRegister.XenKernelSp], system[SystemRegister.XenKernelSs]);
@@ -81,7 +84,7 @@ internal sealed unsafe class GuestState
         }
 
         PrepareChoices(ref writer, system);
-        PrepareGdt(ref writer, xen, gdt);
+        PrepareGdt(ref writer, xen, frames.Gdt);
         PrepareDebug(ref writer, testCase, effects);
         _known = true;
 
@@ -111,6 +114,18 @@ internal sealed unsafe class GuestState
         if ((effects & Effects.WritesMsr) != 0 || ((effects & Effects.UserMode) != 0 && ((effects & Effects.LoadsGs) != 0 || testCase.Registers.Gs != 0)))
         {
             _otherGsBase = null;
+        }
+    }
+
+    private void PrepareRoot(ref RecordWriter writer, XenState xen, GuestFrames frames)
+    {
+        ulong root = xen.UserLayout is not PageLayout user ? frames.SharedRoot : user.Ranges.IsEmpty ? 0 : frames.UserRoot;
+        if (root != _root)
+        {
+            ulong* operation = (ulong*)writer.Data(3 * sizeof(ulong), out ulong address);
+            (operation[0], operation[1], operation[2]) = (MMUEXT_NEW_USER_BASEPTR, root, 0);
+            writer.Hypercall(HYPERVISOR_mmuext_op, address, 1, 0, DOMID_SELF);
+            _root = root;
         }
     }
 
@@ -218,8 +233,19 @@ internal sealed unsafe class GuestState
         }
     }
 
-    private void PrepareGdt(ref RecordWriter writer, XenState xen, ulong gdt)
+    private void PrepareGdt(ref RecordWriter writer, XenState xen, ulong firstFrame)
     {
+        if (!_known)
+        {
+            ulong* list = (ulong*)writer.Data(GuestMap.GdtFrames * sizeof(ulong), out ulong address);
+            for (int i = 0; i < GuestMap.GdtFrames; i++)
+            {
+                list[i] = firstFrame + (ulong)i;
+            }
+
+            writer.Hypercall(HYPERVISOR_set_gdt, address, GuestMap.GdtFrames * (PageLayout.PageSize / sizeof(ulong)));
+        }
+
         if (_gdt.Count == 0 && xen.Gdt.IsEmpty)
         {
             return;
@@ -230,7 +256,7 @@ internal sealed unsafe class GuestState
         {
             if (!wanted.ContainsKey(selector))
             {
-                writer.Hypercall(HYPERVISOR_update_descriptor, gdt + selector, 0);
+                writer.Hypercall(HYPERVISOR_update_descriptor, (firstFrame << 12) + selector, 0);
                 _gdt.Remove(selector);
             }
         }
@@ -239,7 +265,7 @@ internal sealed unsafe class GuestState
         {
             if (!_gdt.TryGetValue(selector, out ulong present) || present != descriptor)
             {
-                writer.Hypercall(HYPERVISOR_update_descriptor, gdt + selector, descriptor);
+                writer.Hypercall(HYPERVISOR_update_descriptor, (firstFrame << 12) + selector, descriptor);
                 _gdt[selector] = descriptor;
             }
         }

@@ -90,7 +90,7 @@ internal sealed class LayoutMap
         LayoutMap map = Create(kernel, user);
         return map.Pages.Length > GuestMap.PoolPages ? $"{map.Pages.Length} pages; at most {GuestMap.PoolPages}"
             : ports.Trouble(map) is string trouble ? trouble
-            : PageTables.Needed(map, ports.IsEmpty ? [] : [.. ports.Pages, ports.Annex(map)], ReferenceEquals(kernel, user)) > GuestMap.TableFrames
+            : PageTables.Needed(map, ports.IsEmpty ? [] : [.. ports.Pages, ports.Annex(map)]) > GuestMap.TableFrames
                 ? $"the pages lie so far apart that they need more than {GuestMap.TableFrames} page tables"
             : null;
     }

@@ -44,14 +44,14 @@ internal enum Effects
 internal static class Payload
 {
     /// <summary>
-    /// Hypercalls that change only what is set anew for every case, or nothing: set_trap_table, stack_switch, set_callbacks, fpu_taskswitch, set_debugreg, get_debugreg, xen_version,
-    /// console_io, vm_assist, iret, set_segment_base, nmi_op, callback_op.
+    /// Hypercalls that change only what is set anew for every case, or nothing that a case sees: set_trap_table, set_gdt, stack_switch, set_callbacks, fpu_taskswitch, sched_op_compat,
+    /// set_debugreg, get_debugreg, update_descriptor (without a machine address), multicall, set_timer_op, xen_version, console_io, vm_assist, iret, set_segment_base, nmi_op, sched_op,
+    /// callback_op, physdev_op. What a multicall does besides is seen when the page tables are looked at.
     /// </summary>
-    private const ulong Undone = (1UL << 0) | (1UL << 3) | (1UL << 4) | (1UL << 5) | (1UL << 8) | (1UL << 9) | (1UL << 17) | (1UL << 18) | (1UL << 21) | (1UL << 23) | (1UL << 25) | (1UL << 28) | (1UL << 30);
+    private const ulong Undone = (1UL << 0) | (1UL << 2) | (1UL << 3) | (1UL << 4) | (1UL << 5) | (1UL << 6) | (1UL << 8) | (1UL << 9) | (1UL << 10) | (1UL << 13) | (1UL << 15)
+        | (1UL << 17) | (1UL << 18) | (1UL << 21) | (1UL << 23) | (1UL << 25) | (1UL << 28) | (1UL << 29) | (1UL << 30) | (1UL << 33);
 
     private const int Numbers = 56;
-    private const ulong PhysdevOp = XenAbi.HYPERVISOR_physdev_op;
-    private const ulong SchedOp = XenAbi.HYPERVISOR_sched_op;
 
     /// <summary>Reads a case.</summary>
     public static Effects Of(TestCase testCase)
@@ -72,7 +72,7 @@ internal static class Payload
             foreach (Hypercall call in response.Hypercalls)
             {
                 effects |= Effects.Calls | Effects.ChangesTaskSwitched;
-                effects |= IsUndone(call) ? Effects.None : Effects.Lasting;
+                effects |= IsLasting(call.Number) ? Effects.Lasting : Effects.None;
             }
         }
 
@@ -120,24 +120,24 @@ internal static class Payload
         return effects;
     }
 
-    /// <summary>True when RAX at the start, or a constant that the code loads into EAX, is the number of a hypercall that is not undone.</summary>
+    /// <summary>True when a SYSCALL of the code comes right after MOV EAX with the number of a hypercall that is not undone, or after something else and RAX is one at the start.</summary>
     private static bool NamesLastingCall(TestCase testCase)
     {
-        if (IsLasting(testCase.Registers.Gpr[0]))
-        {
-            return true;
-        }
-
+        const int loadLength = 5;
+        const byte loadEax = 0xb8;
         ReadOnlySpan<byte> code = testCase.Code.Bytes.AsSpan();
-        for (int i = 0; i + 5 <= code.Length; i++)
+        for (int i = 0; i + 1 < code.Length; i++)
         {
-            bool loads = code[i] == 0xb8 || (i > 0 && code[i - 1] == 0xc7 && code[i] == 0xc0);
-            if (loads && IsLasting(BitConverter.ToUInt32(code[(i + 1)..])))
+            if (code[i] != 0x0f || code[i + 1] != 0x05)
             {
-                return true;
+                continue;
             }
 
-            if (code[i] == 0x6a && code[i + 2] == 0x58 && IsLasting(code[i + 1]))
+            int load = i - loadLength;
+            bool prefixed = i > 0 && code[i - 1] is (0x48 or 0x66 or 0xf2 or 0xf3);
+            load = prefixed && load > 0 && code[load - 1] == loadEax ? load - 1 : load;
+            ulong number = load >= 0 && code[load] == loadEax ? BitConverter.ToUInt32(code[(load + 1)..]) : testCase.Registers.Gpr[(int)Register.Rax];
+            if (IsLasting(number))
             {
                 return true;
             }
@@ -147,11 +147,4 @@ internal static class Payload
     }
 
     private static bool IsLasting(ulong number) => number < Numbers && ((Undone >> (int)number) & 1) == 0;
-
-    private static bool IsUndone(Hypercall call) => !IsLasting(call.Number) || call switch
-    {
-        { Number: PhysdevOp, Arguments: [XenAbi.PHYSDEVOP_set_iopl, ..] } => true,
-        { Number: SchedOp, Arguments: [0, ..] } => true,
-        _ => false,
-    };
 }
