@@ -15,6 +15,9 @@ internal sealed unsafe class BatchRun : IDisposable
     /// <summary>Written pages of one case, counted over all before it, from which on looking at them costs more than clearing their marks.</summary>
     private const int ManyDirtyPages = 8;
 
+    /// <summary>The vector of #GP.</summary>
+    private const byte GeneralProtection = 13;
+
     /// <summary>Tries of a case before its payload.</summary>
     private const int MaximumTries = 3;
 
@@ -26,6 +29,7 @@ internal sealed unsafe class BatchRun : IDisposable
     private readonly Queue<Flight> _flying = new();
     private readonly Dictionary<int, int> _tries = [];
     private readonly HashSet<int> _isolated = [];
+    private readonly HashSet<int> _exact = [];
     private Queue<int> _waiting = new();
     private Guest? _guest;
     private bool _manyDirty;
@@ -49,6 +53,7 @@ internal sealed unsafe class BatchRun : IDisposable
     {
         _tries.Clear();
         _isolated.Clear();
+        _exact.Clear();
         _waiting = new Queue<int>(Enumerable.Range(0, cases.Length));
         while (_waiting.Count > 0 || _flying.Count > 0)
         {
@@ -122,7 +127,7 @@ internal sealed unsafe class BatchRun : IDisposable
             }
 
             // SAFETY: a single case is smaller than the buffer, and later ones were measured above.
-            at = CaseEncoder.Encode(testCase, layout.Map!, _state, guest.Frames, at, address + (ulong)used, out Effects effects);
+            at = CaseEncoder.Encode(testCase, layout.Map!, _state, guest.Frames, at, address + (ulong)used, _exact.Contains(index), out Effects effects);
             bool lasting = (effects & Effects.Lasting) != 0 || ((effects & Effects.Calls) != 0 && _isolated.Contains(index));
             flight.Add(index, used, (effects & Effects.Calls) != 0, lasting);
             _waiting.Dequeue();
@@ -243,13 +248,33 @@ internal sealed unsafe class BatchRun : IDisposable
             outcome = _decoder.Halt(outcome, _guest.Layout!, record, _guest.At(GuestMap.Pool), _guest.VcpuInfo);
         }
 
-        if (_decoder.MetAgent && Tries(index) < MaximumTries)
+        bool again = (_decoder.MetAgent && Tries(index) < MaximumTries) || (DependsOnOthers(cases[index], outcome) && _exact.Add(index));
+        if (again)
         {
             _waiting.Enqueue(index);
             return;
         }
 
         outcomes[index] = outcome;
+    }
+
+    /// <summary>True when an outcome shows an entry of the trap table that was not stated, because the bytes of the case did not seem to raise its vector.</summary>
+    private static bool DependsOnOthers(TestCase testCase, Outcome outcome)
+    {
+        const int errorOfSoftwareInterrupt = 2;
+        Span<ulong> stated = stackalloc ulong[4];
+        Payload.VectorsOf(testCase, stated);
+        foreach (Event e in outcome.Events)
+        {
+            int vector = e is { Entry: EntryPoint.XenTrap, Vector: GeneralProtection, ErrorCode: uint error } && (error & 7) == errorOfSoftwareInterrupt ? (int)(error >> 3) & 0xff : e.Vector;
+            if ((stated[vector >> 6] >> (vector & 63) & 1) == 0)
+            {
+                return true;
+            }
+        }
+
+        // A refused INT n ends the domain when nobody takes #GP.
+        return outcome.End == EndKind.Crash && testCase.Xen!.Traps[GeneralProtection].Address == 0;
     }
 
     /// <summary>What a flight may have left behind.</summary>

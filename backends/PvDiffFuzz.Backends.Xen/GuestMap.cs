@@ -72,6 +72,9 @@ internal static class GuestMap
     /// <summary>Cases and results in flight: one slot is filled and emptied while the guest works on the other.</summary>
     public const int Slots = 2;
 
+    /// <summary>True for the address of an entry.</summary>
+    public static bool IsEntry(ulong linear) => linear - At(Entries) < End - Entries && linear % XenTrap.HandlerSize == 0;
+
     /// <summary>Encoded cases of a slot.</summary>
     public static int RequestsOf(int slot) => Requests + (slot * RequestSize);
 

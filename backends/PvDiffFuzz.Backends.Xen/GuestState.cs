@@ -33,14 +33,12 @@ internal sealed unsafe class GuestState
     private readonly XenCallback?[] _callbacks = new XenCallback?[CallbackTypes.Length];
     private readonly ulong[] _breakpoints = new ulong[BreakpointRegisters];
     private readonly SortedDictionary<ushort, ulong> _gdt = [];
-    private XenTrapTable? _table;
-    private XenCallback? _nmi;
-    private bool _known;
-    private (ulong Sp, ulong Ss) _stack;
-    private ulong _assists, _iopl, _dr7;
+    private bool _registered;
+    private (ulong Sp, ulong Ss)? _stack;
+    private ulong? _assists, _iopl, _otherGsBase, _root;
+    private ulong _dr7;
     private bool _debugKnown;
-    private ulong? _otherGsBase;
-    private ulong? _root;
+    private bool _gdtGiven;
 
     /// <summary>Most hypercalls that a case can need.</summary>
     public int Room(TestCase testCase) => 4 + CallbackTypes.Length + 1 + Assists + 1 + BreakpointRegisters + 3 + 1 + 1 + testCase.Xen!.Gdt.Length + _gdt.Count;
@@ -48,18 +46,10 @@ internal sealed unsafe class GuestState
     /// <summary>Most bytes of data for them.</summary>
     public static int DataBound => ((Vectors + 1 + CallbackTypes.Length) * TrapInfoSize) + (GuestMap.GdtFrames * sizeof(ulong)) + 64;
 
-    /// <summary>Says that nothing is known.</summary>
-    public void Forget()
-    {
-        _known = false;
-        _debugKnown = false;
-        _otherGsBase = null;
-    }
-
     /// <summary>Says that the guest is as in the snapshot: nothing is known, and its part of the GDT is empty.</summary>
     public void Restored()
     {
-        Forget();
+        Note(~Effects.None);
         _gdt.Clear();
         _root = null;
     }
@@ -69,15 +59,17 @@ internal sealed unsafe class GuestState
     /// <param name="testCase">The case.</param>
     /// <param name="effects">What it may do.</param>
     /// <param name="frames">The guest's frames.</param>
-    public void Prepare(ref RecordWriter writer, TestCase testCase, Effects effects, GuestFrames frames)
+    /// <param name="exact">True to state every entry of the trap table, not only those that the bytes of the case can raise.</param>
+    public void Prepare(ref RecordWriter writer, TestCase testCase, Effects effects, GuestFrames frames, bool exact)
     {
         XenState xen = testCase.Xen!;
         SystemState system = testCase.System;
         PrepareRoot(ref writer, xen, frames);
-        PrepareTraps(ref writer, xen);
+        PrepareTraps(ref writer, testCase, exact);
         PrepareCallbacks(ref writer, xen);
+        _registered = true;
         (ulong, ulong) stack = (system[SystemRegister.XenKernelSp], system[SystemRegister.XenKernelSs]);
-        if (!_known || stack != _stack)
+        if (stack != _stack)
         {
             writer.Hypercall(HYPERVISOR_stack_switch, stack.Item2, stack.Item1);
             _stack = stack;
@@ -86,8 +78,6 @@ internal sealed unsafe class GuestState
         PrepareChoices(ref writer, system);
         PrepareGdt(ref writer, xen, frames.Gdt);
         PrepareDebug(ref writer, testCase, effects);
-        _known = true;
-
         ulong otherGsBase = testCase.Start == GuestMode.User ? testCase.Registers.GsBase : system[SystemRegister.KernelGsBase];
         if (_otherGsBase != otherGsBase)
         {
@@ -101,20 +91,23 @@ internal sealed unsafe class GuestState
             writer.Hypercall(HYPERVISOR_fpu_taskswitch, 1);
         }
 
-        if ((effects & Effects.Calls) != 0)
-        {
-            Forget();
-        }
-
-        if ((effects & Effects.WritesDebug) != 0)
-        {
-            _debugKnown = false;
-        }
-
-        if ((effects & Effects.WritesMsr) != 0 || ((effects & Effects.UserMode) != 0 && ((effects & Effects.LoadsGs) != 0 || testCase.Registers.Gs != 0)))
+        Note(effects);
+        if ((effects & Effects.UserMode) != 0 && ((effects & Effects.LoadsGs) != 0 || testCase.Registers.Gs != 0))
         {
             _otherGsBase = null;
         }
+    }
+
+    /// <summary>Forgets what a case may have changed.</summary>
+    private void Note(Effects effects)
+    {
+        _registered &= (effects & Effects.ChangesEverything) == 0;
+        _stack = (effects & Effects.ChangesStack) != 0 ? null : _stack;
+        _assists = (effects & Effects.ChangesAssists) != 0 ? null : _assists;
+        _iopl = (effects & Effects.ChangesIopl) != 0 ? null : _iopl;
+        _gdtGiven &= (effects & Effects.ChangesGdt) == 0;
+        _debugKnown &= (effects & Effects.ChangesDebug) == 0;
+        _otherGsBase = (effects & Effects.ChangesOtherGsBase) != 0 ? null : _otherGsBase;
     }
 
     private void PrepareRoot(ref RecordWriter writer, XenState xen, GuestFrames frames)
@@ -129,38 +122,41 @@ internal sealed unsafe class GuestState
         }
     }
 
-    private void PrepareTraps(ref RecordWriter writer, XenState xen)
+    private void PrepareTraps(ref RecordWriter writer, TestCase testCase, bool exact)
     {
+        XenState xen = testCase.Xen!;
         XenCallback? nmi = xen.CallbackOf(XenCallbackKind.Nmi);
-        if (_known && ReferenceEquals(xen.Traps, _table) && nmi == _nmi)
+        Span<ulong> relevant = stackalloc ulong[Vectors / 64];
+        Payload.VectorsOf(testCase, relevant);
+        if (exact)
         {
-            return;
+            relevant.Fill(ulong.MaxValue);
         }
 
-        bool holes = !_known;
-        int changed = 0;
+        bool holes = !_registered;
+        bool changed = false;
         for (int vector = 0; vector < Vectors; vector++)
         {
-            XenTrap wanted = xen.Traps[(byte)vector];
-            if (vector == NmiVector && nmi is XenCallback callback)
+            if ((relevant[vector >> 6] >> (vector & 63) & 1) == 0)
             {
-                wanted = new XenTrap(NmiVector, XenTrap.MaskEvents, callback.Cs, callback.Address);
+                continue;
             }
 
+            XenTrap wanted = vector == NmiVector && nmi is XenCallback callback
+                ? new XenTrap(NmiVector, XenTrap.MaskEvents, callback.Cs, callback.Address)
+                : xen.Traps[(byte)vector];
             _wanted[vector] = wanted;
-            changed += wanted == _traps[vector] ? 0 : 1;
+            changed |= wanted != _traps[vector];
             holes |= wanted.Address == 0 && _traps[vector].Address != 0;
         }
 
-        _table = xen.Traps;
-        _nmi = nmi;
         if (holes)
         {
             // An entry can be taken away with all others only.
             writer.Hypercall(HYPERVISOR_set_trap_table, 0);
             Array.Clear(_traps);
         }
-        else if (changed == 0)
+        else if (!changed)
         {
             return;
         }
@@ -170,6 +166,11 @@ internal sealed unsafe class GuestState
         int count = 0;
         for (int vector = 0; vector < Vectors; vector++)
         {
+            if ((relevant[vector >> 6] >> (vector & 63) & 1) == 0)
+            {
+                continue;
+            }
+
             XenTrap wanted = _wanted[vector];
             if (wanted.Address != 0 && (holes || wanted != _traps[vector]))
             {
@@ -196,7 +197,7 @@ internal sealed unsafe class GuestState
         {
             (XenCallbackKind kind, uint type) = CallbackTypes[i];
             XenCallback? wanted = xen.CallbackOf(kind);
-            if (_known && wanted == _callbacks[i])
+            if (_registered && wanted == _callbacks[i])
             {
                 continue;
             }
@@ -213,7 +214,7 @@ internal sealed unsafe class GuestState
     private void PrepareChoices(ref RecordWriter writer, SystemState system)
     {
         ulong assists = system[SystemRegister.XenVmAssist];
-        ulong differing = _known ? assists ^ _assists : PossibleAssists | assists;
+        ulong differing = assists ^ _assists ?? PossibleAssists | assists;
         for (int i = 0; i < Assists; i++)
         {
             if (((differing >> i) & 1) != 0)
@@ -224,7 +225,7 @@ internal sealed unsafe class GuestState
 
         _assists = assists;
         ulong iopl = system[SystemRegister.XenIopl];
-        if (!_known || iopl != _iopl)
+        if (iopl != _iopl)
         {
             ulong* argument = (ulong*)writer.Data(sizeof(ulong), out ulong address);
             *argument = iopl;
@@ -235,7 +236,7 @@ internal sealed unsafe class GuestState
 
     private void PrepareGdt(ref RecordWriter writer, XenState xen, ulong firstFrame)
     {
-        if (!_known)
+        if (!_gdtGiven)
         {
             ulong* list = (ulong*)writer.Data(GuestMap.GdtFrames * sizeof(ulong), out ulong address);
             for (int i = 0; i < GuestMap.GdtFrames; i++)
@@ -244,6 +245,7 @@ internal sealed unsafe class GuestState
             }
 
             writer.Hypercall(HYPERVISOR_set_gdt, address, GuestMap.GdtFrames * (PageLayout.PageSize / sizeof(ulong)));
+            _gdtGiven = true;
         }
 
         if (_gdt.Count == 0 && xen.Gdt.IsEmpty)

@@ -148,7 +148,8 @@ internal sealed unsafe class OutcomeDecoder
 
     private static ulong FrameRip(Event e) => BinaryPrimitives.ReadUInt64LittleEndian(e.Frame.AsSpan()[(e.Frame.Length == FrameLength ? 16 : 24)..]);
 
-    private static bool IsOfAgent(Event e) => GuestMap.IsKernel(FrameRip(e));
+    /// <summary>True for an event that met the agent. One that comes before the first instruction of an entry belongs to what was delivered there.</summary>
+    private static bool IsOfAgent(Event e) => GuestMap.IsKernel(FrameRip(e)) && !GuestMap.IsEntry(FrameRip(e));
 
     /// <summary>True for the fetch from the end of user code.</summary>
     private static bool IsEnd(Event e, TestCase testCase) =>
