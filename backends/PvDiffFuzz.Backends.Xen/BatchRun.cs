@@ -12,9 +12,6 @@ internal sealed unsafe class BatchRun : IDisposable
     /// <summary>Bytes of cases after which a slot is full.</summary>
     private const int SlotBytes = 0x10_0000;
 
-    /// <summary>Written pages of one case, counted over all before it, from which on looking at them costs more than clearing their marks.</summary>
-    private const int ManyDirtyPages = 8;
-
     /// <summary>The vector of #GP.</summary>
     private const byte GeneralProtection = 13;
 
@@ -32,7 +29,6 @@ internal sealed unsafe class BatchRun : IDisposable
     private readonly HashSet<int> _exact = [];
     private Queue<int> _waiting = new();
     private Guest? _guest;
-    private bool _manyDirty;
 
     /// <summary>Works with a guest.</summary>
     /// <param name="guest">The guest, which becomes this object's.</param>
@@ -106,16 +102,8 @@ internal sealed unsafe class BatchRun : IDisposable
         byte* request = guest.At(GuestMap.RequestsOf(slot));
         ulong address = GuestMap.At(GuestMap.RequestsOf(slot));
         byte* at = request;
-        if (_manyDirty)
-        {
-            RecordWriter writer = new(at, address, Guest.ClearMarksRoom);
-            guest.ClearMarks(ref writer);
-            at = writer.Finish(RecordFlags.NoPayload);
-        }
-
         Flight flight = _flights[slot];
-        flight.Begin(slot, _manyDirty ? 1 : 0);
-        _manyDirty = false;
+        flight.Begin(slot);
         do
         {
             int index = _waiting.Peek();
@@ -186,7 +174,6 @@ internal sealed unsafe class BatchRun : IDisposable
     {
         _guest!.Restore();
         _state.Restored();
-        _manyDirty = false;
         Restored++;
     }
 
@@ -208,16 +195,7 @@ internal sealed unsafe class BatchRun : IDisposable
                 throw new QemuException("the agent's results make no sense");
             }
 
-            if (flight.Preparations > 0)
-            {
-                flight.Preparations--;
-            }
-            else
-            {
-                Read(flight, cases, outcomes, result, end, death: null);
-                _manyDirty |= *(int*)(result + Result.DirtyPages) > ManyDirtyPages;
-            }
-
+            Read(flight, cases, outcomes, result, end, death: null);
             result = end;
         }
 
@@ -301,7 +279,7 @@ internal sealed unsafe class BatchRun : IDisposable
     /// <summary>Answers the case at fault and puts all behind it back.</summary>
     private void Bury(Flight flight, Death death, ReadOnlySpan<TestCase> cases, Span<Outcome> outcomes, byte* result)
     {
-        if (flight.Preparations > 0 || flight.Landed == flight.Count)
+        if (flight.Landed == flight.Count)
         {
             throw new QemuException(death.Reason);
         }

@@ -195,16 +195,6 @@ internal sealed unsafe class Guest : IDisposable
             tables.Frames[i].CopyTo(new Span<byte>(At(GuestMap.Tables + (i * PageLayout.PageSize)), PageLayout.PageSize));
         }
 
-        byte* entry = At(GuestMap.DirtyList);
-        foreach ((int first, int second, int offset) in tables.Watched)
-        {
-            *(ulong*)(entry + DirtyEntry.First) = GuestMap.At(first);
-            *(ulong*)(entry + DirtyEntry.Second) = GuestMap.At(second);
-            *(ulong*)(entry + DirtyEntry.Offset) = (ulong)offset;
-            entry += DirtyEntry.Size;
-        }
-
-        Word(Mailbox.DirtyCount) = (ulong)tables.Watched.Count;
         ulong userRoot = MachineAddress(GuestMap.Tables + (tables.UserRoot * PageLayout.PageSize)) >> 12;
         ulong sharedRoot = MachineAddress(GuestMap.Tables + (tables.SharedRoot * PageLayout.PageSize)) >> 12;
         Call(2, (ref RecordWriter writer) =>
@@ -236,6 +226,20 @@ internal sealed unsafe class Guest : IDisposable
             _accepted.Add((place, *(ulong*)At(place) & ~(PageTables.Accessed | PageTables.Dirty)));
         }
 
+        byte* item = At(GuestMap.DirtyList);
+        foreach ((int first, int second, int offset) in tables.Watched)
+        {
+            *(ulong*)(item + DirtyEntry.First) = GuestMap.At(first);
+            *(ulong*)(item + DirtyEntry.Second) = GuestMap.At(second);
+            *(ulong*)(item + DirtyEntry.Offset) = (ulong)offset;
+            *(ulong*)(item + DirtyEntry.FirstUpdate) = MachineAddress(first);
+            *(ulong*)(item + DirtyEntry.FirstUpdate + sizeof(ulong)) = CleanEntry(first);
+            *(ulong*)(item + DirtyEntry.SecondUpdate) = MachineAddress(second);
+            *(ulong*)(item + DirtyEntry.SecondUpdate + sizeof(ulong)) = CleanEntry(second);
+            item += DirtyEntry.Size;
+        }
+
+        Word(Mailbox.DirtyCount) = (ulong)tables.Watched.Count;
         Layout = map;
     }
 
@@ -259,33 +263,11 @@ internal sealed unsafe class Guest : IDisposable
         return true;
     }
 
-    /// <summary>Writes the hypercalls that clear the marks of written pages.</summary>
-    public void ClearMarks(ref RecordWriter writer)
-    {
-        ulong* update = (ulong*)writer.At;
-        int count = 0;
-        foreach ((int place, ulong entry) in _accepted)
-        {
-            if ((*(ulong*)At(place) & PageTables.Dirty) != 0)
-            {
-                update[count * 2] = MachineAddress(place);
-                update[(count * 2) + 1] = entry | PageTables.Accessed;
-                count++;
-            }
-        }
-
-        writer.Data(count * SizeOfMmuUpdate, out ulong updates);
-        ulong* operation = (ulong*)writer.Data(SizeOfMmuextOp, out ulong operations);
-        *operation = MMUEXT_TLB_FLUSH_LOCAL;
-        writer.Hypercall(HYPERVISOR_mmu_update, updates, (ulong)count, 0, DOMID_SELF);
-        writer.Hypercall(HYPERVISOR_mmuext_op, operations, 1, 0, DOMID_SELF);
-    }
-
-    /// <summary>Most hypercalls that <see cref="ClearMarks"/> writes.</summary>
-    public const int ClearMarksRoom = 2;
-
     /// <inheritdoc/>
     public void Dispose() => _qemu.Dispose();
+
+    /// <summary>An entry of a page table without the mark of a written page.</summary>
+    private ulong CleanEntry(int place) => (*(ulong*)At(place) & ~PageTables.Dirty) | PageTables.Accessed;
 
     private static int OffsetOf(ulong linear) => linear - GuestMap.Base <= int.MaxValue ? (int)(linear - GuestMap.Base) : throw new QemuException($"{linear:x}: Xen has put this far from our kernel");
 
