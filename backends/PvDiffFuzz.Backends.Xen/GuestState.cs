@@ -22,8 +22,8 @@ internal sealed unsafe class GuestState
         (XenCallbackKind.Sysenter, CALLBACKTYPE_sysenter), (XenCallbackKind.Syscall32, CALLBACKTYPE_syscall32),
     ];
 
-    /// <summary>The assists that a 64-bit guest can have on: writable page tables, IOPL, run-state updates, the strict machine-to-physical table.</summary>
-    private const ulong PossibleAssists = (1UL << 2) | (1UL << 4) | (1UL << 5) | (1UL << 32);
+    /// <summary>The assist that changes what a case sees: the guest's IOPL shows as on a processor.</summary>
+    private const ulong VisibleAssists = 1UL << 4;
 
     /// <summary>CR0.TS.</summary>
     public const ulong Cr0TaskSwitched = 8;
@@ -31,12 +31,12 @@ internal sealed unsafe class GuestState
     private readonly XenTrap[] _traps = new XenTrap[Vectors];
     private readonly XenTrap[] _wanted = new XenTrap[Vectors];
     private readonly XenCallback?[] _callbacks = new XenCallback?[CallbackTypes.Length];
+    private readonly bool[] _callbackKnown = new bool[CallbackTypes.Length];
     private readonly ulong[] _breakpoints = new ulong[BreakpointRegisters];
     private readonly SortedDictionary<ushort, ulong> _gdt = [];
     private bool _registered;
     private (ulong Sp, ulong Ss)? _stack;
-    private ulong? _assists, _iopl, _otherGsBase, _root;
-    private ulong _dr7;
+    private ulong? _assists, _iopl, _dr7, _otherGsBase, _root;
     private bool _debugKnown;
     private bool _gdtGiven;
 
@@ -66,10 +66,11 @@ internal sealed unsafe class GuestState
         SystemState system = testCase.System;
         PrepareRoot(ref writer, xen, frames);
         PrepareTraps(ref writer, testCase, exact);
-        PrepareCallbacks(ref writer, xen);
-        _registered = true;
+        PrepareCallbacks(ref writer, testCase, effects, exact);
+
+        // The kernel's stack is used when Xen enters the kernel from user mode, and only then.
         (ulong, ulong) stack = (system[SystemRegister.XenKernelSp], system[SystemRegister.XenKernelSs]);
-        if (stack != _stack)
+        if (stack != _stack && (effects & Effects.UserMode) != 0)
         {
             writer.Hypercall(HYPERVISOR_stack_switch, stack.Item2, stack.Item1);
             _stack = stack;
@@ -79,7 +80,7 @@ internal sealed unsafe class GuestState
         PrepareGdt(ref writer, xen, frames.Gdt);
         PrepareDebug(ref writer, testCase, effects);
         ulong otherGsBase = testCase.Start == GuestMode.User ? testCase.Registers.GsBase : system[SystemRegister.KernelGsBase];
-        if (_otherGsBase != otherGsBase)
+        if (_otherGsBase != otherGsBase && (effects & Effects.SeesUserGsBase) != 0)
         {
             writer.Hypercall(HYPERVISOR_set_segment_base, SEGBASE_GS_USER, otherGsBase);
             _otherGsBase = otherGsBase;
@@ -101,12 +102,22 @@ internal sealed unsafe class GuestState
     /// <summary>Forgets what a case may have changed.</summary>
     private void Note(Effects effects)
     {
-        _registered &= (effects & Effects.ChangesEverything) == 0;
+        if ((effects & Effects.ChangesEverything) != 0)
+        {
+            _registered = false;
+            Array.Clear(_callbackKnown);
+        }
+
         _stack = (effects & Effects.ChangesStack) != 0 ? null : _stack;
         _assists = (effects & Effects.ChangesAssists) != 0 ? null : _assists;
         _iopl = (effects & Effects.ChangesIopl) != 0 ? null : _iopl;
         _gdtGiven &= (effects & Effects.ChangesGdt) == 0;
-        _debugKnown &= (effects & Effects.ChangesDebug) == 0;
+        if ((effects & Effects.ChangesDebug) != 0)
+        {
+            _debugKnown = false;
+            _dr7 = null;
+        }
+
         _otherGsBase = (effects & Effects.ChangesOtherGsBase) != 0 ? null : _otherGsBase;
     }
 
@@ -134,6 +145,7 @@ internal sealed unsafe class GuestState
         }
 
         bool holes = !_registered;
+        _registered = true;
         bool changed = false;
         for (int vector = 0; vector < Vectors; vector++)
         {
@@ -191,13 +203,22 @@ internal sealed unsafe class GuestState
         }
     }
 
-    private void PrepareCallbacks(ref RecordWriter writer, XenState xen)
+    private void PrepareCallbacks(ref RecordWriter writer, TestCase testCase, Effects effects, bool exact)
     {
+        XenState xen = testCase.Xen!;
+        bool pending = testCase.System[SystemRegister.XenUpcallPending] != 0 || testCase.Responses.Any(r => r.Inject is not null);
         for (int i = 0; i < CallbackTypes.Length; i++)
         {
             (XenCallbackKind kind, uint type) = CallbackTypes[i];
             XenCallback? wanted = xen.CallbackOf(kind);
-            if (_registered && wanted == _callbacks[i])
+            bool relevant = exact || kind switch
+            {
+                XenCallbackKind.Event => pending || (effects & Effects.Calls) != 0,
+                XenCallbackKind.Syscall or XenCallbackKind.Syscall32 => (effects & Effects.UserMode) != 0 && (effects & Effects.Syscalls) != 0,
+                XenCallbackKind.Sysenter => (effects & Effects.Sysenters) != 0,
+                _ => true,
+            };
+            if (!relevant || (_callbackKnown[i] && wanted == _callbacks[i]))
             {
                 continue;
             }
@@ -208,13 +229,14 @@ internal sealed unsafe class GuestState
             registration[1] = wanted?.Address ?? 0;
             writer.Hypercall(HYPERVISOR_callback_op, CALLBACKOP_register, address);
             _callbacks[i] = wanted;
+            _callbackKnown[i] = true;
         }
     }
 
     private void PrepareChoices(ref RecordWriter writer, SystemState system)
     {
         ulong assists = system[SystemRegister.XenVmAssist];
-        ulong differing = assists ^ _assists ?? PossibleAssists | assists;
+        ulong differing = _assists is ulong known ? assists ^ known : VisibleAssists | assists;
         for (int i = 0; i < Assists; i++)
         {
             if (((differing >> i) & 1) != 0)
@@ -236,7 +258,8 @@ internal sealed unsafe class GuestState
 
     private void PrepareGdt(ref RecordWriter writer, XenState xen, ulong firstFrame)
     {
-        if (!_gdtGiven)
+        // A guest without a GDT of its own sees empty descriptors, as one does whose GDT has none.
+        if (!_gdtGiven && !xen.Gdt.IsEmpty)
         {
             ulong* list = (ulong*)writer.Data(GuestMap.GdtFrames * sizeof(ulong), out ulong address);
             for (int i = 0; i < GuestMap.GdtFrames; i++)
@@ -278,7 +301,8 @@ internal sealed unsafe class GuestState
         DebugRegisters? debug = testCase.Registers.Debug;
         ulong dr7 = debug is null ? Stated(testCase, SystemRegister.Dr7, DefaultDr7) : debug.Dr7 | DefaultDr7;
         ReadOnlySpan<ulong> breakpoints = debug is null ? [0, 0, 0, 0] : [debug.Dr0, debug.Dr1, debug.Dr2, debug.Dr3];
-        if (!_debugKnown || !breakpoints.SequenceEqual(_breakpoints))
+        bool looks = debug is not null || (effects & (Effects.ReadsDebug | Effects.ChangesDebug)) != 0;
+        if (looks && (!_debugKnown || !breakpoints.SequenceEqual(_breakpoints)))
         {
             // Addresses are checked against the lengths that DR7 gives them, so it is off meanwhile.
             writer.Hypercall(HYPERVISOR_set_debugreg, 7, DefaultDr7);
@@ -288,6 +312,8 @@ internal sealed unsafe class GuestState
                 writer.Hypercall(HYPERVISOR_set_debugreg, (ulong)i, breakpoints[i]);
                 _breakpoints[i] = breakpoints[i];
             }
+
+            _debugKnown = true;
         }
 
         if (dr7 != _dr7)
@@ -296,7 +322,6 @@ internal sealed unsafe class GuestState
             _dr7 = dr7;
         }
 
-        _debugKnown = true;
         if ((effects & Effects.ReadsDebug) != 0)
         {
             writer.Hypercall(HYPERVISOR_set_debugreg, 6, Stated(testCase, SystemRegister.Dr6, DefaultDr6));

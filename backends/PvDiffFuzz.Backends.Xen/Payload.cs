@@ -53,6 +53,15 @@ internal enum Effects
 
     /// <summary>It makes a call whose effects nothing but the snapshot undoes.</summary>
     Lasting = 1 << 14,
+
+    /// <summary>It can execute SYSCALL.</summary>
+    Syscalls = 1 << 15,
+
+    /// <summary>It can execute SYSENTER.</summary>
+    Sysenters = 1 << 16,
+
+    /// <summary>It can see the GS base of user mode: by a segment prefix, the instructions for bases, or the MSR.</summary>
+    SeesUserGsBase = 1 << 17,
 }
 
 /// <summary>Reads effects off a case. A jump can land anywhere, so every byte counts as the beginning of an instruction.</summary>
@@ -151,8 +160,8 @@ internal static class Payload
 
     private static Effects OfBytes(ReadOnlySpan<byte> bytes, bool kernel)
     {
-        // MOV to GS has no 0F before it.
-        Effects effects = bytes.Contains((byte)0x8e) ? Effects.LoadsGs : Effects.None;
+        // MOV to GS and the prefix for GS have no 0F before them.
+        Effects effects = (bytes.Contains((byte)0x8e) ? Effects.LoadsGs : Effects.None) | (bytes.Contains((byte)0x65) ? Effects.SeesUserGsBase : Effects.None);
         for (int at = bytes.IndexOf((byte)0x0f); at >= 0 && at + 1 < bytes.Length; at = Next(bytes, at))
         {
             byte second = bytes[at + 1];
@@ -160,15 +169,17 @@ internal static class Payload
             int register = (third >> 3) & 7;
             effects |= second switch
             {
-                0x05 when kernel => OfCallAt(bytes, at),
+                0x05 => Effects.Syscalls | (kernel ? OfCallAt(bytes, at) : Effects.None),
+                0x34 => Effects.Sysenters,
+                0x32 when kernel => Effects.SeesUserGsBase,
                 0x06 when kernel => Effects.ChangesTaskSwitched,
                 0x01 when kernel && register == 6 => Effects.ChangesTaskSwitched,
                 0x20 when kernel => register == 4 ? Effects.SeesCr4 : register == 2 ? Effects.ReadsCr2 : Effects.None,
                 0x22 when kernel => register == 4 ? Effects.SeesCr4 : register == 0 ? Effects.ChangesTaskSwitched : Effects.None,
                 0x21 when kernel => Effects.ReadsDebug,
                 0x23 when kernel => Effects.ChangesDebug,
-                0x30 when kernel => Effects.ChangesOtherGsBase,
-                0xae when register < 4 && third >= 0xc0 => Effects.SeesCr4 | Effects.LoadsGs,
+                0x30 when kernel => Effects.ChangesOtherGsBase | Effects.SeesUserGsBase,
+                0xae when register < 4 && third >= 0xc0 => Effects.SeesCr4 | Effects.LoadsGs | Effects.SeesUserGsBase,
                 0xa9 or 0xb5 => Effects.LoadsGs,
                 _ => Effects.None,
             };
