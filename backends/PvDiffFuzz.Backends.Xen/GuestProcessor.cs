@@ -39,7 +39,7 @@ internal static class GuestProcessor
             return null;
         }
 
-        ImmutableSortedSet<string>.Builder features = ImmutableSortedSet.CreateBuilder<string>();
+        ImmutableSortedSet<string>.Builder features = ImmutableSortedSet.CreateBuilder<string>(StringComparer.Ordinal);
         features.UnionWith(Always);
         foreach ((string feature, uint leaf, Register register, int bit) in Bits)
         {
