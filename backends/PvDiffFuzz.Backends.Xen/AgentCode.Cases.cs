@@ -11,6 +11,9 @@ internal sealed partial class AgentCode
     /// <summary>Bytes of a page that are tested at once.</summary>
     private const int Block = 128;
 
+    /// <summary>Written pages, counted over cases, from which on looking at them costs more than clearing their marks.</summary>
+    private const int ManyDirtyPages = 6;
+
     /// <summary>General registers by number, without RCX and RSP, which an entry keeps, and without those that the agent keeps on its stack.</summary>
     private static readonly (AssemblerRegister64 Register, int Number)[] Saved =
         [(rax, 0), (rdx, 2), (rbx, 3), (rbp, 5), (rsi, 6), (rdi, 7), (r8, 8), (r9, 9), (r10, 10), (r11, 11), (r12, 12), (r13, 13)];
@@ -45,6 +48,7 @@ internal sealed partial class AgentCode
         _.add(rax, r13);
         _.mov(Field(Mailbox.NextResponse), rax);
         _.inc(Field(Mailbox.Sequence));
+        _.mov(Field(Mailbox.Busy), 1);
 
         // Every case starts with x87 and vector state as after a reset; before the hypercalls, which may set CR0.TS.
         _.mov(rax, GuestMap.At(GuestMap.CleanState));
@@ -95,7 +99,7 @@ internal sealed partial class AgentCode
         _.mov(rax, __qword_ptr[r13 + Record.VcpuInfo + 8]);
         _.mov(__qword_ptr[rcx + 8], rax);
         _.mov(rax, __qword_ptr[r13 + Record.VcpuInfo]);
-        _.mov(__qword_ptr[rcx], rax);
+        _.mov(Field(Mailbox.VcpuInfo), rax);
         _.lea(rsi, __[r13 + Record.Initial]);
         _.test(__dword_ptr[r13 + Record.Flags], (int)RecordFlags.ByIret);
         _.jnz(_return);
@@ -143,7 +147,7 @@ internal sealed partial class AgentCode
         _.mov(r15, __qword_ptr[rsi + Initial.Gpr + (15 * 8)]);
     }
 
-    /// <summary>Loads selectors, where they are not there already, and the bases.</summary>
+    /// <summary>Loads selectors, where they are not there already, the bases, CR4, and what is pending and masked.</summary>
     private void EmitLoadSegments()
     {
         foreach ((AssemblerRegisterSegment segment, int field) in (ReadOnlySpan<(AssemblerRegisterSegment, int)>)[(ds, Initial.Ds), (es, Initial.Es), (fs, Initial.Fs), (gs, Initial.Gs)])
@@ -171,6 +175,11 @@ internal sealed partial class AgentCode
             _.mov(cr4, rax);
             _.Label(ref usual);
         }
+
+        // From here on events can come, so nothing of the agent may enter Xen any more.
+        _.mov(rax, Field(Mailbox.VcpuInfo));
+        _.mov(rcx, SharedInfoAddress);
+        _.mov(__qword_ptr[rcx], rax);
     }
 
     /// <summary>Every entry: the number is in ECX, RCX and nothing else of the payload's in the mailbox.</summary>
@@ -359,8 +368,7 @@ internal sealed partial class AgentCode
 
         // What comes from outside is pending when the return is made.
         _.Label(ref patched);
-        _.mov(rdx, SharedInfoAddress);
-        _.mov(__qword_ptr[rdx], r8);
+        _.mov(Field(Mailbox.VcpuInfo), r8);
         _.lea(rsi, __[r15 + Mailbox.Scratch]);
         _.jmp(_return);
     }
@@ -420,6 +428,7 @@ internal sealed partial class AgentCode
         Label clear = _.CreateLabel();
         Label cleared = _.CreateLabel();
         Label notSwitched = _.CreateLabel();
+        Label fewDirty = _.CreateLabel();
 
         _.Label(ref _finish);
         _.test(__dword_ptr[r13 + Record.Flags], (int)RecordFlags.ClearTaskSwitched);
@@ -487,6 +496,10 @@ internal sealed partial class AgentCode
         _.Label(ref looked);
         _.mov(Field(Mailbox.Result), r14);
         _.mov(__qword_ptr[rbx + Result.EndAt], r14);
+        _.cmp(__dword_ptr[rbx + Result.DirtyPages], ManyDirtyPages);
+        _.jb(fewDirty);
+        EmitClearMarks();
+        _.Label(ref fewDirty);
         _.mov(ebx, __dword_ptr[r13 + Record.Runs]);
         _.mov(esi, __dword_ptr[r13 + Record.RunsAt]);
         _.add(rsi, r13);
@@ -508,10 +521,60 @@ internal sealed partial class AgentCode
         _.Label(ref cleared);
         _.mov(rbx, Field(Mailbox.Slot));
         _.inc(__qword_ptr[rbx + Mailbox.SlotFinished]);
+        _.mov(Field(Mailbox.Busy), 0);
         _.mov(eax, __dword_ptr[r13 + Record.Length]);
         _.add(rax, r13);
         _.mov(Field(Mailbox.Record), rax);
         _.jmp(_nextRecord);
+    }
+
+    /// <summary>Clears the marks of all written pages. Keeps R8 and R12 to R15.</summary>
+    private void EmitClearMarks()
+    {
+        Label look = _.CreateLabel();
+        Label listed = _.CreateLabel();
+
+        _.mov(rsi, GuestMap.At(GuestMap.DirtyList));
+        _.mov(rdi, GuestMap.At(GuestMap.Updates));
+        _.mov(rbp, rdi);
+        _.mov(r9, Field(Mailbox.DirtyCount));
+        _.Label(ref look);
+        _.sub(r9, 1);
+        _.jc(listed);
+        foreach ((int entry, int update) in (ReadOnlySpan<(int, int)>)[(DirtyEntry.First, DirtyEntry.FirstUpdate), (DirtyEntry.Second, DirtyEntry.SecondUpdate)])
+        {
+            Label unmarked = _.CreateLabel();
+            _.mov(rax, __qword_ptr[rsi + entry]);
+            _.test(__byte_ptr[rax], (sbyte)PageTables.Dirty);
+            _.jz(unmarked);
+            _.mov(rax, __qword_ptr[rsi + update]);
+            _.mov(rdx, __qword_ptr[rsi + update + 8]);
+            _.mov(__qword_ptr[rdi], rax);
+            _.mov(__qword_ptr[rdi + 8], rdx);
+            _.add(rdi, 16);
+            _.Label(ref unmarked);
+        }
+
+        _.add(rsi, DirtyEntry.Size);
+        _.jmp(look);
+
+        _.Label(ref listed);
+        _.mov(rbx, r8);
+        _.mov(rsi, rdi);
+        _.sub(rsi, rbp);
+        _.shr(rsi, 4);
+        _.mov(rdi, rbp);
+        _.xor(edx, edx);
+        _.mov(r10d, (int)DOMID_SELF);
+        _.mov(eax, (int)HYPERVISOR_mmu_update);
+        _.syscall();
+        _.lea(rdi, Field(Mailbox.Flush));
+        _.mov(esi, 1);
+        _.xor(edx, edx);
+        _.mov(r10d, (int)DOMID_SELF);
+        _.mov(eax, (int)HYPERVISOR_mmuext_op);
+        _.syscall();
+        _.mov(r8, rbx);
     }
 
     /// <summary>Sets ZF when the block at RDI is all zero.</summary>

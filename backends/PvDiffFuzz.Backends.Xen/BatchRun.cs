@@ -12,14 +12,13 @@ internal sealed unsafe class BatchRun : IDisposable
     /// <summary>Bytes of cases after which a slot is full.</summary>
     private const int SlotBytes = 0x10_0000;
 
-    /// <summary>Written pages of one case, counted over all before it, from which on looking at them costs more than clearing their marks.</summary>
-    private const int ManyDirtyPages = 8;
+    /// <summary>The vector of #GP.</summary>
+    private const byte GeneralProtection = 13;
 
     /// <summary>Tries of a case before its payload.</summary>
     private const int MaximumTries = 3;
 
     private readonly XenInstallation _installation;
-    private readonly Func<TestCase, string?> _trouble;
     private readonly LayoutCache _layouts = new();
     private readonly OutcomeDecoder _decoder = new();
     private readonly GuestState _state = new();
@@ -27,15 +26,17 @@ internal sealed unsafe class BatchRun : IDisposable
     private readonly Queue<Flight> _flying = new();
     private readonly Dictionary<int, int> _tries = [];
     private readonly HashSet<int> _isolated = [];
+    private readonly HashSet<int> _exact = [];
     private Queue<int> _waiting = new();
     private Guest? _guest;
-    private bool _manyDirty;
 
     /// <summary>Works with a guest.</summary>
     /// <param name="guest">The guest, which becomes this object's.</param>
     /// <param name="installation">How to start another one.</param>
-    /// <param name="trouble">Tells why a case cannot be run; null when it can.</param>
-    public BatchRun(Guest guest, XenInstallation installation, Func<TestCase, string?> trouble) => (_guest, _installation, _trouble) = (guest, installation, trouble);
+    public BatchRun(Guest guest, XenInstallation installation) => (_guest, _installation) = (guest, installation);
+
+    /// <summary>Which cases can be run; null for all.</summary>
+    public XenRules? Rules { get; set; }
 
     /// <summary>Times that the snapshot was loaded.</summary>
     public int Restored { get; private set; }
@@ -48,6 +49,7 @@ internal sealed unsafe class BatchRun : IDisposable
     {
         _tries.Clear();
         _isolated.Clear();
+        _exact.Clear();
         _waiting = new Queue<int>(Enumerable.Range(0, cases.Length));
         while (_waiting.Count > 0 || _flying.Count > 0)
         {
@@ -99,18 +101,9 @@ internal sealed unsafe class BatchRun : IDisposable
         int slot = guest.NextSlot;
         byte* request = guest.At(GuestMap.RequestsOf(slot));
         ulong address = GuestMap.At(GuestMap.RequestsOf(slot));
-        ulong gdt = guest.MachineAddress(GuestMap.Gdt);
         byte* at = request;
-        if (_manyDirty)
-        {
-            RecordWriter writer = new(at, address, Guest.ClearMarksRoom);
-            guest.ClearMarks(ref writer);
-            at = writer.Finish(RecordFlags.NoPayload);
-        }
-
         Flight flight = _flights[slot];
-        flight.Begin(slot, _manyDirty ? 1 : 0);
-        _manyDirty = false;
+        flight.Begin(slot);
         do
         {
             int index = _waiting.Peek();
@@ -122,7 +115,7 @@ internal sealed unsafe class BatchRun : IDisposable
             }
 
             // SAFETY: a single case is smaller than the buffer, and later ones were measured above.
-            at = CaseEncoder.Encode(testCase, layout.Map!, _state, gdt, at, address + (ulong)used, out Effects effects);
+            at = CaseEncoder.Encode(testCase, layout.Map!, _state, guest.Frames, at, address + (ulong)used, _exact.Contains(index), out Effects effects);
             bool lasting = (effects & Effects.Lasting) != 0 || ((effects & Effects.Calls) != 0 && _isolated.Contains(index));
             flight.Add(index, used, (effects & Effects.Calls) != 0, lasting);
             _waiting.Dequeue();
@@ -141,7 +134,7 @@ internal sealed unsafe class BatchRun : IDisposable
         while (_waiting.TryPeek(out int index))
         {
             layout = _layouts.EntryOf(cases[index]);
-            if ((layout.Trouble ?? _trouble(cases[index])) is not string trouble)
+            if ((layout.Trouble ?? Rules?.Trouble(cases[index])) is not string trouble)
             {
                 return true;
             }
@@ -173,7 +166,7 @@ internal sealed unsafe class BatchRun : IDisposable
             Restore();
         }
 
-        _guest.Use(layout.Map!, layout.Root, layout.Ports);
+        _guest.Use(layout.Map!, layout.Ports);
         return true;
     }
 
@@ -181,7 +174,6 @@ internal sealed unsafe class BatchRun : IDisposable
     {
         _guest!.Restore();
         _state.Restored();
-        _manyDirty = false;
         Restored++;
     }
 
@@ -203,16 +195,7 @@ internal sealed unsafe class BatchRun : IDisposable
                 throw new QemuException("the agent's results make no sense");
             }
 
-            if (flight.Preparations > 0)
-            {
-                flight.Preparations--;
-            }
-            else
-            {
-                Read(flight, cases, outcomes, result, end, death: null);
-                _manyDirty |= *(int*)(result + Result.DirtyPages) > ManyDirtyPages;
-            }
-
+            Read(flight, cases, outcomes, result, end, death: null);
             result = end;
         }
 
@@ -238,13 +221,38 @@ internal sealed unsafe class BatchRun : IDisposable
         byte* record = _guest!.At(GuestMap.RequestsOf(flight.Slot)) + flight.RecordAt(flight.Landed);
         flight.Landed++;
         Outcome outcome = _decoder.Decode(cases[index], _guest.Layout!, record, result, end, death);
-        if (_decoder.MetAgent && Tries(index) < MaximumTries)
+        if (death is { Kind: DeathKind.Halt })
+        {
+            outcome = _decoder.Halt(outcome, _guest.Layout!, record, _guest.At(GuestMap.Pool), _guest.VcpuInfo);
+        }
+
+        bool again = (_decoder.MetAgent && Tries(index) < MaximumTries) || (DependsOnOthers(cases[index], outcome) && _exact.Add(index));
+        if (again)
         {
             _waiting.Enqueue(index);
             return;
         }
 
         outcomes[index] = outcome;
+    }
+
+    /// <summary>True when an outcome shows an entry of the trap table that was not stated, because the bytes of the case did not seem to raise its vector.</summary>
+    private static bool DependsOnOthers(TestCase testCase, Outcome outcome)
+    {
+        const int errorOfSoftwareInterrupt = 2;
+        Span<ulong> stated = stackalloc ulong[4];
+        Payload.VectorsOf(testCase, stated);
+        foreach (Event e in outcome.Events)
+        {
+            int vector = e is { Entry: EntryPoint.XenTrap, Vector: GeneralProtection, ErrorCode: uint error } && (error & 7) == errorOfSoftwareInterrupt ? (int)(error >> 3) & 0xff : e.Vector;
+            if ((stated[vector >> 6] >> (vector & 63) & 1) == 0)
+            {
+                return true;
+            }
+        }
+
+        // A refused INT n ends the domain when nobody takes #GP.
+        return outcome.End == EndKind.Crash && testCase.Xen!.Traps[GeneralProtection].Address == 0;
     }
 
     /// <summary>What a flight may have left behind.</summary>
@@ -271,7 +279,7 @@ internal sealed unsafe class BatchRun : IDisposable
     /// <summary>Answers the case at fault and puts all behind it back.</summary>
     private void Bury(Flight flight, Death death, ReadOnlySpan<TestCase> cases, Span<Outcome> outcomes, byte* result)
     {
-        if (flight.Preparations > 0 || flight.Landed == flight.Count)
+        if (flight.Landed == flight.Count)
         {
             throw new QemuException(death.Reason);
         }

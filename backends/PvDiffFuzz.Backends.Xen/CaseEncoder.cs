@@ -49,17 +49,18 @@ internal unsafe ref struct CaseEncoder
     /// <param name="testCase">A well-formed case with this layout.</param>
     /// <param name="map">Its layout.</param>
     /// <param name="state">What the guest has when the case begins.</param>
-    /// <param name="gdt">Machine address of the guest's part of the GDT.</param>
+    /// <param name="frames">The guest's frames.</param>
     /// <param name="at">Where to write; <see cref="Bound"/> bytes are free there.</param>
     /// <param name="address">The same place in the guest.</param>
+    /// <param name="exact">True to state every entry of the trap table.</param>
     /// <param name="effects">What the case may do.</param>
     /// <returns>The first byte after it.</returns>
-    public static byte* Encode(TestCase testCase, LayoutMap map, GuestState state, ulong gdt, byte* at, ulong address, out Effects effects)
+    public static byte* Encode(TestCase testCase, LayoutMap map, GuestState state, GuestFrames frames, byte* at, ulong address, bool exact, out Effects effects)
     {
         // SAFETY: every write below lies within Bound(testCase) bytes from `at`.
         effects = Payload.Of(testCase);
         RecordWriter writer = new(at, address, state.Room(testCase));
-        state.Prepare(ref writer, testCase, effects, gdt);
+        state.Prepare(ref writer, testCase, effects, frames, exact);
         *(ulong*)(at + Record.End) = testCase.Start == GuestMode.User ? testCase.Code.End : ulong.MaxValue;
         RecordFlags flags = WriteEntry(testCase, effects, at);
 

@@ -9,6 +9,9 @@ internal enum DeathKind
     /// <summary>Xen itself has crashed: guest behaviour, and a finding of its own.</summary>
     Hypervisor,
 
+    /// <summary>The guest waits for an event that will not come: guest behaviour.</summary>
+    Halt,
+
     /// <summary>The guest does not come back.</summary>
     Silence,
 

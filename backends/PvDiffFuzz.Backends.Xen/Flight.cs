@@ -18,9 +18,6 @@ internal sealed class Flight
     /// <summary>Number of cases whose results were read.</summary>
     public int Landed { get; set; }
 
-    /// <summary>Records of the harness's own before that of the first case, whose results were not read yet.</summary>
-    public int Preparations { get; set; }
-
     /// <summary>True when a case of it can have called Xen.</summary>
     public bool Suspect { get; private set; }
 
@@ -28,9 +25,9 @@ internal sealed class Flight
     public bool Lasting { get; private set; }
 
     /// <summary>Begins anew.</summary>
-    public void Begin(int slot, int preparations)
+    public void Begin(int slot)
     {
-        (Slot, Preparations) = (slot, preparations);
+        Slot = slot;
         (Count, Landed) = (0, 0);
         (Suspect, Lasting) = (false, false);
     }

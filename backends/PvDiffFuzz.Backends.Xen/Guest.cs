@@ -17,6 +17,12 @@ internal enum UserRoot
     None,
 }
 
+/// <summary>Machine frames of a guest that hypercalls name.</summary>
+/// <param name="Gdt">The first of the guest's part of the GDT.</param>
+/// <param name="UserRoot">The user root with pages of its own.</param>
+/// <param name="SharedRoot">The user root that maps what the kernel's root maps.</param>
+internal readonly record struct GuestFrames(ulong Gdt, ulong UserRoot, ulong SharedRoot);
+
 /// <summary>A Xen that has booted with our kernel, ready for cases, and its snapshot of that moment.</summary>
 internal sealed unsafe class Guest : IDisposable
 {
@@ -42,6 +48,9 @@ internal sealed unsafe class Guest : IDisposable
 
     /// <summary>The layout whose tables are in use; null for none.</summary>
     public LayoutMap? Layout { get; private set; }
+
+    /// <summary>Frames that cases need; of the layout in use.</summary>
+    public GuestFrames Frames { get; private set; }
 
     /// <summary>The slot that the agent takes next.</summary>
     public int NextSlot { get; private set; }
@@ -148,6 +157,12 @@ internal sealed unsafe class Guest : IDisposable
         }
     }
 
+    /// <summary>The first bytes of vcpu_info as Xen has them.</summary>
+    public ReadOnlySpan<byte> VcpuInfo => new(_qemu.Memory + StartInfo(StartInfoSharedInfo), sizeof(ulong) * 3);
+
+    /// <summary>True when the guest's processor is halted in the middle of a case: nothing that the guest could run is left.</summary>
+    public bool IsHalted() => Word(Mailbox.Busy) != 0 && _qemu.Monitor.Human("info registers", LongestAnswer).Contains("HLT=1", StringComparison.Ordinal);
+
     /// <summary>Back to the moment of the snapshot.</summary>
     /// <exception cref="QemuException">The monitor does not answer, or cannot load the snapshot.</exception>
     public void Restore()
@@ -161,10 +176,9 @@ internal sealed unsafe class Guest : IDisposable
 
     /// <summary>Puts the page tables of a layout to use, which needs a guest as in the snapshot.</summary>
     /// <param name="map">The layout.</param>
-    /// <param name="user">What becomes of the user root.</param>
     /// <param name="ports">Entries at other places than the usual one.</param>
     /// <exception cref="QemuException">Xen refuses them.</exception>
-    public void Use(LayoutMap map, UserRoot user, PortPlan ports)
+    public void Use(LayoutMap map, PortPlan ports)
     {
         List<ulong> extra = [];
         foreach ((ulong address, byte[] contents) in ports.IsEmpty ? [] : Ports.Build(ports, map, _agent))
@@ -174,23 +188,15 @@ internal sealed unsafe class Guest : IDisposable
             extra.Add(address);
         }
 
-        PageTables tables = PageTables.Build(map, extra, user == UserRoot.Shared, _firstFrame);
+        PageTables tables = PageTables.Build(map, extra, _firstFrame);
         for (int i = 0; i < tables.Frames.Count; i++)
         {
             // SAFETY: as many frames as LayoutMap.Trouble allows are set aside.
             tables.Frames[i].CopyTo(new Span<byte>(At(GuestMap.Tables + (i * PageLayout.PageSize)), PageLayout.PageSize));
         }
 
-        byte* entry = At(GuestMap.DirtyList);
-        foreach ((int first, int second, int offset) in tables.Watched)
-        {
-            *(ulong*)(entry + DirtyEntry.First) = GuestMap.At(first);
-            *(ulong*)(entry + DirtyEntry.Second) = GuestMap.At(second);
-            *(ulong*)(entry + DirtyEntry.Offset) = (ulong)offset;
-            entry += DirtyEntry.Size;
-        }
-
-        Word(Mailbox.DirtyCount) = (ulong)tables.Watched.Count;
+        ulong userRoot = MachineAddress(GuestMap.Tables + (tables.UserRoot * PageLayout.PageSize)) >> 12;
+        ulong sharedRoot = MachineAddress(GuestMap.Tables + (tables.SharedRoot * PageLayout.PageSize)) >> 12;
         Call(2, (ref RecordWriter writer) =>
         {
             ulong root = MachineAddress(OffsetOf(StartInfo(StartInfoPageTable)));
@@ -201,18 +207,39 @@ internal sealed unsafe class Guest : IDisposable
                 *update++ = value;
             }
 
-            ulong* operation = (ulong*)writer.Data(SizeOfMmuextOp, out ulong operations);
-            operation[0] = MMUEXT_NEW_USER_BASEPTR;
-            operation[1] = user == UserRoot.None ? 0 : MachineAddress(GuestMap.Tables + (tables.UserRoot * PageLayout.PageSize)) >> 12;
             writer.Hypercall(HYPERVISOR_mmu_update, updates, (ulong)tables.KernelRoot.Count, 0, DOMID_SELF);
-            writer.Hypercall(HYPERVISOR_mmuext_op, operations, 1, 0, DOMID_SELF);
+
+            // Both roots are checked now, so that a change from one to the other costs little.
+            ulong* pin = (ulong*)writer.Data(2 * SizeOfMmuextOp, out ulong pins);
+            foreach (ulong frame in (ReadOnlySpan<ulong>)[userRoot, sharedRoot])
+            {
+                (pin[0], pin[1], pin[2]) = (MMUEXT_PIN_L4_TABLE, frame, 0);
+                pin += SizeOfMmuextOp / sizeof(ulong);
+            }
+
+            writer.Hypercall(HYPERVISOR_mmuext_op, pins, 2, 0, DOMID_SELF);
         });
+        Frames = new GuestFrames(MachineAddress(GuestMap.Gdt) >> 12, userRoot, sharedRoot);
         _accepted.Clear();
         foreach (int place in tables.Entries)
         {
             _accepted.Add((place, *(ulong*)At(place) & ~(PageTables.Accessed | PageTables.Dirty)));
         }
 
+        byte* item = At(GuestMap.DirtyList);
+        foreach ((int first, int second, int offset) in tables.Watched)
+        {
+            *(ulong*)(item + DirtyEntry.First) = GuestMap.At(first);
+            *(ulong*)(item + DirtyEntry.Second) = GuestMap.At(second);
+            *(ulong*)(item + DirtyEntry.Offset) = (ulong)offset;
+            *(ulong*)(item + DirtyEntry.FirstUpdate) = MachineAddress(first);
+            *(ulong*)(item + DirtyEntry.FirstUpdate + sizeof(ulong)) = CleanEntry(first);
+            *(ulong*)(item + DirtyEntry.SecondUpdate) = MachineAddress(second);
+            *(ulong*)(item + DirtyEntry.SecondUpdate + sizeof(ulong)) = CleanEntry(second);
+            item += DirtyEntry.Size;
+        }
+
+        Word(Mailbox.DirtyCount) = (ulong)tables.Watched.Count;
         Layout = map;
     }
 
@@ -236,33 +263,11 @@ internal sealed unsafe class Guest : IDisposable
         return true;
     }
 
-    /// <summary>Writes the hypercalls that clear the marks of written pages.</summary>
-    public void ClearMarks(ref RecordWriter writer)
-    {
-        ulong* update = (ulong*)writer.At;
-        int count = 0;
-        foreach ((int place, ulong entry) in _accepted)
-        {
-            if ((*(ulong*)At(place) & PageTables.Dirty) != 0)
-            {
-                update[count * 2] = MachineAddress(place);
-                update[(count * 2) + 1] = entry | PageTables.Accessed;
-                count++;
-            }
-        }
-
-        writer.Data(count * SizeOfMmuUpdate, out ulong updates);
-        ulong* operation = (ulong*)writer.Data(SizeOfMmuextOp, out ulong operations);
-        *operation = MMUEXT_TLB_FLUSH_LOCAL;
-        writer.Hypercall(HYPERVISOR_mmu_update, updates, (ulong)count, 0, DOMID_SELF);
-        writer.Hypercall(HYPERVISOR_mmuext_op, operations, 1, 0, DOMID_SELF);
-    }
-
-    /// <summary>Most hypercalls that <see cref="ClearMarks"/> writes.</summary>
-    public const int ClearMarksRoom = 2;
-
     /// <inheritdoc/>
     public void Dispose() => _qemu.Dispose();
+
+    /// <summary>An entry of a page table without the mark of a written page.</summary>
+    private ulong CleanEntry(int place) => (*(ulong*)At(place) & ~PageTables.Dirty) | PageTables.Accessed;
 
     private static int OffsetOf(ulong linear) => linear - GuestMap.Base <= int.MaxValue ? (int)(linear - GuestMap.Base) : throw new QemuException($"{linear:x}: Xen has put this far from our kernel");
 
@@ -319,13 +324,13 @@ internal sealed unsafe class Guest : IDisposable
         }
     }
 
-    /// <summary>What has to be done once: the shared page becomes visible, and frames for page tables and descriptors can be written by Xen alone.</summary>
+    /// <summary>What has to be done once: the shared page becomes visible, and frames for page tables and descriptors can be written by Xen alone, which takes no others for these.</summary>
     private void Prepare()
     {
         const ulong readOnly = 0x25;
         const ulong writable = 0x67;
         ulong sharedInfo = StartInfo(StartInfoSharedInfo);
-        Call(GuestMap.TableFrames + GuestMap.GdtFrames + 2, (ref RecordWriter writer) =>
+        Call(GuestMap.TableFrames + GuestMap.GdtFrames + 1, (ref RecordWriter writer) =>
         {
             writer.Hypercall(HYPERVISOR_update_va_mapping, GuestMap.At(GuestMap.SharedInfo), sharedInfo | writable, UVMF_INVLPG);
             for (int i = 0; i < GuestMap.TableFrames + GuestMap.GdtFrames; i++)
@@ -333,14 +338,6 @@ internal sealed unsafe class Guest : IDisposable
                 int offset = GuestMap.Tables + (i * PageLayout.PageSize);
                 writer.Hypercall(HYPERVISOR_update_va_mapping, GuestMap.At(offset), MachineAddress(offset) | readOnly, UVMF_INVLPG);
             }
-
-            ulong* frames = (ulong*)writer.Data(GuestMap.GdtFrames * sizeof(ulong), out ulong address);
-            for (int i = 0; i < GuestMap.GdtFrames; i++)
-            {
-                frames[i] = MachineAddress(GuestMap.Gdt + (i * PageLayout.PageSize)) >> 12;
-            }
-
-            writer.Hypercall(HYPERVISOR_set_gdt, address, GuestMap.GdtFrames * PageLayout.PageSize / sizeof(ulong));
         });
     }
 

@@ -27,6 +27,9 @@ internal static class GuestMap
     /// <summary>Which page-table entries tell that a page of the case was written: <see cref="DirtyEntry"/> each.</summary>
     public const int DirtyList = 0x2_4000;
 
+    /// <summary>Where the agent lists the entries whose marks it clears.</summary>
+    public const int Updates = 0x3_0000;
+
     /// <summary>Frames for page tables.</summary>
     public const int Tables = 0x4_0000;
 
@@ -71,6 +74,9 @@ internal static class GuestMap
 
     /// <summary>Cases and results in flight: one slot is filled and emptied while the guest works on the other.</summary>
     public const int Slots = 2;
+
+    /// <summary>True for the address of an entry.</summary>
+    public static bool IsEntry(ulong linear) => linear - At(Entries) < End - Entries && linear % XenTrap.HandlerSize == 0;
 
     /// <summary>Encoded cases of a slot.</summary>
     public static int RequestsOf(int slot) => Requests + (slot * RequestSize);
@@ -158,6 +164,9 @@ internal static class Mailbox
     /// <summary>Flags of the record that runs, see <see cref="RecordFlags"/>.</summary>
     public const int Flags = 0x88;
 
+    /// <summary>1 while a record is run.</summary>
+    public const int Busy = 0x90;
+
     /// <summary>The first slot: <see cref="SlotState"/> and what follows; the second lies <see cref="SlotStride"/> bytes behind.</summary>
     public const int FirstSlot = 0x100;
 
@@ -187,6 +196,9 @@ internal static class Mailbox
 
     /// <summary>The argument of SCHEDOP_poll.</summary>
     public const int Poll = 0x300;
+
+    /// <summary>The operation of mmuext_op that flushes the TLB.</summary>
+    public const int Flush = 0x350;
 
     /// <summary>The first word of vcpu_info as the payload has it, while the agent keeps events away.</summary>
     public const int VcpuInfo = 0x318;
@@ -377,6 +389,12 @@ internal static class DirtyEntry
     /// <summary>Pool offset of the page.</summary>
     public const int Offset = 16;
 
+    /// <summary>Machine addresses of the entries, and their values while the page is not written, as mmu_update takes them.</summary>
+    public const int FirstUpdate = 24, SecondUpdate = 40;
+
     /// <summary>Size.</summary>
-    public const int Size = 24;
+    public const int Size = 56;
+
+    /// <summary>Most of them.</summary>
+    public const int Maximum = 0x300;
 }

@@ -11,6 +11,9 @@ internal static class GuestWatch
     /// <summary>Time after which a guest is given up that neither works nor says anything: QEMU itself hangs.</summary>
     private static readonly TimeSpan LongestSilence = TimeSpan.FromSeconds(10);
 
+    /// <summary>Time after which a guest that has not used the processor is asked whether it halts.</summary>
+    private static readonly TimeSpan LongestRest = TimeSpan.FromMilliseconds(40);
+
     private const int Spins = 2000;
 
     /// <summary>Waits until the agent is done with a slot, or needs its results taken.</summary>
@@ -32,6 +35,7 @@ internal static class GuestWatch
         ulong sequence = guest.Sequence;
         long begin = guest.CpuNanoseconds;
         Stopwatch watch = Stopwatch.StartNew();
+        TimeSpan nextLook = LongestRest;
         while (!guest.IsDone(slot) && !guest.IsFull(slot))
         {
             Thread.Sleep(1);
@@ -40,10 +44,20 @@ internal static class GuestWatch
                 sequence = guest.Sequence;
                 begin = guest.CpuNanoseconds;
                 watch.Restart();
+                nextLook = LongestRest;
             }
             else if (guest.Trouble() is Death death)
             {
                 return death;
+            }
+            else if (watch.Elapsed > nextLook && guest.CpuNanoseconds - begin < nextLook.TotalNanoseconds / 4)
+            {
+                if (guest.IsHalted() && guest.Sequence == sequence)
+                {
+                    return new Death(DeathKind.Halt, "the guest waits for an event");
+                }
+
+                nextLook += LongestRest;
             }
             else if (guest.CpuNanoseconds - begin > (long)LongestCase.TotalNanoseconds || watch.Elapsed > LongestSilence)
             {

@@ -26,6 +26,7 @@ internal static class KernelImage
         mailbox[Mailbox.Canary..(Mailbox.StackTop - Mailbox.StackSize)].Fill(CanaryByte);
         BinaryPrimitives.WriteUInt64LittleEndian(mailbox[Mailbox.Slot..], GuestMap.At(GuestMap.MailboxPage) + Mailbox.FirstSlot);
         BinaryPrimitives.WriteUInt64LittleEndian(mailbox[Mailbox.Patience..], Patience);
+        BinaryPrimitives.WriteUInt64LittleEndian(mailbox[Mailbox.Flush..], XenAbi.MMUEXT_TLB_FLUSH_LOCAL);
 
         // The layout of FXRSTOR: control word at 0, MXCSR at 24 (SDM vol.2A FXSAVE).
         Span<byte> clean = image.AsSpan(GuestMap.CleanState);

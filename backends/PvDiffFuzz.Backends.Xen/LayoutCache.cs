@@ -36,11 +36,29 @@ internal sealed class LayoutCache
         return entry;
     }
 
-    private static Entry Make(PageLayout kernel, PageLayout? user, PortPlan ports)
+    private Entry Make(PageLayout kernel, PageLayout? user, PortPlan ports)
     {
         UserRoot root = user is null ? UserRoot.Shared : user.Ranges.IsEmpty ? UserRoot.None : UserRoot.Own;
-        string? trouble = LayoutMap.Trouble(kernel, user ?? kernel, ports);
-        return new Entry(trouble, trouble is null ? LayoutMap.Create(kernel, user ?? kernel) : null, root, ports);
+        if (root != UserRoot.Own)
+        {
+            // Tables that have a user root of their own serve these as well.
+            Entry? other = _entries.FirstOrDefault(e => e.Key.Kernel.Equals(kernel) && e.Key.Ports.Equals(ports) && e.Value is { Root: UserRoot.Own, Map: not null }).Value;
+            if (other is not null)
+            {
+                return other with { Root = root };
+            }
+        }
+        else
+        {
+            foreach ((PageLayout, PageLayout?, PortPlan) key in _entries.Where(e => e.Key.Kernel.Equals(kernel) && e.Key.Ports.Equals(ports) && e.Value.Root != UserRoot.Own).Select(e => e.Key).ToArray())
+            {
+                _entries.Remove(key);
+            }
+        }
+
+        PageLayout second = root == UserRoot.Own ? user! : kernel;
+        string? trouble = LayoutMap.Trouble(kernel, second, ports);
+        return new Entry(trouble, trouble is null ? LayoutMap.Create(kernel, second) : null, root, ports);
     }
 
     /// <summary>A layout.</summary>

@@ -89,8 +89,9 @@ internal sealed class LayoutMap
 
         LayoutMap map = Create(kernel, user);
         return map.Pages.Length > GuestMap.PoolPages ? $"{map.Pages.Length} pages; at most {GuestMap.PoolPages}"
+            : map.WritablePages > DirtyEntry.Maximum ? $"{map.WritablePages} pages that can be written; at most {DirtyEntry.Maximum}"
             : ports.Trouble(map) is string trouble ? trouble
-            : PageTables.Needed(map, ports.IsEmpty ? [] : [.. ports.Pages, ports.Annex(map)], ReferenceEquals(kernel, user)) > GuestMap.TableFrames
+            : PageTables.Needed(map, ports.IsEmpty ? [] : [.. ports.Pages, ports.Annex(map)]) > GuestMap.TableFrames
                 ? $"the pages lie so far apart that they need more than {GuestMap.TableFrames} page tables"
             : null;
     }

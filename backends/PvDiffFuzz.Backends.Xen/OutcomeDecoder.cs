@@ -74,7 +74,7 @@ internal sealed unsafe class OutcomeDecoder
                 }
             }
 
-            system = ReadSystem(context);
+            system = ReadSystem(*(ulong*)(context + Context.VcpuInfo), *(ulong*)(context + Context.Cr2));
         }
 
         if (death is not null)
@@ -92,6 +92,30 @@ internal sealed unsafe class OutcomeDecoder
         };
     }
 
+
+    /// <summary>Makes the outcome of a case whose guest halts. Its registers are Xen's to know; memory is read where it is.</summary>
+    /// <param name="outcome">What was decoded of it.</param>
+    /// <param name="map">Its layout.</param>
+    /// <param name="record">The case as it was encoded.</param>
+    /// <param name="pool">The pages of cases.</param>
+    /// <param name="vcpuInfo">The first bytes of vcpu_info.</param>
+    public Outcome Halt(Outcome outcome, LayoutMap map, byte* record, byte* pool, ReadOnlySpan<byte> vcpuInfo)
+    {
+        _words.Clear();
+        foreach (LayoutMap.Page page in map.Pages)
+        {
+            if (page.Writable)
+            {
+                uint offset = (uint)(page.Index * PageLayout.PageSize);
+
+                // SAFETY: the pool has all pages of the map.
+                new ReadOnlySpan<ulong>(pool + offset, _final.Length).CopyTo(_final);
+                ComparePage(record, offset, page.Address);
+            }
+        }
+
+        return outcome with { End = EndKind.Halt, Memory = ImmutableArray.Create(CollectionsMarshal.AsSpan(_words)), System = ReadSystem(BinaryPrimitives.ReadUInt64LittleEndian(vcpuInfo), BinaryPrimitives.ReadUInt64LittleEndian(vcpuInfo[16..])) };
+    }
 
     private static ulong AddressOf(int entry, XenState xen) =>
         entry >= EntryNumber.FirstCallback ? xen.CallbackOf((XenCallbackKind)(entry - EntryNumber.FirstCallback))?.Address ?? 0 : xen.Traps[(byte)entry].Address;
@@ -124,24 +148,20 @@ internal sealed unsafe class OutcomeDecoder
 
     private static ulong FrameRip(Event e) => BinaryPrimitives.ReadUInt64LittleEndian(e.Frame.AsSpan()[(e.Frame.Length == FrameLength ? 16 : 24)..]);
 
-    private static bool IsOfAgent(Event e) => GuestMap.IsKernel(FrameRip(e));
+    /// <summary>True for an event that met the agent. One that comes before the first instruction of an entry belongs to what was delivered there.</summary>
+    private static bool IsOfAgent(Event e) => GuestMap.IsKernel(FrameRip(e)) && !GuestMap.IsEntry(FrameRip(e));
 
     /// <summary>True for the fetch from the end of user code.</summary>
     private static bool IsEnd(Event e, TestCase testCase) =>
         e is { Entry: EntryPoint.XenTrap, Vector: PageFaultVector } && e.Cr2 == testCase.Code.End && (e.ErrorCode & FetchError) != 0 && FrameRip(e) == testCase.Code.End;
 
-    private static SystemState ReadSystem(byte* context)
-    {
-        // SAFETY: a whole context is here.
-        ulong vcpuInfo = *(ulong*)(context + Context.VcpuInfo);
-        return SystemState.OfSorted(
-        [
-            new(SystemRegister.Cr2, *(ulong*)(context + Context.Cr2)),
-            new(SystemRegister.XenUpcallMask, (byte)(vcpuInfo >> 8)),
-            new(SystemRegister.XenUpcallPending, (byte)vcpuInfo),
-            new(SystemRegister.XenVcpuInfoPad, vcpuInfo >> 16),
-        ]);
-    }
+    private static SystemState ReadSystem(ulong vcpuInfo, ulong cr2) => SystemState.OfSorted(
+    [
+        new(SystemRegister.Cr2, cr2),
+        new(SystemRegister.XenUpcallMask, (byte)(vcpuInfo >> 8)),
+        new(SystemRegister.XenUpcallPending, (byte)vcpuInfo),
+        new(SystemRegister.XenVcpuInfoPad, vcpuInfo >> 16),
+    ]);
 
     private static RegisterState ReadRegisters(byte* context, ulong rip)
     {
@@ -184,22 +204,25 @@ internal sealed unsafe class OutcomeDecoder
                 _final[(*(uint*)item - page) / sizeof(ulong)] = *(ulong*)(item + 8);
             }
 
-            ReadInitial(record, page);
-            ulong address = map.AddressOf(page);
-            int first = 0;
-            while (first < _final.Length)
-            {
-                int same = _final.AsSpan(first).CommonPrefixLength(_initial.AsSpan(first));
-                first += same;
-                if (first < _final.Length)
-                {
-                    _words.Add(new MemoryWord(address + ((ulong)first * sizeof(ulong)), _final[first]));
-                    first++;
-                }
-            }
+            ComparePage(record, page, map.AddressOf(page));
         }
 
         return ImmutableArray.Create(CollectionsMarshal.AsSpan(_words));
+    }
+
+    private void ComparePage(byte* record, uint offset, ulong address)
+    {
+        ReadInitial(record, offset);
+        int first = 0;
+        while (first < _final.Length)
+        {
+            first += _final.AsSpan(first).CommonPrefixLength(_initial.AsSpan(first));
+            if (first < _final.Length)
+            {
+                _words.Add(new MemoryWord(address + ((ulong)first * sizeof(ulong)), _final[first]));
+                first++;
+            }
+        }
     }
 
     private void ReadInitial(byte* record, uint page)

@@ -44,6 +44,9 @@ internal sealed class PageTables
     /// <summary>Number of the frame with the user root.</summary>
     public int UserRoot { get; private set; }
 
+    /// <summary>Number of the frame with a user root that maps what the kernel's root maps.</summary>
+    public int SharedRoot { get; private set; }
+
     /// <summary>Which page-table entries tell that a page was written: offsets from <see cref="GuestMap.Base"/> under both roots, and pool offset.</summary>
     public IReadOnlyList<(int First, int Second, int PoolOffset)> Watched { get; private set; } = [];
 
@@ -51,24 +54,22 @@ internal sealed class PageTables
     public IReadOnlyList<int> Entries => _entries;
 
     /// <summary>Number of frames that a layout needs.</summary>
-    public static int Needed(LayoutMap map, IReadOnlyList<ulong> extra, bool shared) => Build(map, extra, shared, 0)._frames.Count;
+    public static int Needed(LayoutMap map, IReadOnlyList<ulong> extra) => Build(map, extra, 0)._frames.Count;
 
     /// <summary>Makes the tables.</summary>
     /// <param name="map">The pages.</param>
     /// <param name="extra">Addresses of the pages from <see cref="GuestMap.PortPages"/> on, under the kernel's root.</param>
-    /// <param name="shared">True when both roots map the same, so that they can share all tables but the first.</param>
     /// <param name="firstFrame">Machine frame number of the kernel's first page.</param>
-    public static PageTables Build(LayoutMap map, IReadOnlyList<ulong> extra, bool shared, ulong firstFrame)
+    public static PageTables Build(LayoutMap map, IReadOnlyList<ulong> extra, ulong firstFrame)
     {
-        // The agent's own pages are the kernel's alone.
-        shared &= extra.Count == 0;
         PageTables tables = new(firstFrame);
         tables.UserRoot = tables.Allocate();
+        tables.SharedRoot = tables.Allocate();
         List<(int, int, int)> watched = [];
         HashSet<ulong> different = [];
         foreach (LayoutMap.Page page in map.Pages)
         {
-            if (!shared && page.Kernel != page.User)
+            if (page.Kernel != page.User)
             {
                 different.Add(page.Address >> RegionShift);
             }
@@ -83,12 +84,12 @@ internal sealed class PageTables
         foreach (LayoutMap.Page page in map.Pages)
         {
             // Where both roots are the same they share the last table, of which fewer have to be looked at.
-            bool alike = shared || !different.Contains(page.Address >> RegionShift);
+            bool alike = !different.Contains(page.Address >> RegionShift);
 
             // Xen makes the guest's user pages global, so what the two roots have differently must be none.
-            bool same = shared || page.Kernel == page.User;
+            bool same = page.Kernel == page.User;
             int kernel = tables.Map(page, user: false, page.Kernel, same);
-            if (alike && !shared)
+            if (alike)
             {
                 tables.Share(page.Address);
             }
@@ -100,12 +101,9 @@ internal sealed class PageTables
             }
         }
 
-        if (shared)
+        foreach ((int index, ulong entry) in tables._kernelRoot)
         {
-            foreach ((int index, ulong entry) in tables._kernelRoot)
-            {
-                BinaryPrimitives.WriteUInt64LittleEndian(tables._frames[tables.UserRoot].AsSpan(index * 8), entry);
-            }
+            BinaryPrimitives.WriteUInt64LittleEndian(tables._frames[tables.SharedRoot].AsSpan(index * 8), entry);
         }
 
         tables.Watched = watched;

@@ -23,16 +23,11 @@ public sealed record XenInstallation(string Qemu, string Image, string CpuModel)
     /// <summary>True when the processor has the instructions for segment bases, as far as its name tells.</summary>
     internal bool HasSegmentBases => CpuModel.Contains("+fsgsbase", StringComparison.Ordinal) || !CpuModel.StartsWith("qemu64", StringComparison.Ordinal);
 
-    /// <summary>Maker of the emulated processor, as far as its name tells: QEMU's models are Intel's but for these.</summary>
-    internal CpuVendor Vendor => AmdModels.Any(m => CpuModel.StartsWith(m, StringComparison.Ordinal)) ? CpuVendor.Amd : CpuVendor.Intel;
-
     /// <summary>What executed: see <see cref="TargetInfo.Lineage"/>.</summary>
     internal string Lineage => Accelerator == Emulation ? Emulation : "hardware";
 
     /// <summary>The accelerator that emulates, and its lineage.</summary>
     private const string Emulation = "tcg";
-
-    private static readonly string[] AmdModels = ["qemu64", "EPYC", "Opteron", "phenom", "athlon"];
 
     /// <summary>What a person can do when it does not work.</summary>
     public const string Cure = "run ci/install-xen, or give a QEMU of version 8 or newer and a Xen image by path, see docs/xen.md";

@@ -34,7 +34,15 @@ public sealed class XenTarget : ITarget
             throw new TargetUnavailableException($"{installation.Image} does not tell its version when it boots", XenInstallation.Cure);
         }
 
-        _batch = new BatchRun(guest, installation, new XenRules(banner.Version, installation.Vendor).Trouble);
+        _batch = new BatchRun(guest, installation);
+        if (GuestProcessor.Ask(Run) is not CpuProfile processor)
+        {
+            _batch.Dispose();
+            throw new TargetUnavailableException($"the guest under {installation.Image} runs no case", XenInstallation.Cure);
+        }
+
+        Processor = processor;
+        _batch.Rules = new XenRules(banner.Version, processor.Vendor);
         const Capabilities capabilities = Capabilities.CompatibilityMode | Capabilities.DebugRegisters | Capabilities.SegmentBases | Capabilities.Responses;
         Info = new TargetInfo(name, TargetKind.Hypervisor, installation.Lineage, capabilities, new Fingerprint(
         [
@@ -51,6 +59,9 @@ public sealed class XenTarget : ITarget
 
     /// <inheritdoc/>
     public TargetInfo Info { get; }
+
+    /// <summary>The processor that the guest has, for generators and models.</summary>
+    public CpuProfile Processor { get; }
 
     /// <summary>Times that the snapshot was loaded.</summary>
     public int Restored => _batch.Restored;
