@@ -300,12 +300,6 @@ internal sealed partial class CaseRun
 
         WriteFrame(rsp, _regs.Rsp);
         EventReader.SetField(host.Revision, SystemRegister.PvcsEventVector, machine.Pvcs, 0);
-        if (response.Inject is Injection { Kind: InjectionKind.Nmi })
-        {
-            _reason = "an NMI cannot be held back until the supervisor has executed IRETQ";
-            return Stop.Unsupported;
-        }
-
         Go(response, GuestMap.AgentAddress + AgentCode.InterruptReturn, GuestMap.AgentDataAddress);
         return null;
     }
