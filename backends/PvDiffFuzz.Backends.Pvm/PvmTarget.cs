@@ -76,6 +76,9 @@ public sealed class PvmTarget : ITarget
     /// <summary>Virtual machines that were thrown away and replaced.</summary>
     public int Replaced { get; private set; }
 
+    /// <summary>Cases whose outcomes came from the agent that stays in the guest.</summary>
+    public long Batched { get; private set; }
+
     /// <summary>Tells why this host cannot run the target.</summary>
     /// <param name="profile">The processor at hand.</param>
     /// <returns>Null when it can.</returns>
@@ -195,6 +198,7 @@ public sealed class PvmTarget : ITarget
             for (int i = 0; i < members.Length; i++)
             {
                 outcomes[places[i]] = answers[i]!;
+                Batched += answers[i] is null ? 0 : 1;
             }
         }
     }
