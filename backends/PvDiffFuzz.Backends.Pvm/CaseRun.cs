@@ -61,6 +61,7 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, RunTimer ti
         _injected = null;
         new CaseMemory(machine.Pool, machine.Pages).Load(testCase);
         Stop stop = Load() ? Drive() : Stop.Unsupported;
+        _state.Forget();
         Outcome outcome = ToOutcome(stop);
         if (!outcome.Comparable || outcome.End == EndKind.Crash)
         {
@@ -86,13 +87,16 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, RunTimer ti
         }
 
         machine.Vcpu.GetSregs(out _sregs);
-        return _state.Read(in _sregs, machine.Pvcs);
+        SystemState system = _state.Read(in _sregs, machine.Pvcs);
+        _state.Forget();
+        return system;
     }
 
     /// <summary>Says that the machine has a new processor.</summary>
     public void Renewed()
     {
         _descriptorsLeft = false;
+        _warmFor = null;
         _state.Renewed();
     }
 

@@ -27,6 +27,11 @@ internal sealed class PvmRules(PvmHost host, CpuProfile profile, bool emulated)
             return "guests of this host have no protection keys";
         }
 
+        if (host.Revision != Abi.PvmRfc1 && HasNmiBehindReturn(testCase))
+        {
+            return "this revision does not mask NMIs, so that none can be held back until a return is done";
+        }
+
         if (testCase.System.TryGet(SystemRegister.PvmLinearAddressRange, out ulong range) && range != host.Range)
         {
             return $"the case has the linear address range {range:x}, and this host has {host.Range:x}";
@@ -64,6 +69,24 @@ internal sealed class PvmRules(PvmHost host, CpuProfile profile, bool emulated)
         }
 
         return null;
+    }
+
+    private static bool HasNmiBehindReturn(TestCase testCase)
+    {
+        if (testCase is { Start: GuestMode.User, Inject.Kind: InjectionKind.Nmi })
+        {
+            return true;
+        }
+
+        foreach (Response response in testCase.Responses)
+        {
+            if (response.Inject is { Kind: InjectionKind.Nmi })
+            {
+                return true;
+            }
+        }
+
+        return false;
     }
 
     private static string? TroubleOfResponses(TestCase testCase)

@@ -15,6 +15,8 @@ public sealed class PvmTarget : ITarget
 {
     private const int MaximumMachines = 4;
 
+    private const int MaximumPlans = 8;
+
     /// <summary>Fewer cases are run alone: changing between the two ways costs as much.</summary>
     private const int SmallestBatch = 4;
 
@@ -27,6 +29,7 @@ public sealed class PvmTarget : ITarget
     private readonly byte[] _cpuid;
     private readonly RunTimer _timer = new(HostKind.IsEmulated ? EmulatedInterval : 0);
     private readonly List<Seat> _machines = [];
+    private readonly List<GuestPlan> _plans = [];
     private readonly BatchAgent _agent;
     private readonly bool _batches;
     private bool _disposed;
@@ -76,6 +79,9 @@ public sealed class PvmTarget : ITarget
     /// <summary>Virtual machines that were thrown away and replaced.</summary>
     public int Replaced { get; private set; }
 
+    /// <summary>Cases whose outcomes came from the agent that stays in the guest.</summary>
+    public long Batched { get; private set; }
+
     /// <summary>Tells why this host cannot run the target.</summary>
     /// <param name="profile">The processor at hand.</param>
     /// <returns>Null when it can.</returns>
@@ -111,15 +117,22 @@ public sealed class PvmTarget : ITarget
         }
 
         _timer.Start();
-        outcomes[..cases.Length].Clear();
+        GuestPlan?[] plans = new GuestPlan?[cases.Length];
+        for (int i = 0; i < cases.Length; i++)
+        {
+            string? trouble = _rules.Trouble(cases[i]);
+            plans[i] = trouble is null ? PlanOf(cases[i], out trouble) : null;
+            outcomes[i] = trouble is null ? null! : Outcome.Unsupported(trouble);
+        }
+
         if (_batches && cases.Length >= SmallestBatch)
         {
-            RunBatches(cases, outcomes);
+            RunBatches(cases, plans, outcomes);
         }
 
         for (int i = 0; i < cases.Length; i++)
         {
-            outcomes[i] ??= RunOne(cases[i]);
+            outcomes[i] ??= RunOne(cases[i], plans[i]!);
         }
 
         _timer.Stop();
@@ -139,18 +152,24 @@ public sealed class PvmTarget : ITarget
         _system.Dispose();
     }
 
-    private Outcome RunOne(TestCase testCase)
+    private GuestPlan? PlanOf(TestCase testCase, out string? trouble)
     {
-        if (_rules.Trouble(testCase) is string trouble)
+        GuestPlan? plan = GuestPlan.Of(testCase, out trouble, CollectionsMarshal.AsSpan(_plans));
+        if (plan is not null && !_plans.Contains(plan))
         {
-            return Outcome.Unsupported(trouble);
+            if (_plans.Count == MaximumPlans)
+            {
+                _plans.RemoveAt(0);
+            }
+
+            _plans.Add(plan);
         }
 
-        if (GuestPlan.Of(testCase, out string? obstacle) is not GuestPlan plan)
-        {
-            return Outcome.Unsupported(obstacle!);
-        }
+        return plan;
+    }
 
+    private Outcome RunOne(TestCase testCase, GuestPlan plan)
+    {
         try
         {
             CaseRun run = MachineFor(plan).Run;
@@ -171,12 +190,12 @@ public sealed class PvmTarget : ITarget
     }
 
     /// <summary>Runs what the agent can run; the outcomes of all other cases stay null.</summary>
-    private void RunBatches(ReadOnlySpan<TestCase> cases, Span<Outcome> outcomes)
+    private void RunBatches(ReadOnlySpan<TestCase> cases, ReadOnlySpan<GuestPlan?> plans, Span<Outcome> outcomes)
     {
         Dictionary<BatchKey, List<int>> groups = [];
         for (int i = 0; i < cases.Length; i++)
         {
-            if (_rules.Trouble(cases[i]) is null && GuestPlan.Of(cases[i], out _) is GuestPlan plan && BatchRules.KeyOf(cases[i], plan) is BatchKey key)
+            if (plans[i] is GuestPlan plan && BatchRules.KeyOf(cases[i], plan) is BatchKey key)
             {
                 (CollectionsMarshal.GetValueRefOrAddDefault(groups, key, out _) ??= []).Add(i);
             }
@@ -195,6 +214,7 @@ public sealed class PvmTarget : ITarget
             for (int i = 0; i < members.Length; i++)
             {
                 outcomes[places[i]] = answers[i]!;
+                Batched += answers[i] is null ? 0 : 1;
             }
         }
     }

@@ -1,7 +1,6 @@
 using System.Collections.Immutable;
 using System.CommandLine;
 using System.Globalization;
-using PvDiffFuzz.Core;
 using PvDiffFuzz.Harness;
 using PvDiffFuzz.Harness.Generate;
 using PvDiffFuzz.Isa;
