@@ -42,10 +42,10 @@ internal static class ModelsByAbi
 
     private static ModelParts X86()
     {
-        Lazy<InstrumentedModel> copy = new(() => InstrumentedModel.Load(typeof(X86Model)));
+        CopyPool copies = new(() => InstrumentedModel.Load(typeof(X86Model)));
         return new ModelParts(
             host => new X86Model(host),
-            host => new InstrumentedRules(copy.Value, copy.Value.Create<ITarget>(typeof(X86Model), host, null)),
+            host => new InstrumentedRules(copies, typeof(X86Model), host),
             [.. X86Rules.All.Select(Named)],
             mnemonic => [.. X86Rules.For(mnemonic).Select(Named)]);
     }
@@ -53,10 +53,10 @@ internal static class ModelsByAbi
     /// <summary>The model of PVM with the processor's below it, so that a case counts the rules of both.</summary>
     private static ModelParts Pvm()
     {
-        Lazy<InstrumentedModel> copy = new(() => InstrumentedModel.Load(typeof(PvmModel), typeof(X86Model)));
+        CopyPool copies = new(() => InstrumentedModel.Load(typeof(PvmModel), typeof(X86Model)));
         return new ModelParts(
             host => new PvmModel(host),
-            host => new InstrumentedRules(copy.Value, copy.Value.Create<ITarget>(typeof(PvmModel), host, null)),
+            host => new InstrumentedRules(copies, typeof(PvmModel), host),
             [.. PvmRules.All.Concat(X86Rules.All).Select(Named).Distinct()],
             mnemonic => [.. X86Rules.For(mnemonic).Select(Named)]);
     }

@@ -4,6 +4,7 @@ SortedDictionary<string, Action> benchmarks = new(StringComparer.Ordinal)
 {
     ["debug"] = NativeBenchmark.Debug,
     ["generate"] = GeneratorBenchmark.Run,
+    ["guide"] = GuideBenchmark.Run,
     ["kvm"] = KvmBenchmark.Run,
     ["loop"] = LoopBenchmark.Run,
     ["model"] = ModelBenchmark.Run,
