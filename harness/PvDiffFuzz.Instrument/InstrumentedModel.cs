@@ -14,12 +14,12 @@ public sealed class InstrumentedModel
     /// <summary>Folder beside a program in which the build puts instrumented assemblies.</summary>
     public const string Folder = "instrumented";
 
-    private readonly Assembly _assembly;
+    private readonly Assembly[] _copies;
     private readonly int[][] _counts;
     private readonly Action _restart;
 
-    private InstrumentedModel(Assembly assembly, ImmutableArray<ProbedRule> rules, int[][] counts, byte[] edges, Action restart) =>
-        (_assembly, Rules, _counts, Edges, _restart) = (assembly, rules, counts, edges, restart);
+    private InstrumentedModel(Assembly[] copies, ImmutableArray<ProbedRule> rules, int[][] counts, byte[] edges, Action restart) =>
+        (_copies, Rules, _counts, Edges, _restart) = (copies, rules, counts, edges, restart);
 
     /// <summary>Every rule, in the order of the counters.</summary>
     public ImmutableArray<ProbedRule> Rules { get; }
@@ -54,7 +54,7 @@ public sealed class InstrumentedModel
         byte[] edges = GC.AllocateArray<byte>(EdgeTrace.MapSize, pinned: true);
         Type trace = apart.Own.GetType(typeof(EdgeTrace).FullName!, throwOnError: true)!;
         trace.GetMethod(nameof(EdgeTrace.UseMap))!.Invoke(null, [System.Runtime.InteropServices.Marshal.UnsafeAddrOfPinnedArrayElement(edges, 0)]);
-        return new InstrumentedModel(copies[0], [.. rules.SelectMany(own => own)], counts, edges, trace.GetMethod(nameof(EdgeTrace.Restart))!.CreateDelegate<Action>());
+        return new InstrumentedModel(copies, [.. rules.SelectMany(own => own)], counts, edges, trace.GetMethod(nameof(EdgeTrace.Restart))!.CreateDelegate<Action>());
     }
 
     /// <summary>Makes an instance of the copy's counterpart of a type.</summary>
@@ -65,7 +65,8 @@ public sealed class InstrumentedModel
         where T : class
     {
         ArgumentNullException.ThrowIfNull(type);
-        return (T)Activator.CreateInstance(_assembly.GetType(type.FullName!, throwOnError: true)!, arguments)!;
+        Assembly copy = Array.Find(_copies, copy => copy.GetName().Name == type.Assembly.GetName().Name) ?? throw new ArgumentException($"{type} is of no assembly that was instrumented", nameof(type));
+        return (T)Activator.CreateInstance(copy.GetType(type.FullName!, throwOnError: true)!, arguments)!;
     }
 
     /// <summary>A run begins: the first edge comes from nowhere, and no rule has been counted. <see cref="Edges"/> stays as it is.</summary>

@@ -38,7 +38,7 @@ internal static class FuzzCommand
             Known = known,
             Store = new FolderStore(settings.Output, finding => FindingText.Of(finding, composition.Host)),
             JournalPath = settings.JournalPath ?? name + ".journal",
-            Rules = ModelsByAbi.CanCount && ModelsByAbi.Of(settings.Generator.Abi) is ModelParts model ? () => model.Counter(composition.Host) : null,
+            Rules = ModelsByAbi.CanCount && ModelsByAbi.Of(settings.Generator.Abi) is ModelParts model ? () => model.Probed(composition.Host, null) : null,
             SaveEvidence = evidence => EvidenceFile.Write(name + EvidenceFile.Extension, before.Add(evidence with { Forms = composition.FormsUsed })),
             Allowed = testCase => Session.MayRunLive(testCase, composition.Host),
         };
