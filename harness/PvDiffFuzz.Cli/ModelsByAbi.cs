@@ -8,11 +8,12 @@ using PvDiffFuzz.Models.X86;
 namespace PvDiffFuzz.Cli;
 
 /// <summary>What a model gives besides outcomes: traces of cases, its rules, and which of them a case executes.</summary>
+/// <param name="Name">Name of the target that it is.</param>
 /// <param name="Tracer">Makes a tracer for one thread; the processor is for cases that name none.</param>
 /// <param name="Probed">Makes the instrumented model for one thread; the processor is for cases that name none, and the forms that it executes are noted.</param>
 /// <param name="Rules">Every rule, by document, section and implementation.</param>
 /// <param name="Naming">The rules that name a mnemonic.</param>
-internal sealed record ModelParts(Func<CpuProfile, ITracer> Tracer, Func<CpuProfile, FormUsage?, IProbedModel> Probed, ImmutableArray<RuleName> Rules, Func<string, ImmutableArray<RuleName>> Naming);
+internal sealed record ModelParts(string Name, Func<CpuProfile, ITracer> Tracer, Func<CpuProfile, FormUsage?, IProbedModel> Probed, ImmutableArray<RuleName> Rules, Func<string, ImmutableArray<RuleName>> Naming);
 
 /// <summary>The models by the ABI whose specification they are: one line for each.</summary>
 internal static class ModelsByAbi
@@ -44,6 +45,7 @@ internal static class ModelsByAbi
     {
         CopyPool copies = new(() => InstrumentedModel.Load(typeof(X86Model)));
         return new ModelParts(
+            "model.x86",
             host => new X86Model(host),
             (host, usage) => new ProbedModel(copies, typeof(X86Model), host, usage),
             [.. X86Rules.All.Select(Named)],
@@ -55,6 +57,7 @@ internal static class ModelsByAbi
     {
         CopyPool copies = new(() => InstrumentedModel.Load(typeof(PvmModel), typeof(X86Model)));
         return new ModelParts(
+            "model.pvm",
             host => new PvmModel(host),
             (host, usage) => new ProbedModel(copies, typeof(PvmModel), host, usage),
             [.. PvmRules.All.Concat(X86Rules.All).Select(Named).Distinct()],

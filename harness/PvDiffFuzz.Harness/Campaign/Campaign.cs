@@ -165,7 +165,7 @@ public sealed class Campaign
         }
 
         using Scout scout = MakeScout(_parts.Targets.Length, _parts.Analyst().VendorOf);
-        CaseGuide corpus = new(guide.Options, scout.Model.Rules.Length, _parts.Targets.Length);
+        CaseGuide corpus = new(guide.Options, scout.Model.Rules.Length, _parts.Targets.Length, scout.Settings);
         scout.Begin(corpus.ViewFor(0));
         foreach (TestCase testCase in guide.Corpus)
         {
@@ -178,8 +178,7 @@ public sealed class Campaign
 
     private Scout MakeScout(int targets, Func<TestCase, CpuVendor> vendorOf)
     {
-        ICaseSource source = _parts.Source();
-        return new Scout(_options.Seed, _parts.Guide!, source, targets, vendorOf(source.Generate(0)), _parts.Allowed);
+        return new Scout(_options.Seed, _parts.Guide!, targets, vendorOf(_parts.Source().Generate(0)), _parts.Allowed);
     }
 
     private void SaveCorpus()

@@ -26,6 +26,7 @@ internal sealed class CaseGuide
     private readonly List<CorpusEntry> _entries = [];
     private readonly List<int> _picks = [];
     private readonly List<int> _finds = [];
+    private readonly SettingUse[] _settings;
     private readonly SortedDictionary<long, RangeFindings> _waiting = [];
     private readonly Dictionary<long, GuideView> _views = [];
     private readonly List<CoverageSample> _samples = [];
@@ -39,8 +40,10 @@ internal sealed class CaseGuide
     /// <param name="options">How it steers.</param>
     /// <param name="rules">Number of rules.</param>
     /// <param name="targets">Number of targets.</param>
-    public CaseGuide(GuideOptions options, int rules, int targets)
+    /// <param name="settings">Number of the generator's settings.</param>
+    public CaseGuide(GuideOptions options, int rules, int targets, int settings)
     {
+        _settings = new SettingUse[settings];
         _options = options;
         _empty = () => new SeenFeatures(rules, targets);
         _seen = _empty();
@@ -76,7 +79,7 @@ internal sealed class CaseGuide
     {
         lock (_gate)
         {
-            Merge(new RangeFindings([.. corpus], [], 0, 0));
+            Merge(new RangeFindings([.. corpus], [], [], 0, 0));
             _saved = _entries.Count;
             _views[0] = View();
         }
@@ -146,11 +149,16 @@ internal sealed class CaseGuide
             _picks[entry]++;
         }
 
+        for (int setting = 0; setting < findings.Settings.Length; setting++)
+        {
+            _settings[setting] = _settings[setting] with { Cases = _settings[setting].Cases + findings.Settings[setting] };
+        }
+
         // Numbers after the view's are the job's own: they become ours, or nobody's when others were first.
         int[] numbers = new int[findings.Candidates.Length];
         for (int i = 0; i < numbers.Length; i++)
         {
-            (CorpusEntry entry, int parent) = findings.Candidates[i];
+            (CorpusEntry entry, int parent, int setting) = findings.Candidates[i];
             ImmutableArray<int> isNew = [.. entry.Features.Where(_seen.Add)];
             numbers[i] = isNew.IsEmpty || _entries.Count >= _options.MaximumEntries ? -1 : _entries.Count;
             if (numbers[i] < 0)
@@ -158,13 +166,19 @@ internal sealed class CaseGuide
                 continue;
             }
 
-            _entries.Add(new CorpusEntry(entry.Case, isNew, isNew.Sum(_seen.ValueOf)));
+            int value = isNew.Sum(_seen.ValueOf);
+            _entries.Add(new CorpusEntry(entry.Case, isNew, value));
             _picks.Add(0);
             _finds.Add(0);
             int origin = parent < findings.Known ? parent : numbers[parent - findings.Known];
             if (origin >= 0)
             {
                 _finds[origin]++;
+            }
+
+            if (setting >= 0)
+            {
+                _settings[setting] = _settings[setting] with { Found = _settings[setting].Found + value };
             }
         }
 
@@ -182,6 +196,6 @@ internal sealed class CaseGuide
     {
         SeenFeatures seen = _empty();
         seen.CopyFrom(_seen);
-        return new GuideView([.. _entries], [.. _picks], [.. _finds], seen);
+        return new GuideView([.. _entries], [.. _picks], [.. _finds], [.. _settings], seen);
     }
 }

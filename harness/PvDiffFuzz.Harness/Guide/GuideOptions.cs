@@ -23,11 +23,17 @@ public enum GuideBy
 /// <summary>How a campaign steers itself.</summary>
 public sealed record GuideOptions
 {
+    /// <summary>Cases handed to a target at once in a guided campaign.</summary>
+    public const int BatchSize = 256;
+
+    /// <summary>Cases in a range of a guided campaign; few, so that what one finds soon serves the others.</summary>
+    public const int RangeSize = 1024;
+
     /// <summary>What makes a case interesting.</summary>
     public GuideBy By { get; init; } = GuideBy.Both;
 
-    /// <summary>Share of cases in percent that come from the generator as without guidance.</summary>
-    public int FreshPercent { get; init; } = 20;
+    /// <summary>Share of cases in percent that come from the generator, in the setting that promises most.</summary>
+    public int FreshPercent { get; init; } = 50;
 
     /// <summary>Most mutations on top of each other, 1 or more.</summary>
     public int MaximumStack { get; init; } = 6;
@@ -47,6 +53,9 @@ public sealed record GuideParts
 
     /// <summary>Makes the probed model of the cases' ABI. Called on the thread that uses it.</summary>
     public required Func<IProbedModel> Model { get; init; }
+
+    /// <summary>Makes fresh cases.</summary>
+    public required Func<ISettingsSource> Source { get; init; }
 
     /// <summary>Index of the target that the probed model stands for, so that it need not run as well; null when it is none of them.</summary>
     public int? Target { get; init; }

@@ -42,6 +42,15 @@ internal sealed class Mutator
             }
         }
 
-        return ReferenceEquals(mutant, parent) || _allowed?.Invoke(mutant) == false ? null : mutant;
+        return ReferenceEquals(mutant, parent) || !IsAllowed(mutant, parent) ? null : mutant;
     }
+
+    /// <summary>Code must be allowed, and so must contents of executable pages that the parent does not have: the payload may jump there.</summary>
+    private bool IsAllowed(TestCase mutant, TestCase parent) =>
+        _allowed is null || (_allowed(mutant) && mutant.Contents.All(run => !IsExecutable(mutant, run) || parent.Contents.Contains(run) || _allowed(AsCode(mutant, run))));
+
+    private static bool IsExecutable(TestCase testCase, MemoryContents run) =>
+        ((testCase.Layout.AccessAt(run.Address) | testCase.UserPages.AccessAt(run.Address) | testCase.Layout.AccessAt(run.Address + (ulong)run.Bytes.Length - 1)) & PageAccess.Execute) != 0;
+
+    private static TestCase AsCode(TestCase testCase, MemoryContents run) => testCase with { Code = new CodeBlock(run.Address, run.Bytes, []) };
 }

@@ -10,12 +10,18 @@ internal sealed class Scout : IDisposable
     /// <summary>Of so many entries drawn at random, the one that promises most is taken.</summary>
     private const int Drawn = 5;
 
+    /// <summary>Share of fresh cases in percent that get a response for each instruction.</summary>
+    private const int LadderPercent = 60;
+
+    /// <summary>Share of fresh cases in percent that are in the generator's usual setting.</summary>
+    private const int UsualPercent = 30;
+
     /// <summary>Keeps the streams of guided cases apart from those of the generator.</summary>
     private const ulong Salt = 0x6775_6964_6564_2131;
 
     private readonly ulong _seed;
     private readonly GuideOptions _options;
-    private readonly ICaseSource _source;
+    private readonly ISettingsSource _source;
     private readonly IProbedModel _model;
     private readonly Mutator _mutator;
     private readonly SeenFeatures _seen;
@@ -27,24 +33,30 @@ internal sealed class Scout : IDisposable
     private readonly List<int> _finds = [];
     private readonly List<int> _picked = [];
     private readonly List<Candidate> _candidates = [];
+    private readonly SettingUse[] _settings;
+    private readonly int[] _used;
     private int _known;
     private long _cases;
 
     /// <summary>Makes a scout.</summary>
     /// <param name="seed">Seed of the campaign.</param>
     /// <param name="guide">The model and how to steer.</param>
-    /// <param name="source">Makes fresh cases.</param>
     /// <param name="targets">Number of targets.</param>
     /// <param name="vendor">Whose decoder.</param>
     /// <param name="allowed">False for cases that must not run; null when any may.</param>
-    public Scout(ulong seed, GuideParts guide, ICaseSource source, int targets, CpuVendor vendor, Func<TestCase, bool>? allowed)
+    public Scout(ulong seed, GuideParts guide, int targets, CpuVendor vendor, Func<TestCase, bool>? allowed)
     {
-        (_seed, _options, _source, _model) = (seed, guide.Options, source, guide.Model());
+        (_seed, _options, _source, _model) = (seed, guide.Options, guide.Source(), guide.Model());
         _mutator = new Mutator(vendor, allowed, _options.MaximumStack);
         _seen = new SeenFeatures(_model.Rules.Length, targets);
         _counts = new int[_model.Rules.Length];
+        _settings = new SettingUse[_source.Settings];
+        _used = new int[_source.Settings];
         WarmUp();
     }
+
+    /// <summary>Number of the generator's settings.</summary>
+    public int Settings => _settings.Length;
 
     /// <summary>The probed model.</summary>
     public IProbedModel Model => _model;
@@ -63,6 +75,8 @@ internal sealed class Scout : IDisposable
         Refill(_entries, view.Entries);
         Refill(_picks, view.Picks);
         Refill(_finds, view.Finds);
+        view.Settings.CopyTo(_settings);
+        _used.AsSpan().Clear();
         _picked.Clear();
         _candidates.Clear();
         _known = view.Entries.Length;
@@ -70,7 +84,7 @@ internal sealed class Scout : IDisposable
     }
 
     /// <summary>The range ends.</summary>
-    public RangeFindings End() => new([.. _candidates], [.. _picked.Where(entry => entry < _known)], _known, _cases);
+    public RangeFindings End() => new([.. _candidates], [.. _picked.Where(entry => entry < _known)], [.. _used], _known, _cases);
 
     /// <summary>The next case of the range and what the model answers.</summary>
     /// <param name="index">Its index.</param>
@@ -82,7 +96,7 @@ internal sealed class Scout : IDisposable
         if (_entries.Count > 0 && !random.Percent(_options.FreshPercent))
         {
             int parent = Draw(ref random);
-            TestCase donor = random.Percent(50) ? _entries[random.Below(_entries.Count)].Case : _source.Generate(random.Next());
+            TestCase donor = random.Percent(50) ? _entries[random.Below(_entries.Count)].Case : _source.Generate(DrawSetting(ref random), random.Next());
             if (_mutator.Mutate(_entries[parent].Case, donor, ref random) is TestCase mutant)
             {
                 _picks[parent]++;
@@ -92,17 +106,25 @@ internal sealed class Scout : IDisposable
                 // What does not end, or what the model cannot run, would cost others much and show nothing.
                 if (outcome.Comparable)
                 {
-                    Keep(mutant, outcome, parent);
+                    Keep(mutant, outcome, parent, -1);
                     return mutant;
                 }
             }
         }
 
-        TestCase fresh = _source.Generate(index);
+        int setting = DrawSetting(ref random);
+        TestCase fresh = _source.Generate(setting, index);
+        if (random.Percent(LadderPercent) && LadderMutation.Climb(fresh, ref random) is TestCase climbing && climbing.Check() is null)
+        {
+            fresh = climbing;
+        }
+
+        _used[setting]++;
+        _settings[setting] = _settings[setting] with { Cases = _settings[setting].Cases + 1 };
         outcome = Run(fresh);
         if (outcome.Comparable)
         {
-            Keep(fresh, outcome, -1);
+            Keep(fresh, outcome, -1, setting);
         }
 
         return fresh;
@@ -113,7 +135,7 @@ internal sealed class Scout : IDisposable
     {
         if (testCase.Check() is null && Run(testCase) is { Comparable: true } outcome)
         {
-            Keep(testCase, outcome, -1);
+            Keep(testCase, outcome, -1, -1);
         }
     }
 
@@ -148,7 +170,7 @@ internal sealed class Scout : IDisposable
 
         if (_found.Count > 0)
         {
-            Add(testCase, -1);
+            Add(testCase, -1, -1);
         }
     }
 
@@ -175,6 +197,8 @@ internal sealed class Scout : IDisposable
         return best;
     }
 
+    private int DrawSetting(ref CounterRandom random) => random.Percent(UsualPercent) ? 0 : random.Below(_settings.Length);
+
     /// <summary>Much for what was worth keeping and led to more, less for what was tried often.</summary>
     private long Promise(int entry) => ((long)_entries[entry].Value + (8L * _finds[entry])) * 1024 / (1 + _picks[entry]);
 
@@ -186,7 +210,7 @@ internal sealed class Scout : IDisposable
         return outcome;
     }
 
-    private void Keep(TestCase testCase, Outcome outcome, int parent)
+    private void Keep(TestCase testCase, Outcome outcome, int parent, int setting)
     {
         Look(outcome, _found);
         if (_found.Count == 0)
@@ -205,7 +229,7 @@ internal sealed class Scout : IDisposable
 
         if (_found.Count > 0)
         {
-            Add(testCase, parent);
+            Add(testCase, parent, setting);
         }
     }
 
@@ -232,16 +256,21 @@ internal sealed class Scout : IDisposable
         _model.Edges.Clear();
     }
 
-    private void Add(TestCase testCase, int parent)
+    private void Add(TestCase testCase, int parent, int setting)
     {
         CorpusEntry entry = new(testCase, [.. _found], _found.Sum(_seen.ValueOf));
-        _candidates.Add(new Candidate(entry, parent));
+        _candidates.Add(new Candidate(entry, parent, setting));
         _entries.Add(entry);
         _picks.Add(0);
         _finds.Add(0);
         if (parent >= 0)
         {
             _finds[parent]++;
+        }
+
+        if (setting >= 0)
+        {
+            _settings[setting] = _settings[setting] with { Found = _settings[setting].Found + entry.Value };
         }
     }
 

@@ -54,7 +54,7 @@ public sealed class SeenFeatures
     public int OfConfirmation(int rule, int target) => FirstRule + (_rules * (1 + target)) + rule;
 
     /// <summary>How much a feature is worth as a reason to go on from its case: few are rules, and many are edges.</summary>
-    public int ValueOf(int feature) => feature < FirstPath ? 1 : feature < FirstRule ? 2 : feature < FirstRule + _rules ? 32 : 4;
+    public int ValueOf(int feature) => feature < FirstRule ? 1 : feature < FirstRule + _rules ? 32 : 4;
 
     /// <summary>Lists edges of a map that are not in the set.</summary>
     /// <param name="map">Counters of one run.</param>

@@ -134,7 +134,7 @@ internal sealed partial class PvmCaseBuilder : CaseBuilder
             }
             else
             {
-                Emit(_pools.Pick(ref _random));
+                Emit(PickForm());
             }
         }
     }

@@ -39,8 +39,16 @@ internal sealed class EncodingMutation : IMutation
             case 5 when bytes.Length > 1 && CodeEdit.IsPrefix(bytes[0], testCase.Mode):
                 bytes = bytes[1..];
                 break;
-            case 6 or 7 when bytes.Length < CodeSplitter.MaximumInstructionLength:
-                bytes = [random.Pick(Prefixes), .. bytes];
+            case 6 when bytes.Length < CodeSplitter.MaximumInstructionLength:
+                // Among the prefixes that are there: REX counts only right before the opcode.
+                int prefixes = 0;
+                while (prefixes < bytes.Length - 1 && CodeEdit.IsPrefix(bytes[prefixes], testCase.Mode))
+                {
+                    prefixes++;
+                }
+
+                int place = random.Below(prefixes + 1);
+                bytes = [.. bytes[..place], random.Pick(Prefixes), .. bytes[place..]];
                 break;
             default:
                 bytes[random.Below(bytes.Length)] = (byte)(random.Next() >> 24);

@@ -36,6 +36,7 @@ internal static class Mutations
         new ContentsMutation(),
         new SystemMutation(),
         new StepMutation(),
+        new LadderMutation(),
         new InjectionMutation(),
         new SpliceMutation(),
     ];
