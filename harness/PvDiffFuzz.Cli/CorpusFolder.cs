@@ -49,8 +49,10 @@ internal sealed class CorpusFolder(string path)
         string file = System.IO.Path.Combine(path, name + ".case");
         if (!File.Exists(file))
         {
+            // Thousands of small files: whole ones, but not each on the disk before the next. What a crash of the host loses can be found again.
             Directory.CreateDirectory(path);
-            AtomicFile.Write(file, new CaseFile { Comment = comment, Id = name, Found = found, Case = testCase }.Write());
+            File.WriteAllText(file + ".new", new CaseFile { Comment = comment, Id = name, Found = found, Case = testCase }.Write());
+            File.Move(file + ".new", file, overwrite: true);
         }
     }
 }

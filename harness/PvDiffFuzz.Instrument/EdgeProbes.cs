@@ -30,7 +30,8 @@ internal sealed class EdgeProbes
         _pointedTo =
         [
             .. module.GetTypes().SelectMany(type => type.Methods).Where(method => method.HasBody).SelectMany(method => method.Body.Instructions)
-                .Where(instruction => instruction.OpCode == OpCodes.Ldftn).Select(instruction => ((MethodReference)instruction.Operand).GetElementMethod().Resolve()).OfType<MethodDefinition>(),
+                .Where(instruction => instruction.OpCode == OpCodes.Ldftn).Select(instruction => ((MethodReference)instruction.Operand).GetElementMethod())
+                .Where(method => method.DeclaringType.GetElementType() is TypeDefinition).Select(method => method.Resolve()),
         ];
 
         // Assemblies that run together begin at different places.

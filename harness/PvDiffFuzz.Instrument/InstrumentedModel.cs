@@ -1,6 +1,5 @@
 using System.Collections.Immutable;
 using System.Reflection;
-using System.Runtime.Loader;
 
 namespace PvDiffFuzz.Instrument;
 
@@ -42,19 +41,10 @@ public sealed class InstrumentedModel
     public static InstrumentedModel Load(Type ofAssembly, params ReadOnlySpan<Type> below)
     {
         ArgumentNullException.ThrowIfNull(ofAssembly);
-        Context apart = new($"instrumented {ofAssembly.Assembly.GetName().Name}");
+        ProbedContext apart = new($"instrumented {ofAssembly.Assembly.GetName().Name}");
         Assembly[] copies = [apart.Add(PathOf(ofAssembly.Assembly)), .. below.ToArray().Select(type => apart.Add(PathOf(type.Assembly)))];
-        ImmutableArray<ProbedRule>[] rules = [.. copies.Select(copy => ModelRewriter.ReadRules(copy.GetManifestResourceStream(ModelRewriter.RulesResource)!))];
-        int[][] counts = [.. rules.Select(own => new int[own.Length])];
-        for (int i = 0; i < copies.Length; i++)
-        {
-            copies[i].GetType(RuleProbes.CountersType, throwOnError: true)!.GetField(RuleProbes.CountersField)!.SetValue(null, counts[i]);
-        }
-
-        byte[] edges = GC.AllocateArray<byte>(EdgeTrace.MapSize, pinned: true);
-        Type trace = apart.Own.GetType(typeof(EdgeTrace).FullName!, throwOnError: true)!;
-        trace.GetMethod(nameof(EdgeTrace.UseMap))!.Invoke(null, [System.Runtime.InteropServices.Marshal.UnsafeAddrOfPinnedArrayElement(edges, 0)]);
-        return new InstrumentedModel(copies, [.. rules.SelectMany(own => own)], counts, edges, trace.GetMethod(nameof(EdgeTrace.Restart))!.CreateDelegate<Action>());
+        (ImmutableArray<ProbedRule> Rules, int[] Counts)[] counters = Array.ConvertAll(copies, ProbedContext.CountersOf);
+        return new InstrumentedModel(copies, [.. counters.SelectMany(own => own.Rules)], Array.ConvertAll(counters, own => own.Counts), apart.Edges, apart.Restart);
     }
 
     /// <summary>Makes an instance of the copy's counterpart of a type.</summary>
@@ -95,23 +85,4 @@ public sealed class InstrumentedModel
     }
 
     private static string PathOf(Assembly plain) => Path.Combine(AppContext.BaseDirectory, Folder, plain.GetName().Name + ".dll");
-
-    /// <summary>Finds the copies first, and leaves everything else to the rest of the process.</summary>
-    private sealed class Context : AssemblyLoadContext
-    {
-        private readonly Dictionary<string, Assembly> _copies = new(StringComparer.Ordinal);
-
-        /// <summary>Makes a context with this assembly in it, for statics of its own.</summary>
-        public Context(string name)
-            : base(name) => Own = Add(typeof(EdgeTrace).Assembly.Location);
-
-        /// <summary>The copy of this assembly.</summary>
-        public Assembly Own { get; }
-
-        /// <summary>Loads a copy.</summary>
-        public Assembly Add(string path) => _copies[Path.GetFileNameWithoutExtension(path)] = LoadFromAssemblyPath(path);
-
-        /// <inheritdoc/>
-        protected override Assembly? Load(AssemblyName assemblyName) => _copies.GetValueOrDefault(assemblyName.Name ?? "");
-    }
 }

@@ -98,11 +98,6 @@ internal sealed class FuzzOptions(Composition composition)
             throw new UsageException($"--corpus {unused}: only a guided campaign begins with cases; leave out --guide none");
         }
 
-        if (guide != GuideBy.None)
-        {
-            campaign = campaign with { BatchSize = GuideOptions.BatchSize, RangeSize = GuideOptions.RangeSize };
-        }
-
         string? wrong = campaign.Check() ?? generator.Check();
         string targets = journal is not null && IsDefault(parsed, _targets) ? string.Join(',', journal.Targets) : parsed.GetRequiredValue(_targets);
         string folder = resume is not null && IsDefault(parsed, _out) ? Path.GetDirectoryName(Path.GetFullPath(resume))! : parsed.GetRequiredValue(_out);

@@ -165,7 +165,7 @@ public sealed class Campaign
         }
 
         using Scout scout = MakeScout(_parts.Targets.Length, _parts.Analyst().VendorOf);
-        CaseGuide corpus = new(guide.Options, scout.Model.Rules.Length, _parts.Targets.Length, scout.Settings);
+        CaseGuide corpus = new(guide.Options, scout.Model.Rules.Length, _parts.Targets.Length);
         scout.Begin(corpus.ViewFor(0));
         foreach (TestCase testCase in guide.Corpus)
         {

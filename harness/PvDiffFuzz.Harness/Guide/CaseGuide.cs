@@ -6,17 +6,17 @@ namespace PvDiffFuzz.Harness;
 /// <summary>The corpus of a guided campaign: takes what ranges found in the order of their numbers, and tells each range what it may know.</summary>
 /// <remarks>
 /// A range knows what all ranges up to a fixed distance before it found, however far others are by then. So its cases depend on seed, shard, starting corpus and its number alone, and not on the
-/// number of jobs. The distance grows from one range, when everything is still to be learnt, to <see cref="MaximumLag"/>, which is how many jobs can work side by side.
+/// number of jobs. The distance grows from nothing, when everything is still to be learnt, to <see cref="MaximumLag"/>; so many jobs can work side by side. Within a range every case knows those before it.
 /// </remarks>
 internal sealed class CaseGuide
 {
     /// <summary>Changes whenever the same seed and corpus give other guided cases.</summary>
     public const int Version = 1;
 
-    /// <summary>Most ranges between the one that runs and the last one that it knows of.</summary>
+    /// <summary>Most ranges between one and the last before it that it knows of.</summary>
     public const int MaximumLag = 64;
 
-    private const int RangesPerLag = 8;
+    private const int RangesPerLag = 2;
     private const double SampleGrowth = 1.25;
 
     private readonly object _gate = new();
@@ -26,7 +26,6 @@ internal sealed class CaseGuide
     private readonly List<CorpusEntry> _entries = [];
     private readonly List<int> _picks = [];
     private readonly List<int> _finds = [];
-    private readonly SettingUse[] _settings;
     private readonly SortedDictionary<long, RangeFindings> _waiting = [];
     private readonly Dictionary<long, GuideView> _views = [];
     private readonly List<CoverageSample> _samples = [];
@@ -40,10 +39,8 @@ internal sealed class CaseGuide
     /// <param name="options">How it steers.</param>
     /// <param name="rules">Number of rules.</param>
     /// <param name="targets">Number of targets.</param>
-    /// <param name="settings">Number of the generator's settings.</param>
-    public CaseGuide(GuideOptions options, int rules, int targets, int settings)
+    public CaseGuide(GuideOptions options, int rules, int targets)
     {
-        _settings = new SettingUse[settings];
         _options = options;
         _empty = () => new SeenFeatures(rules, targets);
         _seen = _empty();
@@ -79,7 +76,7 @@ internal sealed class CaseGuide
     {
         lock (_gate)
         {
-            Merge(new RangeFindings([.. corpus], [], [], 0, 0));
+            Merge(new RangeFindings([.. corpus], [], 0, 0));
             _saved = _entries.Count;
             _views[0] = View();
         }
@@ -89,7 +86,7 @@ internal sealed class CaseGuide
     /// <param name="range">Number of the range.</param>
     public GuideView ViewFor(long range)
     {
-        long known = Math.Max(0, range - Math.Min(range / RangesPerLag, MaximumLag - 1));
+        long known = Math.Max(0, range - Math.Min(range / RangesPerLag, MaximumLag));
         lock (_gate)
         {
             while (_merged < known && !_stopped)
@@ -149,16 +146,11 @@ internal sealed class CaseGuide
             _picks[entry]++;
         }
 
-        for (int setting = 0; setting < findings.Settings.Length; setting++)
-        {
-            _settings[setting] = _settings[setting] with { Cases = _settings[setting].Cases + findings.Settings[setting] };
-        }
-
         // Numbers after the view's are the job's own: they become ours, or nobody's when others were first.
         int[] numbers = new int[findings.Candidates.Length];
         for (int i = 0; i < numbers.Length; i++)
         {
-            (CorpusEntry entry, int parent, int setting) = findings.Candidates[i];
+            (CorpusEntry entry, int parent) = findings.Candidates[i];
             ImmutableArray<int> isNew = [.. entry.Features.Where(_seen.Add)];
             numbers[i] = isNew.IsEmpty || _entries.Count >= _options.MaximumEntries ? -1 : _entries.Count;
             if (numbers[i] < 0)
@@ -166,19 +158,13 @@ internal sealed class CaseGuide
                 continue;
             }
 
-            int value = isNew.Sum(_seen.ValueOf);
-            _entries.Add(new CorpusEntry(entry.Case, isNew, value));
+            _entries.Add(new CorpusEntry(entry.Case, isNew, isNew.Sum(_seen.ValueOf)));
             _picks.Add(0);
             _finds.Add(0);
             int origin = parent < findings.Known ? parent : numbers[parent - findings.Known];
             if (origin >= 0)
             {
                 _finds[origin]++;
-            }
-
-            if (setting >= 0)
-            {
-                _settings[setting] = _settings[setting] with { Found = _settings[setting].Found + value };
             }
         }
 
@@ -196,6 +182,6 @@ internal sealed class CaseGuide
     {
         SeenFeatures seen = _empty();
         seen.CopyFrom(_seen);
-        return new GuideView([.. _entries], [.. _picks], [.. _finds], [.. _settings], seen);
+        return new GuideView([.. _entries], [.. _picks], [.. _finds], seen);
     }
 }

@@ -23,12 +23,6 @@ public enum GuideBy
 /// <summary>How a campaign steers itself.</summary>
 public sealed record GuideOptions
 {
-    /// <summary>Cases handed to a target at once in a guided campaign.</summary>
-    public const int BatchSize = 256;
-
-    /// <summary>Cases in a range of a guided campaign; few, so that what one finds soon serves the others.</summary>
-    public const int RangeSize = 1024;
-
     /// <summary>What makes a case interesting.</summary>
     public GuideBy By { get; init; } = GuideBy.Both;
 

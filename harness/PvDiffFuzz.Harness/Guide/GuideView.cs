@@ -13,25 +13,17 @@ public sealed record CorpusEntry(TestCase Case, ImmutableArray<int> Features, in
 /// <param name="Entries">Cases in the order in which they were kept.</param>
 /// <param name="Picks">By entry: how many cases were made from it.</param>
 /// <param name="Finds">By entry: how many of these were kept.</param>
-/// <param name="Settings">By setting of the generator.</param>
 /// <param name="Seen">All features so far; not changed any more.</param>
-internal sealed record GuideView(ImmutableArray<CorpusEntry> Entries, ImmutableArray<int> Picks, ImmutableArray<int> Finds, ImmutableArray<SettingUse> Settings, SeenFeatures Seen);
-
-/// <summary>What cases of one of the generator's settings gave.</summary>
-/// <param name="Cases">How many cases there were.</param>
-/// <param name="Found">The value of what they were the first to show.</param>
-internal readonly record struct SettingUse(long Cases, long Found);
+internal sealed record GuideView(ImmutableArray<CorpusEntry> Entries, ImmutableArray<int> Picks, ImmutableArray<int> Finds, SeenFeatures Seen);
 
 /// <summary>A case that a job found interesting, measured by what it knew.</summary>
 /// <param name="Entry">The case.</param>
 /// <param name="Parent">Number of the entry that it was made from, the job's own ones after those of its view; -1 for none.</param>
-/// <param name="Setting">The generator's setting that it came from; -1 for none.</param>
-internal readonly record struct Candidate(CorpusEntry Entry, int Parent, int Setting);
+internal readonly record struct Candidate(CorpusEntry Entry, int Parent);
 
 /// <summary>What a range of guided cases gave.</summary>
 /// <param name="Candidates">In the order of cases.</param>
 /// <param name="Picks">Numbers of the entries from which cases were made, each as often as that happened; of the job's view only.</param>
-/// <param name="Settings">Cases by setting of the generator.</param>
 /// <param name="Known">Number of entries of the view.</param>
 /// <param name="Cases">Cases run.</param>
-internal sealed record RangeFindings(ImmutableArray<Candidate> Candidates, ImmutableArray<int> Picks, ImmutableArray<int> Settings, int Known, long Cases);
+internal sealed record RangeFindings(ImmutableArray<Candidate> Candidates, ImmutableArray<int> Picks, int Known, long Cases);

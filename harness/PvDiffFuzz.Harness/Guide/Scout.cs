@@ -33,8 +33,6 @@ internal sealed class Scout : IDisposable
     private readonly List<int> _finds = [];
     private readonly List<int> _picked = [];
     private readonly List<Candidate> _candidates = [];
-    private readonly SettingUse[] _settings;
-    private readonly int[] _used;
     private int _known;
     private long _cases;
 
@@ -50,13 +48,8 @@ internal sealed class Scout : IDisposable
         _mutator = new Mutator(vendor, allowed, _options.MaximumStack);
         _seen = new SeenFeatures(_model.Rules.Length, targets);
         _counts = new int[_model.Rules.Length];
-        _settings = new SettingUse[_source.Settings];
-        _used = new int[_source.Settings];
         WarmUp();
     }
-
-    /// <summary>Number of the generator's settings.</summary>
-    public int Settings => _settings.Length;
 
     /// <summary>The probed model.</summary>
     public IProbedModel Model => _model;
@@ -75,8 +68,6 @@ internal sealed class Scout : IDisposable
         Refill(_entries, view.Entries);
         Refill(_picks, view.Picks);
         Refill(_finds, view.Finds);
-        view.Settings.CopyTo(_settings);
-        _used.AsSpan().Clear();
         _picked.Clear();
         _candidates.Clear();
         _known = view.Entries.Length;
@@ -84,7 +75,7 @@ internal sealed class Scout : IDisposable
     }
 
     /// <summary>The range ends.</summary>
-    public RangeFindings End() => new([.. _candidates], [.. _picked.Where(entry => entry < _known)], [.. _used], _known, _cases);
+    public RangeFindings End() => new([.. _candidates], [.. _picked.Where(entry => entry < _known)], _known, _cases);
 
     /// <summary>The next case of the range and what the model answers.</summary>
     /// <param name="index">Its index.</param>
@@ -97,36 +88,23 @@ internal sealed class Scout : IDisposable
         {
             int parent = Draw(ref random);
             TestCase donor = random.Percent(50) ? _entries[random.Below(_entries.Count)].Case : _source.Generate(DrawSetting(ref random), random.Next());
-            if (_mutator.Mutate(_entries[parent].Case, donor, ref random) is TestCase mutant)
+            if (_mutator.Mutate(_entries[parent].Case, donor, ref random) is TestCase mutant && Try(mutant, parent, out outcome))
             {
                 _picks[parent]++;
                 _picked.Add(parent);
-                outcome = Run(mutant);
-
-                // What does not end, or what the model cannot run, would cost others much and show nothing.
-                if (outcome.Comparable)
-                {
-                    Keep(mutant, outcome, parent, -1);
-                    return mutant;
-                }
+                return mutant;
             }
         }
 
         int setting = DrawSetting(ref random);
         TestCase fresh = _source.Generate(setting, index);
-        if (random.Percent(LadderPercent) && LadderMutation.Climb(fresh, ref random) is TestCase climbing && climbing.Check() is null)
+        TestCase climbing = random.Percent(LadderPercent) ? LadderMutation.Climb(fresh, ref random) : fresh;
+        if (climbing.Check() is null && Try(climbing, -1, out outcome))
         {
-            fresh = climbing;
+            return climbing;
         }
 
-        _used[setting]++;
-        _settings[setting] = _settings[setting] with { Cases = _settings[setting].Cases + 1 };
-        outcome = Run(fresh);
-        if (outcome.Comparable)
-        {
-            Keep(fresh, outcome, -1, setting);
-        }
-
+        Try(fresh, -1, out outcome);
         return fresh;
     }
 
@@ -135,7 +113,7 @@ internal sealed class Scout : IDisposable
     {
         if (testCase.Check() is null && Run(testCase) is { Comparable: true } outcome)
         {
-            Keep(testCase, outcome, -1, -1);
+            Keep(testCase, outcome, -1);
         }
     }
 
@@ -170,7 +148,7 @@ internal sealed class Scout : IDisposable
 
         if (_found.Count > 0)
         {
-            Add(testCase, -1, -1);
+            Add(testCase, -1);
         }
     }
 
@@ -197,10 +175,23 @@ internal sealed class Scout : IDisposable
         return best;
     }
 
-    private int DrawSetting(ref CounterRandom random) => random.Percent(UsualPercent) ? 0 : random.Below(_settings.Length);
+    private int DrawSetting(ref CounterRandom random) => random.Percent(UsualPercent) ? 0 : random.Below(_source.Settings);
 
     /// <summary>Much for what was worth keeping and led to more, less for what was tried often.</summary>
     private long Promise(int entry) => ((long)_entries[entry].Value + (8L * _finds[entry])) * 1024 / (1 + _picks[entry]);
+
+    /// <summary>Runs a case and keeps it if it is interesting.</summary>
+    /// <returns>False when the model spends its budget or cannot run it: that would cost others much and show nothing.</returns>
+    private bool Try(TestCase testCase, int parent, out Outcome outcome)
+    {
+        outcome = Run(testCase);
+        if (outcome.Comparable)
+        {
+            Keep(testCase, outcome, parent);
+        }
+
+        return outcome.Comparable;
+    }
 
     private Outcome Run(TestCase testCase)
     {
@@ -210,7 +201,7 @@ internal sealed class Scout : IDisposable
         return outcome;
     }
 
-    private void Keep(TestCase testCase, Outcome outcome, int parent, int setting)
+    private void Keep(TestCase testCase, Outcome outcome, int parent)
     {
         Look(outcome, _found);
         if (_found.Count == 0)
@@ -229,7 +220,7 @@ internal sealed class Scout : IDisposable
 
         if (_found.Count > 0)
         {
-            Add(testCase, parent, setting);
+            Add(testCase, parent);
         }
     }
 
@@ -256,21 +247,16 @@ internal sealed class Scout : IDisposable
         _model.Edges.Clear();
     }
 
-    private void Add(TestCase testCase, int parent, int setting)
+    private void Add(TestCase testCase, int parent)
     {
         CorpusEntry entry = new(testCase, [.. _found], _found.Sum(_seen.ValueOf));
-        _candidates.Add(new Candidate(entry, parent, setting));
+        _candidates.Add(new Candidate(entry, parent));
         _entries.Add(entry);
         _picks.Add(0);
         _finds.Add(0);
         if (parent >= 0)
         {
             _finds[parent]++;
-        }
-
-        if (setting >= 0)
-        {
-            _settings[setting] = _settings[setting] with { Found = _settings[setting].Found + entry.Value };
         }
     }
 
