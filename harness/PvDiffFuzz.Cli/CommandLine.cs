@@ -30,6 +30,7 @@ public static class CommandLine
             TriageCommand.Create(composition),
             ImportCommand.Create(composition),
             ReportCommand.Create(composition),
+            MergeCommand.Create(composition),
             CoverageCommand.Create(),
             ExportCommand.Create(),
         };
