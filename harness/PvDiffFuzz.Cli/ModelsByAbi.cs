@@ -72,10 +72,11 @@ internal static class ModelsByAbi
     /// <summary>The model of Xen with the processor's below it.</summary>
     private static ModelParts Xen()
     {
-        Lazy<InstrumentedModel> copy = new(() => InstrumentedModel.Load(typeof(XenModel), typeof(X86Model)));
+        CopyPool copies = new(() => InstrumentedModel.Load(typeof(XenModel), typeof(X86Model)));
         return new ModelParts(
+            "model.xen",
             host => new XenModel(host),
-            host => new InstrumentedRules(copy.Value, copy.Value.Create<ITarget>(typeof(XenModel), host, null, null)),
+            (host, usage) => new ProbedModel(copies, typeof(XenModel), host, usage, [null]),
             [.. XenRules.All.Concat(X86Rules.All).Select(Named).Distinct()],
             mnemonic => [.. X86Rules.For(mnemonic).Select(Named)]);
     }

@@ -15,13 +15,14 @@ internal sealed class ProbedModel : IProbedModel
 
     /// <summary>Makes a model.</summary>
     /// <param name="copies">Where the copy comes from and goes back to.</param>
-    /// <param name="model">Type of the plain model; its constructor takes a profile and a <see cref="FormUsage"/>.</param>
+    /// <param name="model">Type of the plain model; its constructor takes a profile and a <see cref="FormUsage"/> first.</param>
     /// <param name="host">The processor of cases that name none.</param>
     /// <param name="usage">Receives the forms that are executed; null when nobody asks.</param>
-    public ProbedModel(CopyPool copies, Type model, CpuProfile host, FormUsage? usage)
+    /// <param name="more">What its constructor takes besides.</param>
+    public ProbedModel(CopyPool copies, Type model, CpuProfile host, FormUsage? usage, params ReadOnlySpan<object?> more)
     {
         (_copies, _copy) = (copies, copies.Take());
-        _model = _copy.Create<ITarget>(model, host, usage is null ? null : _copy.Create<object>(typeof(FormUsage), usage.Marks));
+        _model = _copy.Create<ITarget>(model, [host, usage is null ? null : _copy.Create<object>(typeof(FormUsage), usage.Marks), .. more]);
         Rules = [.. _copy.Rules.Select(rule => new RuleName(rule.Document, rule.Section, rule.Implementation))];
     }
 
