@@ -31,29 +31,48 @@ apt_here() {
 
 # Adds the distribution's backports, from the mirrors that serve the release itself, and prefers them.
 packages_use_backports() {
-  local release file
+  local release
   release=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
   [ -n "$release" ] || return 1
+  packages_add_suite "$release" "$release-backports"
+}
+
+# Looks into the release after this one instead, from the same mirrors; fails where none is known.
+packages_use_next_release() {
+  local release next
+  release=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+  case "$release" in
+    bookworm) next=trixie ;;
+    trixie) next=forky ;;
+    *) return 1 ;;
+  esac
+  packages_add_suite "$release" "$next"
+}
+
+# Adds a suite wherever a source has the release, and prefers it. Usage: packages_add_suite RELEASE SUITE
+packages_add_suite() {
+  local release=$1 suite=$2 file
+  rm -f "$apt_home"/sources/added.*
   for file in "$apt_home"/sources/*; do
     case "$file" in
       *.list)
-        sed -nE "s/^(deb[[:space:]]+(\[[^]]*\][[:space:]]+)?[^[:space:]]+)[[:space:]]+$release[[:space:]].*/\1 $release-backports main/p" "$file"
+        sed -nE "s/^(deb[[:space:]]+(\[[^]]*\][[:space:]]+)?[^[:space:]]+)[[:space:]]+$release[[:space:]].*/\1 $suite main/p" "$file"
         ;;
     esac
-  done | sort -u >"$apt_home/backports.list"
+  done | sort -u >"$apt_home/added.list"
   for file in "$apt_home"/sources/*.sources; do
     [ -e "$file" ] || continue
-    sed '/^#/d' "$file" | awk -v RS= -v ORS='\n\n' -v release="$release" '
+    sed '/^#/d' "$file" | awk -v RS= -v ORS='\n\n' -v release="$release" -v suite="$suite" '
       /(^|\n)Enabled: *no/ { next }
       match($0, /(^|\n)Suites:[^\n]*/) && (" " substr($0, RSTART + 7, RLENGTH - 7) " ") ~ ("[ :]" release " ") {
-        sub(/(^|\n)Suites:[^\n]*/, "\nSuites: " release "-backports")
+        sub(/(^|\n)Suites:[^\n]*/, "\nSuites: " suite)
         sub(/^\n/, "")
         print
       }'
-  done >"$apt_home/backports.sources"
-  mv "$apt_home/backports.list" "$apt_home/backports.sources" "$apt_home/sources/"
+  done >"$apt_home/added.sources"
+  mv "$apt_home/added.list" "$apt_home/added.sources" "$apt_home/sources/"
   apt_here apt-get update >/dev/null
-  apt_suite=$release-backports
+  apt_suite=$suite
 }
 
 # The version that would be fetched, without its epoch; empty when there is none.
@@ -71,8 +90,9 @@ packages_missing_for() {
 packages_unpack() {
   local folder=$1 archive
   shift
-  (cd "$apt_home/archives" && apt_here apt-get download "$@" >/dev/null) || return 1
+  rm -rf "$apt_home/root" "$apt_home"/archives/*.deb
   mkdir -p "$apt_home/root" "$(dirname "$folder")"
+  (cd "$apt_home/archives" && apt_here apt-get download "$@" >/dev/null) || return 1
   for archive in "$apt_home"/archives/*.deb; do
     dpkg-deb --extract "$archive" "$apt_home/root" || return 1
   done

@@ -23,13 +23,21 @@ public sealed unsafe class ChildProcess : SafeHandleZeroOrMinusOneIsInvalid
     /// <param name="image">The executable.</param>
     /// <param name="descriptors">What the child gets as descriptors 0, 1, 2 and so on.</param>
     /// <exception cref="PosixException">A call failed.</exception>
-    public static ChildProcess Spawn(SafeFileHandle image, params ReadOnlySpan<SafeFileHandle> descriptors)
+    public static ChildProcess Spawn(SafeFileHandle image, params ReadOnlySpan<SafeFileHandle> descriptors) =>
+        Spawn($"/proc/self/fd/{Fd.Of(image)}", [], [], descriptors);
+
+    /// <summary>Starts a program.</summary>
+    /// <param name="path">Its file.</param>
+    /// <param name="arguments">Argument 0, by custom the program's name, and the others.</param>
+    /// <param name="environment">The whole environment, as <c>NAME=value</c>.</param>
+    /// <param name="descriptors">What the child gets as descriptors 0, 1, 2 and so on.</param>
+    /// <exception cref="PosixException">A call failed; ENOENT and EACCES tell that the program cannot be executed.</exception>
+    public static ChildProcess Spawn(string path, IReadOnlyCollection<string> arguments, IReadOnlyCollection<string> environment, params ReadOnlySpan<SafeFileHandle> descriptors)
     {
         // Sources above all targets, so that no dup2 of the list overwrites a source of a later one.
         const int lowestSource = 64;
         List<SafeFileHandle> copies = [];
         byte* actions = stackalloc byte[SizeOfSpawnFileActions];
-        byte[] path = Encoding.ASCII.GetBytes($"/proc/self/fd/{Fd.Of(image)}\0");
         Check(posix_spawn_file_actions_init(actions), nameof(posix_spawn_file_actions_init));
         try
         {
@@ -40,12 +48,15 @@ public sealed unsafe class ChildProcess : SafeHandleZeroOrMinusOneIsInvalid
                 Check(posix_spawn_file_actions_adddup2(actions, (int)copy, i), nameof(posix_spawn_file_actions_adddup2));
             }
 
-            // SAFETY: path and the two empty lists end as the call wants and live across it; the actions were initialised above.
-            fixed (byte* file = path)
+            using Strings argv = new(arguments);
+            using Strings envp = new(environment);
+            byte[] file = Encoding.UTF8.GetBytes(path + '\0');
+
+            // SAFETY: path and both lists end as the call wants and live across it; the actions were initialised above.
+            fixed (byte* name = file)
             {
                 int pid;
-                byte* end = null;
-                Check(posix_spawn(&pid, file, actions, null, &end, &end), nameof(posix_spawn));
+                Check(posix_spawn(&pid, name, actions, null, argv.List, envp.List), nameof(posix_spawn));
                 return new ChildProcess(pid);
             }
         }
@@ -180,5 +191,33 @@ public sealed unsafe class ChildProcess : SafeHandleZeroOrMinusOneIsInvalid
         // SAFETY: PTRACE_POKEUSER takes offset and value in place of pointers.
         long result = ptrace(PTRACE_POKEUSER, Id, (void*)(UserDebugRegisters + (8 * register)), (void*)value);
         return result == -1 ? Marshal.GetLastPInvokeError() : 0;
+    }
+
+    /// <summary>A list of C strings, ended by a null pointer.</summary>
+    private readonly ref struct Strings : IDisposable
+    {
+        private readonly int _count;
+
+        public Strings(IReadOnlyCollection<string> strings)
+        {
+            // SAFETY: one pointer more than there are strings, cleared, so that the list ends.
+            List = (byte**)NativeMemory.AllocZeroed((nuint)strings.Count + 1, (nuint)sizeof(byte*));
+            foreach (string text in strings)
+            {
+                List[_count++] = (byte*)Marshal.StringToCoTaskMemUTF8(text);
+            }
+        }
+
+        public byte** List { get; }
+
+        public void Dispose()
+        {
+            for (int i = 0; i < _count; i++)
+            {
+                Marshal.FreeCoTaskMem((nint)List[i]);
+            }
+
+            NativeMemory.Free(List);
+        }
     }
 }

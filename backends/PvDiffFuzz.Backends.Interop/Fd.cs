@@ -26,6 +26,61 @@ public static unsafe class Fd
         return (new SafeFileHandle(ends[0], ownsHandle: true), new SafeFileHandle(ends[1], ownsHandle: true));
     }
 
+    /// <summary>Makes two connected stream sockets; both are closed on exec.</summary>
+    /// <exception cref="PosixException">The process has too many descriptors.</exception>
+    public static (SafeFileHandle One, SafeFileHandle Other) SocketPair()
+    {
+        int* ends = stackalloc int[2];
+
+        // SAFETY: socketpair writes two ints.
+        PosixException.Check(LibCMore.socketpair(LinuxAbi.AF_UNIX, LinuxAbi.SOCK_STREAM | LinuxAbi.SOCK_CLOEXEC, 0, ends), nameof(LibCMore.socketpair));
+        return (new SafeFileHandle(ends[0], ownsHandle: true), new SafeFileHandle(ends[1], ownsHandle: true));
+    }
+
+    /// <summary>Writes all bytes.</summary>
+    /// <exception cref="PosixException">The other end is closed, or the write failed. The runtime ignores SIGPIPE, so none is raised.</exception>
+    public static void Write(SafeFileHandle file, ReadOnlySpan<byte> bytes)
+    {
+        while (!bytes.IsEmpty)
+        {
+            fixed (byte* first = bytes)
+            {
+                // SAFETY: the bytes are pinned across the call.
+                long count = write(Of(file), first, bytes.Length);
+                if (count < 0 && errno != EINTR)
+                {
+                    throw new PosixException(nameof(write), errno);
+                }
+
+                bytes = bytes[(int)Math.Max(count, 0)..];
+            }
+        }
+    }
+
+    /// <summary>Reads what is there; waits for the first byte.</summary>
+    /// <returns>Number of bytes; 0 when the other end is closed.</returns>
+    /// <exception cref="PosixException">The read failed.</exception>
+    public static int Read(SafeFileHandle file, Span<byte> bytes)
+    {
+        fixed (byte* first = bytes)
+        {
+            while (true)
+            {
+                // SAFETY: the buffer is pinned across the call.
+                long count = read(Of(file), first, bytes.Length);
+                if (count >= 0)
+                {
+                    return (int)count;
+                }
+
+                if (errno != EINTR)
+                {
+                    throw new PosixException(nameof(read), errno);
+                }
+            }
+        }
+    }
+
     /// <summary>Writes eight bytes to a pipe.</summary>
     /// <returns>0, or the error number.</returns>
     public static int WriteWord(SafeFileHandle pipe, ulong value)
@@ -53,6 +108,17 @@ public static unsafe class Fd
                 return null;
             }
         }
+    }
+
+    /// <summary>Asks that a process is killed when the write end of a pipe closes, also when that end's owner is killed.</summary>
+    /// <param name="pipe">Read end, which that process has open too.</param>
+    /// <param name="process">Process id.</param>
+    /// <remarks>For programs that are not ours and take SIGIO for something else.</remarks>
+    /// <exception cref="PosixException">A call failed.</exception>
+    public static void KillWhenClosed(SafeFileHandle pipe, int process)
+    {
+        PosixException.Check(fcntl(Of(pipe), LinuxAbi.F_SETSIG, SIGKILL), "fcntl(F_SETSIG)");
+        SignalWhenClosed(pipe, process);
     }
 
     /// <summary>Asks that a process gets SIGIO when the write end of a pipe closes (or is written to), also when its owner is killed.</summary>

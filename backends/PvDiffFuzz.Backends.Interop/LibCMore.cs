@@ -46,4 +46,8 @@ internal static unsafe partial class LibCMore
     /// <summary>getauxval(3).</summary>
     [LibraryImport(Library)]
     internal static partial ulong getauxval(ulong type);
+
+    /// <summary>socketpair(2).</summary>
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial int socketpair(int domain, int type, int protocol, int* ends);
 }

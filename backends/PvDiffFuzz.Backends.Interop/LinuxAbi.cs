@@ -43,6 +43,10 @@ public static class LinuxAbi
     public const int SIG_SETMASK = 2;
 
     public const int O_RDWR = 2;
+    public const int F_SETSIG = 10;
+    public const int AF_UNIX = 1;
+    public const int SOCK_STREAM = 1;
+    public const int SOCK_CLOEXEC = 0x8_0000;
     public const int ENOENT = 2;
     public const int EPERM = 1;
     public const int EAGAIN = 11;

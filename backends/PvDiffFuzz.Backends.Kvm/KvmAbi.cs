@@ -102,6 +102,9 @@ internal static class KvmRunLayout
     /// <summary><c>exit_reason</c>, 32 bits.</summary>
     public const int ExitReason = 8;
 
+    /// <summary><c>cr8</c>, 64 bits: what the guest has at the next run where KVM does not emulate the APIC.</summary>
+    public const int Cr8 = 16;
+
     /// <summary><c>io.port</c>, 16 bits.</summary>
     public const int IoPort = 34;
 

@@ -44,6 +44,13 @@ internal sealed unsafe class KvmVcpu : KvmDescriptor
         set => _run[KvmRunLayout.RequestInterruptWindow] = value ? (byte)1 : (byte)0;
     }
 
+    /// <summary>CR8, which KVM takes from here at each run of a machine without an APIC, whatever KVM_SET_SREGS said.</summary>
+    public ulong Cr8
+    {
+        get => *(ulong*)(_run + KvmRunLayout.Cr8);
+        set => *(ulong*)(_run + KvmRunLayout.Cr8) = value;
+    }
+
     /// <summary>Describes an exit that nobody wanted.</summary>
     public string DescribeExit() => ExitReason switch
     {

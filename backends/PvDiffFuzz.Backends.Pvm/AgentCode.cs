@@ -24,6 +24,9 @@ internal enum AgentPort : ushort
 
     /// <summary>Behind a hypercall that a response makes.</summary>
     Called = 0x95,
+
+    /// <summary>A batch is done.</summary>
+    Batch = 0x96,
 }
 
 /// <summary>The agent's machine code. Its OUT is no instruction of CPL3, so the host's KVM carries it out, and leaves with all registers as they were.</summary>

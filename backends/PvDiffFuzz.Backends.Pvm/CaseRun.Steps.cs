@@ -10,6 +10,7 @@ internal sealed partial class CaseRun
     private bool _inCall;
     private bool _atEnd;
     private bool _windowAsked;
+    private (ulong Cr3, ulong SwitchCr3)? _warmFor;
 
     /// <summary>Loads everything.</summary>
     /// <returns>False when KVM does not take a value; the reason says which call.</returns>
@@ -20,17 +21,22 @@ internal sealed partial class CaseRun
         ulong gsBase = user ? system[SystemRegister.KernelGsBase] : _case.Registers.GsBase;
         bool warm = _case.Pvm!.Path == HostPath.Warm;
         _inCall = false;
-        _vcpu.WantsInterruptWindow = false;
+        machine.Vcpu.WantsInterruptWindow = false;
         try
         {
-            _state.LoadControl(_case, gsBase, freshRoots: !warm);
-            if (warm && machine.Plan.EventEntry is ulong entry)
+            // A case that left control registers and roots alone leaves the roots warm for the next one.
+            bool kept = _state.LoadControl(_case, gsBase, freshRoots: !warm) && _warmFor == (system[SystemRegister.Cr3], system[SystemRegister.PvmSwitchCr3]);
+            if (warm && !kept && machine.Plan.EventEntry is ulong entry)
             {
                 WarmUp(entry);
+                _state.Forget();
                 _state.LoadControl(_case, gsBase, freshRoots: false);
             }
 
+            _warmFor = warm && IsSteady(_case) ? (system[SystemRegister.Cr3], system[SystemRegister.PvmSwitchCr3]) : null;
+
             _state.LoadMsrs(_case, gsBase);
+            ForgetDescriptors();
         }
         catch (KvmException e) when (e.Call.StartsWith("KVM_SET_", StringComparison.Ordinal))
         {
@@ -44,7 +50,7 @@ internal sealed partial class CaseRun
             return false;
         }
 
-        _vcpu.SetNmiMask(system[SystemRegister.NmiMasked] != 0);
+        machine.Vcpu.SetNmiMask(system[SystemRegister.NmiMasked] != 0);
         KvmRegs regs = Registers(_case.Registers);
         if (user)
         {
@@ -56,14 +62,14 @@ internal sealed partial class CaseRun
         if (_windowAsked)
         {
             // KVM forgets that it waits for an interrupt window when the guest enables interrupts.
-            _vcpu.SetRegs(regs with { Rflags = RflagsBits.Fixed1 });
-            _vcpu.SetRegs(regs with { Rflags = RflagsBits.Fixed1 | RflagsBits.IF });
+            machine.Vcpu.SetRegs(regs with { Rflags = RflagsBits.Fixed1 });
+            machine.Vcpu.SetRegs(regs with { Rflags = RflagsBits.Fixed1 | RflagsBits.IF });
             _windowAsked = false;
         }
 
         // Bit 9 of RFLAGS goes into the structure's flags too, so the structure is written afterwards.
-        _vcpu.SetRegs(in regs);
-        WriteStructure(user);
+        machine.Vcpu.SetRegs(in regs);
+        WriteStructure();
         if (_case.Inject is Injection injection)
         {
             Pend(injection, atReturn: user);
@@ -76,48 +82,58 @@ internal sealed partial class CaseRun
         return true;
     }
 
-    private void WriteStructure(bool user)
+    private void WriteStructure()
     {
-        Span<byte> pvcs = machine.Pvcs;
         machine.Memory.Slice(machine.Plan.VcpuStruct, PageLayout.PageSize).Clear();
-        foreach ((SystemRegister register, ulong value) in _case.System.Values)
+        StructureImage.Write(_case, machine.Pvcs);
+    }
+
+    /// <summary>True when a case cannot make the host forget its roots: user code whose answers make no hypercalls.</summary>
+    private static bool IsSteady(TestCase testCase)
+    {
+        foreach (Response response in testCase.Responses)
         {
-            if (register is >= SystemRegister.PvcsEventFlags and <= SystemRegister.PvcsR11)
+            if (!response.Hypercalls.IsEmpty)
             {
-                EventReader.SetField(host.Revision, register, pvcs, value);
+                return false;
             }
         }
 
-        if (!user)
+        return testCase.Start == GuestMode.User;
+    }
+
+    /// <summary>Empties the descriptors for thread-local storage that an earlier case may have loaded: no ioctl does.</summary>
+    private void ForgetDescriptors()
+    {
+        const ulong loadTls = 0x1708_8209;
+        if (!_descriptorsLeft)
         {
             return;
         }
 
-        RegisterState registers = _case.Registers;
-        ReadOnlySpan<(SystemRegister Register, ulong Value)> context =
-        [
-            (SystemRegister.PvcsUserCs, registers.Cs), (SystemRegister.PvcsUserSs, registers.Ss), (SystemRegister.PvcsUserGsBase, registers.GsBase), (SystemRegister.PvcsEflags, registers.Rflags),
-            (SystemRegister.PvcsPkru, registers.Pkru ?? 0), (SystemRegister.PvcsRip, registers.Rip), (SystemRegister.PvcsRsp, registers.Gpr[4]), (SystemRegister.PvcsRcx, registers.Gpr[1]),
-            (SystemRegister.PvcsR11, registers.Gpr[11]),
-        ];
-        foreach ((SystemRegister register, ulong value) in context)
+        KvmRegs regs = new() { Rax = loadTls, Rip = GuestMap.AgentAddress + AgentCode.Call, Rflags = RflagsBits.Fixed1 };
+        machine.Vcpu.SetRegs(in regs);
+        Stop stop = Wait(returning: null);
+        if (stop != Stop.Port || machine.Vcpu.IoPort != (ushort)AgentPort.Called)
         {
-            EventReader.SetField(host.Revision, register, pvcs, value);
+            throw new KvmException($"the descriptors cannot be emptied, {machine.Vcpu.DescribeExit()}: KVM_RUN", Interop.LinuxAbi.EINVAL);
         }
+
+        _descriptorsLeft = false;
     }
 
     /// <summary>A return to user mode and a fault back, so that the host has prepared both roots.</summary>
     private void WarmUp(ulong entry)
     {
         const ushort code = Selectors.UserCode64;
-        _vcpu.SetNmiMask(false);
+        machine.Vcpu.SetNmiMask(false);
         _state.LoadMsrs(
             (SystemRegister.PvmVcpuStruct, (ulong)machine.Plan.VcpuStruct),
             (SystemRegister.PvmEventEntry, entry),
             (SystemRegister.PvmRetuRip, GuestMap.AgentAddress + AgentCode.WarmReturn),
             (SystemRegister.PvmSwitchCr3, _case.System[SystemRegister.PvmSwitchCr3]));
         KvmRegs regs = new() { Rip = GuestMap.AgentAddress + AgentCode.WarmReturn, Rflags = RflagsBits.Fixed1 };
-        _vcpu.SetRegs(in regs);
+        machine.Vcpu.SetRegs(in regs);
         Span<byte> pvcs = machine.Pvcs;
         pvcs.Clear();
         EventReader.SetField(host.Revision, SystemRegister.PvcsUserCs, pvcs, code);
@@ -125,9 +141,9 @@ internal sealed partial class CaseRun
         EventReader.SetField(host.Revision, SystemRegister.PvcsEflags, pvcs, RflagsBits.Fixed1);
         EventReader.SetField(host.Revision, SystemRegister.PvcsRip, pvcs, GuestMap.AgentDataAddress);
         Stop stop = Wait(returning: null);
-        if (stop != Stop.Port || _vcpu.IoPort != (ushort)AgentPort.UserEntry)
+        if (stop != Stop.Port || machine.Vcpu.IoPort != (ushort)AgentPort.UserEntry)
         {
-            throw new KvmException($"the way to user mode and back ended with {_vcpu.DescribeExit()}: KVM_RUN", Interop.LinuxAbi.EINVAL);
+            throw new KvmException($"the way to user mode and back ended with {machine.Vcpu.DescribeExit()}: KVM_RUN", Interop.LinuxAbi.EINVAL);
         }
     }
 
@@ -140,15 +156,15 @@ internal sealed partial class CaseRun
         {
             if (atReturn)
             {
-                _vcpu.SetNmiMask(true);
+                machine.Vcpu.SetNmiMask(true);
             }
 
-            _vcpu.Nmi();
+            machine.Vcpu.Nmi();
         }
         else
         {
             _waiting.Add(injection.Vector);
-            _vcpu.WantsInterruptWindow = true;
+            machine.Vcpu.WantsInterruptWindow = true;
             _windowAsked = true;
         }
     }
@@ -186,7 +202,7 @@ internal sealed partial class CaseRun
         _regs.Rbx = call.Arguments.Length > 0 ? call.Arguments[0] : saved.Rbx;
         _regs.R10 = call.Arguments.Length > 1 ? call.Arguments[1] : saved.R10;
         _regs.Rdx = call.Arguments.Length > 2 ? call.Arguments[2] : saved.Rdx;
-        _vcpu.SetRegs(in _regs);
+        machine.Vcpu.SetRegs(in _regs);
         Stop stop = Wait(returning: null);
         if (stop is not (Stop.Port or Stop.Halt))
         {
@@ -194,7 +210,7 @@ internal sealed partial class CaseRun
         }
 
         ReadRegisters();
-        if (stop == Stop.Port && _vcpu.IoPort != (ushort)AgentPort.Called)
+        if (stop == Stop.Port && machine.Vcpu.IoPort != (ushort)AgentPort.Called)
         {
             _reason = "a hypercall of a response lets something in while the agent runs";
             return Stop.Unsupported;
@@ -209,20 +225,7 @@ internal sealed partial class CaseRun
     {
         foreach ((Register register, ulong value) in response.Patches)
         {
-            SystemRegister? field = register switch
-            {
-                Register.Rip => SystemRegister.PvcsRip,
-                Register.Rflags => SystemRegister.PvcsEflags,
-                Register.Rsp when host.Revision == Abi.PvmRfc1 => SystemRegister.PvcsRsp,
-                Register.Rcx => SystemRegister.PvcsRcx,
-                Register.R11 => SystemRegister.PvcsR11,
-                Register.Cs => SystemRegister.PvcsUserCs,
-                Register.Ss => SystemRegister.PvcsUserSs,
-                Register.GsBase => SystemRegister.PvcsUserGsBase,
-                Register.Pkru => SystemRegister.PvcsPkru,
-                _ => null,
-            };
-            if (field is SystemRegister place)
+            if (StructureImage.FieldOf(host.Revision, register) is SystemRegister place)
             {
                 EventReader.SetField(host.Revision, place, machine.Pvcs, value);
             }
@@ -316,12 +319,6 @@ internal sealed partial class CaseRun
 
         WriteFrame(rsp, _regs.Rsp);
         EventReader.SetField(host.Revision, SystemRegister.PvcsEventVector, machine.Pvcs, 0);
-        if (response.Inject is Injection { Kind: InjectionKind.Nmi })
-        {
-            _reason = "an NMI cannot be held back until the supervisor has executed IRETQ";
-            return Stop.Unsupported;
-        }
-
         Go(response, GuestMap.AgentAddress + AgentCode.InterruptReturn, GuestMap.AgentDataAddress);
         return null;
     }
@@ -347,7 +344,7 @@ internal sealed partial class CaseRun
     {
         _regs.Rip = rip;
         _regs.Rsp = rsp;
-        _vcpu.SetRegs(in _regs);
+        machine.Vcpu.SetRegs(in _regs);
         if (response.Inject is Injection injection)
         {
             Pend(injection, atReturn: true);
@@ -368,7 +365,7 @@ internal sealed partial class CaseRun
                 _regs = regs;
                 break;
             case Register.FsBase or Register.GsBase:
-                _vcpu.SetMsrs(new KvmMsrEntry { Index = register == Register.FsBase ? PvmMsrs.FsBase : PvmMsrs.GsBase, Data = value });
+                machine.Vcpu.SetMsrs(new KvmMsrEntry { Index = register == Register.FsBase ? PvmMsrs.FsBase : PvmMsrs.GsBase, Data = value });
                 break;
             case Register.Ds or Register.Es or Register.Fs or Register.Gs:
                 PatchSelector(register, (ushort)value);
@@ -380,7 +377,7 @@ internal sealed partial class CaseRun
     private void PatchSelector(Register register, ushort value)
     {
         ulong star = _state.ReadMsr(SystemRegister.Star);
-        _vcpu.GetSregs(out KvmSregs sregs);
+        machine.Vcpu.GetSregs(out KvmSregs sregs);
         switch (register)
         {
             case Register.Ds:
@@ -397,7 +394,7 @@ internal sealed partial class CaseRun
                 break;
         }
 
-        _vcpu.SetSregs(in sregs);
+        machine.Vcpu.SetSregs(in sregs);
         _state.LoadMsrs((SystemRegister.Star, star));
     }
 

@@ -12,14 +12,14 @@ namespace PvDiffFuzz.Backends.Pvm;
 /// <param name="timer">Runs.</param>
 internal sealed partial class CaseRun(Machine machine, PvmHost host, RunTimer timer)
 {
-    private readonly KvmVcpu _vcpu = machine.Vcpu;
-    private readonly VcpuState _state = new(machine.Vcpu, host);
+    private readonly VcpuState _state = new(machine, host);
     private readonly List<Event> _events = [];
     private readonly List<byte> _waiting = [];
     private TestCase _case = null!;
     private KvmRegs _regs;
     private KvmSregs _sregs;
     private byte? _injected;
+    private bool _descriptorsLeft;
     private string _reason = "";
 
     /// <summary>How a run of the guest ended.</summary>
@@ -44,7 +44,7 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, RunTimer ti
         Unsupported,
     }
 
-    /// <summary>False when the machine must not be used again.</summary>
+    /// <summary>False when the virtual machine must not be used again; its memory may.</summary>
     public bool Reusable { get; private set; } = true;
 
     /// <summary>Processor time in nanoseconds after which a case is stopped.</summary>
@@ -55,14 +55,56 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, RunTimer ti
     public Outcome Run(TestCase testCase)
     {
         _case = testCase;
+        machine.LeadEntriesTo(null);
         _events.Clear();
         _waiting.Clear();
         _injected = null;
         new CaseMemory(machine.Pool, machine.Pages).Load(testCase);
         Stop stop = Load() ? Drive() : Stop.Unsupported;
+        _state.Forget();
         Outcome outcome = ToOutcome(stop);
-        Reusable = outcome.Comparable && outcome.End != EndKind.Crash && !HasThreadLocalStorage(testCase);
+        if (!outcome.Comparable || outcome.End == EndKind.Crash)
+        {
+            new CaseMemory(machine.Pool, machine.Pages).Clear(testCase);
+        }
+
+        _descriptorsLeft |= HasThreadLocalStorage(testCase);
+        Reusable = outcome.Comparable && (outcome.End != EndKind.Crash || IsInSupervisorMode());
         return outcome;
+    }
+
+    /// <summary>Loads what the cases of a batch have in common, and the rest of the first one.</summary>
+    /// <param name="testCase">The first one.</param>
+    /// <returns>The system side as the host shows it then; null when KVM does not take it.</returns>
+    /// <exception cref="KvmException">KVM refused a call.</exception>
+    public SystemState? Prepare(TestCase testCase)
+    {
+        _case = testCase;
+        _waiting.Clear();
+        if (!Load())
+        {
+            return null;
+        }
+
+        machine.Vcpu.GetSregs(out _sregs);
+        SystemState system = _state.Read(in _sregs, machine.Pvcs);
+        _state.Forget();
+        return system;
+    }
+
+    /// <summary>Says that the machine has a new processor.</summary>
+    public void Renewed()
+    {
+        _descriptorsLeft = false;
+        _warmFor = null;
+        _state.Renewed();
+    }
+
+    /// <summary>True when ioctls can load everything: they cannot bring a processor that has run from user mode back.</summary>
+    private bool IsInSupervisorMode()
+    {
+        machine.Vcpu.GetSregs(out KvmSregs sregs);
+        return sregs.Cs.Dpl == 0;
     }
 
     private Outcome ToOutcome(Stop stop)
@@ -70,7 +112,7 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, RunTimer ti
         switch (stop)
         {
             case Stop.Crash:
-                return new Outcome { End = EndKind.Crash, Events = [.. _events], Detail = _vcpu.DescribeExit() };
+                return new Outcome { End = EndKind.Crash, Events = [.. _events], Detail = machine.Vcpu.DescribeExit() };
             case Stop.Spent:
                 return Outcome.BudgetSpent($"{LongestRun / 1_000_000} ms of processor time");
             case Stop.Trouble:
@@ -87,7 +129,7 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, RunTimer ti
         }
 
         // A port is an event or the end of supervisor code, whose registers are those of the port; after a hypercall's halt they are in its event.
-        bool ended = stop == Stop.Port && _vcpu.IoPort == (ushort)AgentPort.End;
+        bool ended = stop == Stop.Port && machine.Vcpu.IoPort == (ushort)AgentPort.End;
         RegisterState registers = stop == Stop.Halt
             ? _events is [.., { Kind: EventKind.Hypercall } call] && _inCall ? call.Registers : Capture(_regs.Rip)
             : ended ? Capture(_case.Code.End) : _events[^1].Registers;
@@ -116,7 +158,7 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, RunTimer ti
             }
 
             ReadRegisters();
-            if (stop == Stop.Halt || _vcpu.IoPort == (ushort)AgentPort.End)
+            if (stop == Stop.Halt || machine.Vcpu.IoPort == (ushort)AgentPort.End)
             {
                 return stop == Stop.Halt || _regs.Rip == _case.Code.End + AgentCode.PadLength ? stop : Leaves();
             }
@@ -143,13 +185,13 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, RunTimer ti
     /// <summary>An OUT of the payload's, or one of the agent's that the payload jumped to.</summary>
     private Stop Leaves()
     {
-        _reason = $"the payload leaves to the monitor through port {_vcpu.IoPort:x} at {_regs.Rip:x}";
+        _reason = $"the payload leaves to the monitor through port {machine.Vcpu.IoPort:x} at {_regs.Rip:x}";
         return Stop.Unsupported;
     }
 
     private bool TryReadEvent(out Event? what)
     {
-        AgentPort port = (AgentPort)_vcpu.IoPort;
+        AgentPort port = (AgentPort)machine.Vcpu.IoPort;
         what = null;
         foreach ((AgentPort known, ulong address) in machine.Plan.Pads())
         {
@@ -189,7 +231,7 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, RunTimer ti
         int interruptions = 0;
         for (int exits = 0; exits < mostExits; exits++)
         {
-            if (!_vcpu.Run())
+            if (!machine.Vcpu.Run())
             {
                 timer.Consume();
                 long now = RunTimer.ThreadNanoseconds();
@@ -202,12 +244,12 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, RunTimer ti
                 continue;
             }
 
-            switch (_vcpu.ExitReason)
+            switch (machine.Vcpu.ExitReason)
             {
                 case KVM_EXIT_IO:
                     return Stop.Port;
                 case KVM_EXIT_IRQ_WINDOW_OPEN:
-                    _vcpu.GetRegs(out KvmRegs regs);
+                    machine.Vcpu.GetRegs(out KvmRegs regs);
                     if (regs.Rip != returning)
                     {
                         returning = null;
@@ -227,7 +269,7 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, RunTimer ti
                 case KVM_EXIT_SHUTDOWN:
                     return Stop.Crash;
                 default:
-                    _reason = _vcpu.DescribeExit();
+                    _reason = machine.Vcpu.DescribeExit();
                     return Stop.Trouble;
             }
         }
@@ -238,7 +280,7 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, RunTimer ti
     /// <summary>After a halt: what waits ends it when interrupts are enabled.</summary>
     private bool Wakes()
     {
-        _vcpu.GetRegs(out KvmRegs regs);
+        machine.Vcpu.GetRegs(out KvmRegs regs);
         bool wakes = _waiting.Count > 0 && (regs.Rflags & RflagsBits.IF) != 0;
         if (wakes)
         {
@@ -254,17 +296,17 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, RunTimer ti
         {
             byte vector = _waiting.Max();
             _waiting.Remove(vector);
-            _vcpu.Interrupt(vector);
+            machine.Vcpu.Interrupt(vector);
             _injected = vector;
         }
 
-        _vcpu.WantsInterruptWindow = _waiting.Count > 0;
+        machine.Vcpu.WantsInterruptWindow = _waiting.Count > 0;
     }
 
     private void ReadRegisters()
     {
-        _vcpu.GetRegs(out _regs);
-        _vcpu.GetSregs(out _sregs);
+        machine.Vcpu.GetRegs(out _regs);
+        machine.Vcpu.GetSregs(out _sregs);
     }
 
     private RegisterState Capture(ulong rip) => EventReader.ReadRegisters(in _regs, in _sregs, rip, _case.Registers.Pkru is not null);

@@ -29,14 +29,44 @@ internal static class GuestMap
     /// <summary>The pages of the case.</summary>
     public const int Pool = 0x50_0000;
 
+    /// <summary>The mailbox and the stack of the agent that runs batches, one page; see <see cref="Mailbox"/>.</summary>
+    public const int MailboxPage = Pool + (TestCase.MaximumPages * PageLayout.PageSize);
+
+    /// <summary>The code of that agent.</summary>
+    public const int BatchAgent = MailboxPage + PageLayout.PageSize;
+
+    /// <summary>Room for the code.</summary>
+    public const int BatchAgentSize = 2 * PageLayout.PageSize;
+
+    /// <summary>Encoded cases.</summary>
+    public const int Request = BatchAgent + BatchAgentSize;
+
+    /// <summary>Room for encoded cases: more than the largest single one.</summary>
+    public const int RequestSize = 0x10_0000;
+
+    /// <summary>Results.</summary>
+    public const int Results = Request + RequestSize;
+
+    /// <summary>Room for results: more than the largest single one of a case that is batched.</summary>
+    public const int ResultsSize = 0x20_0000;
+
     /// <summary>All memory.</summary>
-    public const int Size = Pool + (TestCase.MaximumPages * PageLayout.PageSize);
+    public const int Size = Results + ResultsSize;
 
     /// <summary>Linear address of the agent's code. Supervisor mode alone sees it.</summary>
     public const ulong AgentAddress = AddressMap.AgentFirst + 0x20_0000;
 
     /// <summary>Linear address of the agent's frames.</summary>
     public const ulong AgentDataAddress = AgentAddress + PageLayout.PageSize;
+
+    /// <summary>Linear address of <see cref="MailboxPage"/> and what follows it. Supervisor mode alone sees it.</summary>
+    public const ulong BatchAddress = AddressMap.AgentFirst + 0x40_0000;
+
+    /// <summary>Linear address of the agent's own view of the pool. Supervisor mode alone sees it.</summary>
+    public const ulong PoolAddress = AddressMap.AgentFirst + 0x100_0000;
+
+    /// <summary>Linear address of a place from <see cref="MailboxPage"/> on.</summary>
+    public static ulong BatchLinear(int offset) => BatchAddress + (ulong)(offset - MailboxPage);
 
     /// <summary>Where the per-VCPU structure lies for cases that have none: nobody reads it there.</summary>
     public const int DefaultVcpuStruct = (int)PvmMap.VcpuStruct;

@@ -9,8 +9,9 @@ namespace PvDiffFuzz.Backends.Pvm;
 internal sealed unsafe class Machine : IDisposable
 {
     // SAFETY: pointers go into _memory only, at places that the plan has laid out within its length, and are not kept beyond it.
-    private readonly KvmVm _vm;
     private readonly SafeMapping _memory;
+    private KvmVm _vm;
+    private BatchAgent? _agent;
 
     private Machine(GuestPlan plan, KvmVm vm, KvmVcpu vcpu, SafeMapping memory)
     {
@@ -25,7 +26,7 @@ internal sealed unsafe class Machine : IDisposable
     public GuestPlan Plan { get; }
 
     /// <summary>The processor.</summary>
-    public KvmVcpu Vcpu { get; }
+    public KvmVcpu Vcpu { get; private set; }
 
     /// <summary>The pages of the case.</summary>
     public CasePages Pages { get; }
@@ -50,27 +51,30 @@ internal sealed unsafe class Machine : IDisposable
         using SafeFileHandle file = Memfd.Create("pvdf-pvm-guest", executable: false);
         Memfd.Resize(file, GuestMap.Size);
         SafeMapping? memory = null;
-        KvmVm? vm = null;
-        KvmVcpu? vcpu = null;
         try
         {
             memory = SafeMapping.Shared(file, GuestMap.Size);
-            vm = system.CreateVm();
-            vm.SetMemory(memory.Start, GuestMap.Size);
-            vcpu = vm.CreateVcpu();
-            vcpu.SetCpuid(cpuid);
-            vcpu.SetSignalMask(RunTimer.BlockedWhileRunning);
+            (KvmVm vm, KvmVcpu vcpu) = Processor(system, cpuid, memory);
             Machine machine = new(plan, vm, vcpu, memory);
             Write(machine.Memory, plan, machine.Pages);
             return machine;
         }
         catch
         {
-            vcpu?.Dispose();
-            vm?.Dispose();
             memory?.Dispose();
             throw;
         }
+    }
+
+    /// <summary>Replaces the virtual machine; its memory, page tables and agent stay. The pool is to be cleared by the caller.</summary>
+    /// <param name="system">The device.</param>
+    /// <param name="cpuid">What CPUID shows.</param>
+    /// <exception cref="KvmException">KVM refused a call; the machine has to go.</exception>
+    public void Renew(KvmSystem system, byte[] cpuid)
+    {
+        Vcpu.Dispose();
+        _vm.Dispose();
+        (_vm, Vcpu) = Processor(system, cpuid, _memory);
     }
 
     /// <summary>Writes page tables and agent.</summary>
@@ -92,22 +96,73 @@ internal sealed unsafe class Machine : IDisposable
         tables.Map(plan.SupervisorRoot, GuestMap.AgentAddress, GuestMap.Agent, code);
         tables.Map(plan.SupervisorRoot, GuestMap.AgentDataAddress, GuestMap.AgentData, data);
         AgentCode.Page().CopyTo(memory[GuestMap.Agent..]);
-        Dictionary<ulong, int> entryPages = [];
+        foreach ((ulong page, int physical) in plan.EntryPages())
+        {
+            tables.Map(plan.SupervisorRoot, page, physical, code);
+        }
+
         foreach ((AgentPort port, ulong address) in plan.Pads())
         {
-            byte[] pad = AgentCode.Pad(port);
-            for (int i = 0; i < pad.Length; i++)
-            {
-                ulong page = (address + (ulong)i) & ~0xfffUL;
-                if (!entryPages.TryGetValue(page, out int physical))
-                {
-                    physical = GuestMap.EntryPages + (entryPages.Count * PageLayout.PageSize);
-                    entryPages.Add(page, physical);
-                    tables.Map(plan.SupervisorRoot, page, physical, code);
-                }
+            WritePad(memory, plan, address, AgentCode.Pad(port));
+        }
 
-                memory[physical + (int)((address + (ulong)i) & 0xfff)] = pad[i];
-            }
+        for (int at = GuestMap.MailboxPage; at < GuestMap.Size; at += PageLayout.PageSize)
+        {
+            tables.Map(plan.SupervisorRoot, GuestMap.BatchLinear(at), at, at is >= GuestMap.BatchAgent and < GuestMap.Request ? code : data);
+        }
+
+        for (int at = 0; at < pages.Count * PageLayout.PageSize; at += PageLayout.PageSize)
+        {
+            tables.Map(plan.SupervisorRoot, GuestMap.PoolAddress + (ulong)at, GuestMap.Pool + at, data);
+        }
+    }
+
+    /// <summary>Lets entries lead to the agent that runs batches, or out of the guest.</summary>
+    /// <param name="agent">That agent; null for entries that leave.</param>
+    public void LeadEntriesTo(BatchAgent? agent)
+    {
+        if (ReferenceEquals(agent, _agent))
+        {
+            return;
+        }
+
+        _agent = agent;
+        foreach ((AgentPort port, ulong address) in Plan.Pads())
+        {
+            WritePad(Memory, Plan, address, agent is null ? AgentCode.Pad(port) : agent.Pad(port, address));
+        }
+
+        agent?.Bytes.CopyTo(Memory[GuestMap.BatchAgent..]);
+        agent?.Pad(AgentPort.End, BatchAgent.StubTarget).CopyTo(Memory[(GuestMap.BatchAgent + GuestMap.BatchAgentSize - BatchAgent.EndPadRoom)..]);
+    }
+
+    private static void WritePad(Span<byte> memory, GuestPlan plan, ulong address, byte[] pad)
+    {
+        for (int i = 0; i < pad.Length; i++)
+        {
+            ulong at = address + (ulong)i;
+            memory[plan.EntryPages().First(p => p.Page == (at & ~0xfffUL)).Physical + (int)(at & 0xfff)] = pad[i];
+        }
+    }
+
+    private static (KvmVm Vm, KvmVcpu Vcpu) Processor(KvmSystem system, byte[] cpuid, SafeMapping memory)
+    {
+        KvmVm? vm = null;
+        KvmVcpu? vcpu = null;
+        try
+        {
+            vm = system.CreateVm();
+            vm.SetMemory(memory.Start, GuestMap.Size);
+            vcpu = vm.CreateVcpu();
+            vcpu.SetCpuid(cpuid);
+            vcpu.SetSignalMask(RunTimer.BlockedWhileRunning);
+            return (vm, vcpu);
+        }
+        catch
+        {
+            vcpu?.Dispose();
+            vm?.Dispose();
+            throw;
         }
     }
 

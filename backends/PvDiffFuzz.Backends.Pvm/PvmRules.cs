@@ -8,8 +8,6 @@ namespace PvDiffFuzz.Backends.Pvm;
 /// <param name="emulated">True when the host's own processor is emulated.</param>
 internal sealed class PvmRules(PvmHost host, CpuProfile profile, bool emulated)
 {
-    private readonly bool _sysenterEscapes = emulated && profile.Vendor == CpuVendor.Amd;
-
     /// <summary>Tells why this target cannot run a case.</summary>
     /// <returns>Null when it can, as far as can be told without running it.</returns>
     public string? Trouble(TestCase testCase)
@@ -29,6 +27,11 @@ internal sealed class PvmRules(PvmHost host, CpuProfile profile, bool emulated)
             return "guests of this host have no protection keys";
         }
 
+        if (host.Revision != Abi.PvmRfc1 && HasNmiBehindReturn(testCase))
+        {
+            return "this revision does not mask NMIs, so that none can be held back until a return is done";
+        }
+
         if (testCase.System.TryGet(SystemRegister.PvmLinearAddressRange, out ulong range) && range != host.Range)
         {
             return $"the case has the linear address range {range:x}, and this host has {host.Range:x}";
@@ -39,9 +42,9 @@ internal sealed class PvmRules(PvmHost host, CpuProfile profile, bool emulated)
             return "VMCALL and VMMCALL leave to a hypervisor below this host, or are patched by it";
         }
 
-        if (_sysenterEscapes && HasSysenter(testCase))
+        if (emulated && EmulatorEscapes.Trouble(testCase, profile.Vendor) is string escape)
         {
-            return "an emulated AMD processor executes SYSENTER in compatibility mode, which enters the kernel of the host itself";
+            return escape;
         }
 
         foreach (Register register in (ReadOnlySpan<Register>)[Register.Ds, Register.Es, Register.Fs, Register.Gs])
@@ -68,6 +71,24 @@ internal sealed class PvmRules(PvmHost host, CpuProfile profile, bool emulated)
         return null;
     }
 
+    private static bool HasNmiBehindReturn(TestCase testCase)
+    {
+        if (testCase is { Start: GuestMode.User, Inject.Kind: InjectionKind.Nmi })
+        {
+            return true;
+        }
+
+        foreach (Response response in testCase.Responses)
+        {
+            if (response.Inject is { Kind: InjectionKind.Nmi })
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
     private static string? TroubleOfResponses(TestCase testCase)
     {
         foreach (Response response in testCase.Responses)
@@ -82,28 +103,6 @@ internal sealed class PvmRules(PvmHost host, CpuProfile profile, bool emulated)
         }
 
         return null;
-    }
-
-    /// <summary>True for the bytes of SYSENTER wherever code can be. Which mode comes to them is not known beforehand.</summary>
-    private static bool HasSysenter(TestCase testCase)
-    {
-        ReadOnlySpan<byte> sysenter = [0x0f, 0x34];
-        if (testCase.Code.Bytes.AsSpan().IndexOf(sysenter) >= 0)
-        {
-            return true;
-        }
-
-        foreach (MemoryContents contents in testCase.Contents)
-        {
-            ulong last = contents.Address + (ulong)contents.Bytes.Length - 1;
-            PageAccess access = testCase.UserPages.AccessAt(contents.Address) | testCase.UserPages.AccessAt(last) | testCase.Layout.AccessAt(contents.Address) | testCase.Layout.AccessAt(last);
-            if ((access & PageAccess.Execute) != 0 && contents.Bytes.AsSpan().IndexOf(sysenter) >= 0)
-            {
-                return true;
-            }
-        }
-
-        return false;
     }
 
     /// <summary>The descriptors of DPL 3 that every host has: both code segments can be read.</summary>

@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using System.Runtime.InteropServices;
 using PvDiffFuzz.Backends.Interop;
 using PvDiffFuzz.Backends.Kvm;
 using PvDiffFuzz.Core;
@@ -14,6 +15,11 @@ public sealed class PvmTarget : ITarget
 {
     private const int MaximumMachines = 4;
 
+    private const int MaximumPlans = 8;
+
+    /// <summary>Fewer cases are run alone: changing between the two ways costs as much.</summary>
+    private const int SmallestBatch = 4;
+
     /// <summary>Nanoseconds between looks at a runaway payload where the host is emulated. A case takes well under a millisecond there.</summary>
     private const long EmulatedInterval = 25_000_000;
 
@@ -22,13 +28,17 @@ public sealed class PvmTarget : ITarget
     private readonly PvmRules _rules;
     private readonly byte[] _cpuid;
     private readonly RunTimer _timer = new(HostKind.IsEmulated ? EmulatedInterval : 0);
-    private readonly List<(Machine Machine, CaseRun Run)> _machines = [];
+    private readonly List<Seat> _machines = [];
+    private readonly List<GuestPlan> _plans = [];
+    private readonly BatchAgent _agent;
+    private readonly bool _batches;
     private bool _disposed;
 
     /// <summary>Starts the target.</summary>
     /// <param name="profile">The processor at hand.</param>
     /// <exception cref="TargetUnavailableException">This host cannot run it; the message says why, and what to do.</exception>
-    public PvmTarget(CpuProfile profile)
+    /// <param name="batches">False to let each case enter the guest alone.</param>
+    public PvmTarget(CpuProfile profile, bool batches = true)
     {
         ArgumentNullException.ThrowIfNull(profile);
         _system = KvmSystem.Open();
@@ -48,6 +58,8 @@ public sealed class PvmTarget : ITarget
             throw;
         }
 
+        _batches = batches;
+        _agent = BatchAgent.Assemble(_host.Revision);
         _rules = new PvmRules(_host, profile, HostKind.IsEmulated);
         const Capabilities capabilities =
             Capabilities.CompatibilityMode | Capabilities.DebugRegisters | Capabilities.SegmentBases | Capabilities.Responses | Capabilities.SupervisorPages;
@@ -66,6 +78,9 @@ public sealed class PvmTarget : ITarget
 
     /// <summary>Virtual machines that were thrown away and replaced.</summary>
     public int Replaced { get; private set; }
+
+    /// <summary>Cases whose outcomes came from the agent that stays in the guest.</summary>
+    public long Batched { get; private set; }
 
     /// <summary>Tells why this host cannot run the target.</summary>
     /// <param name="profile">The processor at hand.</param>
@@ -102,9 +117,22 @@ public sealed class PvmTarget : ITarget
         }
 
         _timer.Start();
+        GuestPlan?[] plans = new GuestPlan?[cases.Length];
         for (int i = 0; i < cases.Length; i++)
         {
-            outcomes[i] = RunOne(cases[i]);
+            string? trouble = _rules.Trouble(cases[i]);
+            plans[i] = trouble is null ? PlanOf(cases[i], out trouble) : null;
+            outcomes[i] = trouble is null ? null! : Outcome.Unsupported(trouble);
+        }
+
+        if (_batches && cases.Length >= SmallestBatch)
+        {
+            RunBatches(cases, plans, outcomes);
+        }
+
+        for (int i = 0; i < cases.Length; i++)
+        {
+            outcomes[i] ??= RunOne(cases[i], plans[i]!);
         }
 
         _timer.Stop();
@@ -115,34 +143,40 @@ public sealed class PvmTarget : ITarget
     {
         _disposed = true;
         _timer.Dispose();
-        foreach ((Machine machine, _) in _machines)
+        foreach (Seat seat in _machines)
         {
-            machine.Dispose();
+            seat.Machine.Dispose();
         }
 
         _machines.Clear();
         _system.Dispose();
     }
 
-    private Outcome RunOne(TestCase testCase)
+    private GuestPlan? PlanOf(TestCase testCase, out string? trouble)
     {
-        if (_rules.Trouble(testCase) is string trouble)
+        GuestPlan? plan = GuestPlan.Of(testCase, out trouble, CollectionsMarshal.AsSpan(_plans));
+        if (plan is not null && !_plans.Contains(plan))
         {
-            return Outcome.Unsupported(trouble);
+            if (_plans.Count == MaximumPlans)
+            {
+                _plans.RemoveAt(0);
+            }
+
+            _plans.Add(plan);
         }
 
-        if (GuestPlan.Of(testCase, out string? obstacle) is not GuestPlan plan)
-        {
-            return Outcome.Unsupported(obstacle!);
-        }
+        return plan;
+    }
 
+    private Outcome RunOne(TestCase testCase, GuestPlan plan)
+    {
         try
         {
-            CaseRun run = MachineFor(plan);
+            CaseRun run = MachineFor(plan).Run;
             Outcome outcome = run.Run(testCase);
             if (!run.Reusable)
             {
-                Drop();
+                Renew(_machines[0]);
             }
 
             return outcome;
@@ -155,8 +189,69 @@ public sealed class PvmTarget : ITarget
         }
     }
 
+    /// <summary>Runs what the agent can run; the outcomes of all other cases stay null.</summary>
+    private void RunBatches(ReadOnlySpan<TestCase> cases, ReadOnlySpan<GuestPlan?> plans, Span<Outcome> outcomes)
+    {
+        Dictionary<BatchKey, List<int>> groups = [];
+        for (int i = 0; i < cases.Length; i++)
+        {
+            if (plans[i] is GuestPlan plan && BatchRules.KeyOf(cases[i], plan) is BatchKey key)
+            {
+                (CollectionsMarshal.GetValueRefOrAddDefault(groups, key, out _) ??= []).Add(i);
+            }
+        }
+
+        foreach ((BatchKey key, List<int> places) in groups.Where(g => g.Value.Count >= SmallestBatch))
+        {
+            TestCase[] members = new TestCase[places.Count];
+            for (int i = 0; i < members.Length; i++)
+            {
+                members[i] = cases[places[i]];
+            }
+
+            Outcome?[] answers = new Outcome?[members.Length];
+            RunBatch(key.Plan, members, answers);
+            for (int i = 0; i < members.Length; i++)
+            {
+                outcomes[places[i]] = answers[i]!;
+                Batched += answers[i] is null ? 0 : 1;
+            }
+        }
+    }
+
+    /// <summary>Runs cases of one key. Those that the agent cannot finish keep null.</summary>
+    private void RunBatch(GuestPlan plan, ReadOnlySpan<TestCase> cases, Span<Outcome?> outcomes)
+    {
+        try
+        {
+            while (!cases.IsEmpty)
+            {
+                Seat seat = MachineFor(plan);
+                BatchEnd end = seat.Batch.Run(cases, outcomes);
+                cases = cases[end.Cases..];
+                outcomes = outcomes[end.Cases..];
+                if (end.Broken)
+                {
+                    Renew(seat);
+                }
+            }
+        }
+        catch (IOException e) when (e is KvmException or PosixException)
+        {
+            // The cases that are left run alone, each with an answer of its own.
+            Drop();
+        }
+    }
+
+    private void Renew(Seat seat)
+    {
+        seat.Machine.Renew(_system, _cpuid);
+        seat.Run.Renewed();
+        Replaced++;
+    }
+
     /// <summary>The machine for a plan, which becomes the first of the list.</summary>
-    private CaseRun MachineFor(GuestPlan plan)
+    private Seat MachineFor(GuestPlan plan)
     {
         int at = _machines.FindIndex(m => m.Machine.Plan.Equals(plan));
         if (at < 0)
@@ -168,16 +263,17 @@ public sealed class PvmTarget : ITarget
             }
 
             Machine machine = Machine.Create(_system, _cpuid, plan);
-            _machines.Insert(0, (machine, new CaseRun(machine, _host, _timer) { LongestRun = 2 * (HostKind.IsEmulated ? EmulatedInterval : RunTimer.LongestRun / 2) }));
+            CaseRun run = new(machine, _host, _timer) { LongestRun = 2 * (HostKind.IsEmulated ? EmulatedInterval : RunTimer.LongestRun / 2) };
+            _machines.Insert(0, new Seat(machine, run, new BatchRun(machine, run, _agent, _timer)));
         }
         else if (at > 0)
         {
-            (Machine, CaseRun) found = _machines[at];
+            Seat found = _machines[at];
             _machines.RemoveAt(at);
             _machines.Insert(0, found);
         }
 
-        return _machines[0].Run;
+        return _machines[0];
     }
 
     /// <summary>Throws the machine of the last case away.</summary>
@@ -190,4 +286,7 @@ public sealed class PvmTarget : ITarget
             Replaced++;
         }
     }
+
+    /// <summary>A machine and the two ways of running cases on it.</summary>
+    private sealed record Seat(Machine Machine, CaseRun Run, BatchRun Batch);
 }

@@ -4,9 +4,9 @@ using PvDiffFuzz.Core;
 namespace PvDiffFuzz.Backends.Pvm;
 
 /// <summary>Loads the system side of a case into a virtual processor by ioctls, and reads it back.</summary>
-/// <param name="vcpu">The processor; it is in supervisor mode whenever something is loaded.</param>
+/// <param name="machine">The machine; its processor is in supervisor mode whenever something is loaded.</param>
 /// <param name="host">The host.</param>
-internal sealed class VcpuState(KvmVcpu vcpu, PvmHost host)
+internal sealed class VcpuState(Machine machine, PvmHost host)
 {
     private const ulong Cr0 = 0x8005_0033; // PG, AM, WP, NE, ET, MP, PE
     private const ulong Cr4 = 0x1_0620; // FSGSBASE, OSXMMEXCPT, OSFXSR, PAE
@@ -18,18 +18,30 @@ internal sealed class VcpuState(KvmVcpu vcpu, PvmHost host)
     private const ushort KernelCode = 0x10;
 
     private KvmSregs? _fresh;
-    private KvmMsrEntry[] _known = [];
+    private KvmMsrEntry[] _msrs = [];
+    private Snapshot? _now;
+
+    /// <summary>Says that the machine has a new processor.</summary>
+    public void Renewed()
+    {
+        _fresh = null;
+        _now = null;
+    }
+
+    /// <summary>Says that the guest has run, or that something else has loaded state: what is there is not known until it is read again.</summary>
+    public void Forget() => _now = null;
 
     /// <summary>Loads control registers, segments and debug registers. STAR changes with them, so MSRs are loaded later.</summary>
     /// <param name="testCase">The case.</param>
     /// <param name="gsBase">GS base at the first instruction.</param>
     /// <param name="freshRoots">True to make KVM forget the roots that it has prepared.</param>
+    /// <returns>True when KVM keeps its roots: nothing that they depend on had to be loaded.</returns>
     /// <exception cref="KvmException">KVM does not take a value.</exception>
-    public void LoadControl(TestCase testCase, ulong gsBase, bool freshRoots)
+    public bool LoadControl(TestCase testCase, ulong gsBase, bool freshRoots)
     {
         if (_fresh is not KvmSregs sregs)
         {
-            vcpu.GetSregs(out sregs);
+            machine.Vcpu.GetSregs(out sregs);
             _fresh = sregs;
         }
 
@@ -48,12 +60,21 @@ internal sealed class VcpuState(KvmVcpu vcpu, PvmHost host)
         sregs.Es = Flat(registers.Es, code: false);
         sregs.Fs = Flat(registers.Fs, code: false) with { Base = registers.FsBase };
         sregs.Gs = Flat(registers.Gs, code: false) with { Base = gsBase };
-        if (freshRoots)
+        bool kept = !freshRoots && _now is { } now && SameRoots(now.Sregs, sregs);
+        if (kept && SameRest(_now!.Sregs, sregs))
         {
-            vcpu.SetSregs(sregs with { Cr3 = OtherRoot });
+            return true;
         }
 
-        vcpu.SetSregs(in sregs);
+        _now = null;
+        if (freshRoots)
+        {
+            machine.Vcpu.SetSregs(sregs with { Cr3 = OtherRoot });
+        }
+
+        machine.Vcpu.SetSregs(in sregs);
+        machine.Vcpu.Cr8 = sregs.Cr8;
+        return kept;
     }
 
     /// <summary>Loads debug registers.</summary>
@@ -62,25 +83,41 @@ internal sealed class VcpuState(KvmVcpu vcpu, PvmHost host)
     {
         DebugRegisters debug = testCase.Registers.Debug ?? new DebugRegisters(0, 0, 0, 0, Or(testCase.System, SystemRegister.Dr7, Dr7));
         KvmDebugregs registers = new() { Db0 = debug.Dr0, Db1 = debug.Dr1, Db2 = debug.Dr2, Db3 = debug.Dr3, Dr6 = Or(testCase.System, SystemRegister.Dr6, Dr6), Dr7 = debug.Dr7 };
-        return vcpu.TrySetDebugRegisters(in registers) == 0;
+        return (_now is { } now && Same(now.Debug, registers)) || machine.Vcpu.TrySetDebugRegisters(in registers) == 0;
     }
 
-    /// <summary>Loads the MSRs of the case, and the bases of FS and GS.</summary>
+    /// <summary>Loads the MSRs of the case, and the bases of FS and GS, as far as they are not there.</summary>
     /// <param name="testCase">The case.</param>
     /// <param name="gsBase">GS base at the first instruction.</param>
     public void LoadMsrs(TestCase testCase, ulong gsBase)
     {
         ReadOnlySpan<(SystemRegister Register, uint Index)> all = PvmMsrs.Of(host.Revision);
         Span<KvmMsrEntry> wanted = stackalloc KvmMsrEntry[all.Length + 2];
+        int count = 0;
         for (int i = 0; i < all.Length; i++)
         {
             (SystemRegister register, uint index) = all[i];
-            wanted[i] = new KvmMsrEntry { Index = index, Data = register == SystemRegister.PvmLinearAddressRange ? host.Range : testCase.System[register] };
+            ulong value = register == SystemRegister.PvmLinearAddressRange ? host.Range : testCase.System[register];
+            if (_now is null || _msrs[i].Data != value)
+            {
+                wanted[count++] = new KvmMsrEntry { Index = index, Data = value };
+            }
         }
 
-        wanted[all.Length] = new KvmMsrEntry { Index = PvmMsrs.FsBase, Data = testCase.Registers.FsBase };
-        wanted[all.Length + 1] = new KvmMsrEntry { Index = PvmMsrs.GsBase, Data = gsBase };
-        vcpu.SetMsrs(wanted);
+        if (_now is not { } now || now.Sregs.Fs.Base != testCase.Registers.FsBase)
+        {
+            wanted[count++] = new KvmMsrEntry { Index = PvmMsrs.FsBase, Data = testCase.Registers.FsBase };
+        }
+
+        if (_now is not { } then || then.Sregs.Gs.Base != gsBase)
+        {
+            wanted[count++] = new KvmMsrEntry { Index = PvmMsrs.GsBase, Data = gsBase };
+        }
+
+        if (count > 0)
+        {
+            machine.Vcpu.SetMsrs(wanted[..count]);
+        }
     }
 
     /// <summary>Loads some MSRs by the system registers' names.</summary>
@@ -99,7 +136,7 @@ internal sealed class VcpuState(KvmVcpu vcpu, PvmHost host)
             }
         }
 
-        vcpu.SetMsrs(entries[..count]);
+        machine.Vcpu.SetMsrs(entries[..count]);
     }
 
     /// <summary>Value of an MSR by its system register's name; 0 for one that the revision does not have.</summary>
@@ -110,7 +147,7 @@ internal sealed class VcpuState(KvmVcpu vcpu, PvmHost host)
             if (known == register)
             {
                 KvmMsrEntry entry = new() { Index = index };
-                vcpu.GetMsrs(new Span<KvmMsrEntry>(ref entry));
+                machine.Vcpu.GetMsrs(new Span<KvmMsrEntry>(ref entry));
                 return entry.Data;
             }
         }
@@ -128,25 +165,27 @@ internal sealed class VcpuState(KvmVcpu vcpu, PvmHost host)
             new(SystemRegister.Cr0, sregs.Cr0), new(SystemRegister.Cr2, sregs.Cr2), new(SystemRegister.Cr3, sregs.Cr3), new(SystemRegister.Cr4, sregs.Cr4),
             new(SystemRegister.Cr8, sregs.Cr8), new(SystemRegister.Efer, sregs.Efer),
         ];
-        vcpu.GetDebugRegisters(out KvmDebugregs debug);
+        machine.Vcpu.GetDebugRegisters(out KvmDebugregs debug);
         values.Add(new(SystemRegister.Dr6, debug.Dr6));
         values.Add(new(SystemRegister.Dr7, debug.Dr7));
         ReadOnlySpan<(SystemRegister Register, uint Index)> all = PvmMsrs.Of(host.Revision);
-        if (_known.Length == 0)
+        if (_msrs.Length == 0)
         {
-            _known = new KvmMsrEntry[all.Length];
+            _msrs = new KvmMsrEntry[all.Length];
         }
 
         for (int i = 0; i < all.Length; i++)
         {
-            _known[i].Index = all[i].Index;
+            _msrs[i].Index = all[i].Index;
         }
 
-        int read = vcpu.GetMsrs(_known);
+        int read = machine.Vcpu.GetMsrs(_msrs);
         for (int i = 0; i < read; i++)
         {
-            values.Add(new(all[i].Register, _known[i].Data));
+            values.Add(new(all[i].Register, _msrs[i].Data));
         }
+
+        _now = read == all.Length ? new Snapshot(sregs, debug) : null;
 
         foreach (PvcsField field in PvcsLayout.Of(host.Revision))
         {
@@ -154,7 +193,7 @@ internal sealed class VcpuState(KvmVcpu vcpu, PvmHost host)
         }
 
         values.Add(new(SystemRegister.PvmUserMode, 0));
-        values.Add(new(SystemRegister.NmiMasked, vcpu.GetNmiMask() ? 1UL : 0));
+        values.Add(new(SystemRegister.NmiMasked, machine.Vcpu.GetNmiMask() ? 1UL : 0));
         return SystemState.Of(values);
     }
 
@@ -171,5 +210,17 @@ internal sealed class VcpuState(KvmVcpu vcpu, PvmHost host)
         G = 1,
     };
 
+    private static bool SameRoots(KvmSregs now, KvmSregs wanted) => now.Cr0 == wanted.Cr0 && now.Cr3 == wanted.Cr3 && now.Cr4 == wanted.Cr4 && now.Efer == wanted.Efer;
+
+    private static bool SameRest(KvmSregs now, KvmSregs wanted) =>
+        now.Cr2 == wanted.Cr2 && now.Cr8 == wanted.Cr8 && now.Cs.Selector == wanted.Cs.Selector && now.Ss.Selector == wanted.Ss.Selector && now.Ds.Selector == wanted.Ds.Selector
+        && now.Es.Selector == wanted.Es.Selector && now.Fs.Selector == wanted.Fs.Selector && now.Gs.Selector == wanted.Gs.Selector;
+
+    private static bool Same(KvmDebugregs now, KvmDebugregs wanted) =>
+        now.Db0 == wanted.Db0 && now.Db1 == wanted.Db1 && now.Db2 == wanted.Db2 && now.Db3 == wanted.Db3 && now.Dr6 == wanted.Dr6 && now.Dr7 == wanted.Dr7;
+
     private static ulong Or(SystemState system, SystemRegister register, ulong other) => system.TryGet(register, out ulong value) ? value : other;
+
+    /// <summary>What the processor had when a case ended, with <see cref="_msrs"/>: whatever the next one has too need not be loaded.</summary>
+    private sealed record Snapshot(KvmSregs Sregs, KvmDebugregs Debug);
 }

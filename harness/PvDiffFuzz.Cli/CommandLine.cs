@@ -30,9 +30,12 @@ public static class CommandLine
             TriageCommand.Create(composition),
             ImportCommand.Create(composition),
             ReportCommand.Create(composition),
+            MergeCommand.Create(composition),
             CoverageCommand.Create(),
             ExportCommand.Create(),
         };
+        XenCommandOptions xen = new();
+        xen.AddTo(root);
         ParseResult parsed = root.Parse(args);
         if (parsed.Errors.Count > 0)
         {
@@ -45,8 +48,14 @@ public static class CommandLine
             return (int)ExitCode.Usage;
         }
 
+        int wrong = Guard(() =>
+        {
+            composition.UseXen(xen.Read(parsed));
+            return ExitCode.Ok;
+        });
+
         // The commands handle cancellation and report their own errors.
-        return parsed.Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null });
+        return wrong != 0 ? wrong : parsed.Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null });
     }
 
     /// <summary>Wraps a command's body: user mistakes are 64, host trouble is 2, each with one message.</summary>

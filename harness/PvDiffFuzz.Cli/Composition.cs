@@ -2,6 +2,8 @@ using System.Collections.Immutable;
 using PvDiffFuzz.Backends.Kvm;
 using PvDiffFuzz.Backends.Native;
 using PvDiffFuzz.Backends.Pvm;
+using PvDiffFuzz.Backends.Xen;
+using PvDiffFuzz.Cli.Commands;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Models.Pvm;
 using PvDiffFuzz.Models.X86;
@@ -24,18 +26,23 @@ public sealed class Composition
     private readonly SortedDictionary<string, Func<CpuProfile, ITarget>> _targets;
 
     private CpuProfile? _host;
+    private XenInstallations _xen = new(new XenOptions());
 
     /// <summary>Names the targets.</summary>
-    public Composition() => _targets = new(StringComparer.Ordinal)
+    public Composition()
     {
-        ["kvm"] = profile => new KvmTarget(profile),
-        ["model.pvm"] = profile => new PvmModel(profile, Usage),
-        ["model.x86"] = profile => new X86Model(profile, Usage),
-        [XenName] = profile => new XenModel(profile, Usage),
-        [FredName] = profile => new FredDelivery(new XenModel(profile, Usage)),
-        ["native"] = _ => new NativeTarget(),
-        ["pvm"] = profile => new PvmTarget(profile),
-    };
+        _targets = new(StringComparer.Ordinal)
+        {
+            ["kvm"] = profile => new KvmTarget(profile),
+            ["model.pvm"] = profile => new PvmModel(profile, Usage),
+            ["model.x86"] = profile => new X86Model(profile, Usage),
+            [XenName] = profile => new XenModel(profile, Usage),
+            [FredName] = profile => new FredDelivery(new XenModel(profile, Usage)),
+            ["native"] = _ => new NativeTarget(),
+            ["pvm"] = profile => new PvmTarget(profile),
+        };
+        UseXen(XenCommandOptions.Default);
+    }
 
     /// <summary>Targets of a run of an x86 case that names none.</summary>
     public const string Default = "model.x86,native";
@@ -55,6 +62,33 @@ public sealed class Composition
     /// <summary>The processor at hand, or the default profile where it cannot be probed.</summary>
     public CpuProfile Host => _host ??= ProbeHost();
 
+    /// <summary>Says where to look for Xen. Each version that is found there is a target, and <c>xen</c> is the first of them.</summary>
+    /// <exception cref="UsageException">An image is given without a version, or two have the same one.</exception>
+    public void UseXen(XenOptions options)
+    {
+        foreach (string name in _xen.Names)
+        {
+            _targets.Remove(name);
+        }
+
+        try
+        {
+            _xen = new XenInstallations(options);
+        }
+        catch (FormatException e)
+        {
+            throw new UsageException($"--xen-image {e.Message}");
+        }
+
+        foreach (string name in _xen.Names)
+        {
+            _targets[name] = _ => new XenTarget(name, _xen.Find(name));
+        }
+    }
+
+    /// <summary>True for a name that <see cref="Create(string)"/> knows: one of <see cref="Names"/>, <c>xen</c>, or a model of a release of Xen.</summary>
+    public bool Knows(string name) => _targets.ContainsKey(name) || _xen.Knows(name) || ReleaseOf(name) is not null;
+
     /// <summary>Adds or replaces a target; for tests that plant faults.</summary>
     public void Register(string name, Func<CpuProfile, ITarget> create) => _targets[name] = create;
 
@@ -71,6 +105,7 @@ public sealed class Composition
     /// <exception cref="TargetUnavailableException">It does not work on this host.</exception>
     public ITarget Create(string name, CpuProfile profile) =>
         _targets.TryGetValue(name, out Func<CpuProfile, ITarget>? create) ? create(profile)
+            : _xen.Knows(name) ? new XenTarget(name, _xen.Find(name))
             : ReleaseOf(name) is XenVersion version ? new XenModel(profile, Usage, version)
             : throw new UsageException($"there is no target '{name}'; the targets are {string.Join(", ", Names)}");
 
@@ -89,15 +124,12 @@ public sealed class Composition
             throw new UsageException($"'{list}' names a target twice");
         }
 
-        string? unknown = names.FirstOrDefault(name => !Has(name));
+        string? unknown = names.FirstOrDefault(name => !Knows(name));
         return unknown is null ? names : throw new UsageException($"there is no target '{unknown}'; the targets are {string.Join(", ", Names)}");
     }
 
     /// <summary>Targets of a run that names none: the usual two for x86, and for any other ABI those that run it and work here.</summary>
     public IReadOnlyList<string> DefaultsFor(Abi abi) => abi == Abi.X86 ? Parse(Default) : [.. Usual.Where(name => RunsHere(name, abi))];
-
-    /// <summary>True when there is a target of that name: one of <see cref="Names"/>, or a model of a release of Xen.</summary>
-    public bool Has(string name) => _targets.ContainsKey(name) || ReleaseOf(name) is not null;
 
     private static XenVersion? ReleaseOf(string name) =>
         name.StartsWith(XenName + ":", StringComparison.Ordinal) ? XenVersion.Parse(name[(XenName.Length + 1)..]) : null;

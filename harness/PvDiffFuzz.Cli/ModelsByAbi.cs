@@ -9,11 +9,12 @@ using PvDiffFuzz.Models.Xen;
 namespace PvDiffFuzz.Cli;
 
 /// <summary>What a model gives besides outcomes: traces of cases, its rules, and which of them a case executes.</summary>
+/// <param name="Name">Name of the target that it is.</param>
 /// <param name="Tracer">Makes a tracer for one thread; the processor is for cases that name none.</param>
-/// <param name="Counter">Makes a counter of executed rules for one thread; the processor is for cases that name none.</param>
+/// <param name="Probed">Makes the instrumented model for one thread; the processor is for cases that name none, and the forms that it executes are noted.</param>
 /// <param name="Rules">Every rule, by document, section and implementation.</param>
 /// <param name="Naming">The rules that name a mnemonic.</param>
-internal sealed record ModelParts(Func<CpuProfile, ITracer> Tracer, Func<CpuProfile, IRuleCounter> Counter, ImmutableArray<RuleName> Rules, Func<string, ImmutableArray<RuleName>> Naming);
+internal sealed record ModelParts(string Name, Func<CpuProfile, ITracer> Tracer, Func<CpuProfile, FormUsage?, IProbedModel> Probed, ImmutableArray<RuleName> Rules, Func<string, ImmutableArray<RuleName>> Naming);
 
 /// <summary>The models by the ABI whose specification they are: one line for each.</summary>
 internal static class ModelsByAbi
@@ -47,10 +48,11 @@ internal static class ModelsByAbi
 
     private static ModelParts X86()
     {
-        Lazy<InstrumentedModel> copy = new(() => InstrumentedModel.Load(typeof(X86Model)));
+        CopyPool copies = new(() => InstrumentedModel.Load(typeof(X86Model)));
         return new ModelParts(
+            "model.x86",
             host => new X86Model(host),
-            host => new InstrumentedRules(copy.Value, copy.Value.Create<ITarget>(typeof(X86Model), host, null)),
+            (host, usage) => new ProbedModel(copies, typeof(X86Model), host, usage),
             [.. X86Rules.All.Select(Named)],
             mnemonic => [.. X86Rules.For(mnemonic).Select(Named)]);
     }
@@ -58,10 +60,11 @@ internal static class ModelsByAbi
     /// <summary>The model of PVM with the processor's below it, so that a case counts the rules of both.</summary>
     private static ModelParts Pvm()
     {
-        Lazy<InstrumentedModel> copy = new(() => InstrumentedModel.Load(typeof(PvmModel), typeof(X86Model)));
+        CopyPool copies = new(() => InstrumentedModel.Load(typeof(PvmModel), typeof(X86Model)));
         return new ModelParts(
+            "model.pvm",
             host => new PvmModel(host),
-            host => new InstrumentedRules(copy.Value, copy.Value.Create<ITarget>(typeof(PvmModel), host, null)),
+            (host, usage) => new ProbedModel(copies, typeof(PvmModel), host, usage),
             [.. PvmRules.All.Concat(X86Rules.All).Select(Named).Distinct()],
             mnemonic => [.. X86Rules.For(mnemonic).Select(Named)]);
     }
@@ -69,10 +72,11 @@ internal static class ModelsByAbi
     /// <summary>The model of Xen with the processor's below it.</summary>
     private static ModelParts Xen()
     {
-        Lazy<InstrumentedModel> copy = new(() => InstrumentedModel.Load(typeof(XenModel), typeof(X86Model)));
+        CopyPool copies = new(() => InstrumentedModel.Load(typeof(XenModel), typeof(X86Model)));
         return new ModelParts(
+            "model.xen",
             host => new XenModel(host),
-            host => new InstrumentedRules(copy.Value, copy.Value.Create<ITarget>(typeof(XenModel), host, null, null)),
+            (host, usage) => new ProbedModel(copies, typeof(XenModel), host, usage, [null]),
             [.. XenRules.All.Concat(X86Rules.All).Select(Named).Distinct()],
             mnemonic => [.. X86Rules.For(mnemonic).Select(Named)]);
     }

@@ -86,7 +86,7 @@ internal static class Session
             return named;
         }
 
-        using IRuleCounter counter = model.Counter(host);
+        using IRuleCounter counter = model.Probed(host, null);
         ImmutableArray<RuleName> executed = new InstructionRules(counter, Analyst(host)).Of(testCase, Answers.Before(outcomes, eventIndex));
 
         // What no model runs has no rules that it follows; those that name it are the next best thing.

@@ -2,6 +2,7 @@ using System.Collections.Immutable;
 using PvDiffFuzz.Backends.Kvm;
 using PvDiffFuzz.Backends.Native;
 using PvDiffFuzz.Backends.Pvm;
+using PvDiffFuzz.Backends.Xen;
 using PvDiffFuzz.Core;
 
 namespace PvDiffFuzz.Cli;
@@ -16,6 +17,6 @@ internal static class TargetMasks
         "kvm" => KvmTarget.Masks,
         "native" => NativeTarget.Masks,
         "pvm" => PvmTarget.Masks,
-        _ => [],
+        _ => XenInstallations.IsName(name) ? XenTarget.Masks : [],
     };
 }

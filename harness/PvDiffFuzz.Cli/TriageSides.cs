@@ -25,7 +25,7 @@ internal sealed class TriageSides
                 throw new UsageException($"{argument} is named twice");
             }
 
-            bool live = composition.Has(argument);
+            bool live = composition.Knows(argument);
             _arguments.Add(live || File.Exists(argument)
                 ? (argument, live ? null : Recording.Read(argument))
                 : throw new UsageException($"{argument}: there is no such recording, and no such target; the targets are {string.Join(", ", composition.Names)}"));

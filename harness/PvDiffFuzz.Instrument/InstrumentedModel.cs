@@ -1,44 +1,50 @@
 using System.Collections.Immutable;
 using System.Reflection;
-using System.Runtime.Loader;
 
 namespace PvDiffFuzz.Instrument;
 
-/// <summary>A second copy of a model's assembly, and of those of models that it stands on, with a probe in every rule. The copy that campaigns run stays as it was compiled.</summary>
-/// <remarks>Everything else that they reference is shared with the rest of the process, so that contracts such as <c>ITarget</c> are the same types.</remarks>
+/// <summary>A second copy of a model's assembly, and of those of models that it stands on, with probes that the build has put in. Used by one thread at a time.</summary>
+/// <remarks>
+/// Everything else that they reference is shared with the rest of the process, so that contracts such as <c>ITarget</c> are the same types. The plain model stays as it was compiled. Each instance is a
+/// copy of its own with statics of its own, which is what lets threads count side by side; it is compiled anew and never unloaded, so keep it.
+/// </remarks>
 public sealed class InstrumentedModel
 {
-    private readonly Assembly _assembly;
+    /// <summary>Folder beside a program in which the build puts instrumented assemblies.</summary>
+    public const string Folder = "instrumented";
 
-    private InstrumentedModel(Assembly assembly, ImmutableArray<ProbedRule> rules) => (_assembly, Rules) = (assembly, rules);
+    private readonly Assembly[] _copies;
+    private readonly int[][] _counts;
+    private readonly Action _restart;
 
-    /// <summary>Every rule, in the order of the counters of <see cref="RuleHits"/>.</summary>
+    private InstrumentedModel(Assembly[] copies, ImmutableArray<ProbedRule> rules, int[][] counts, byte[] edges, Action restart) =>
+        (_copies, Rules, _counts, Edges, _restart) = (copies, rules, counts, edges, restart);
+
+    /// <summary>Every rule, in the order of the counters.</summary>
     public ImmutableArray<ProbedRule> Rules { get; }
 
-    /// <summary>True when the assembly of a type is a file of its own, which <see cref="Load"/> needs. It is none in a program that was published as a single file.</summary>
+    /// <summary>The map of <see cref="EdgeTrace"/>: what runs of this copy have counted since somebody cleared it.</summary>
+    public byte[] Edges { get; }
+
+    /// <summary>True when there is an instrumented assembly beside the plain one, which <see cref="Load"/> needs. There is none beside a program that was published as a single file.</summary>
     /// <param name="ofAssembly">Any type of the assembly.</param>
     public static bool CanLoad(Type ofAssembly)
     {
         ArgumentNullException.ThrowIfNull(ofAssembly);
-        return ofAssembly.Assembly.Location.Length > 0;
+        return File.Exists(PathOf(ofAssembly.Assembly));
     }
 
-    /// <summary>Instruments the assemblies of some types and loads the results beside them.</summary>
+    /// <summary>Loads the instrumented assemblies of some types beside the plain ones.</summary>
     /// <param name="ofAssembly">Any type of the model's assembly.</param>
-    /// <param name="below">Types of assemblies that it references and that are to have probes as well. Their rules come after its own.</param>
-    /// <exception cref="IOException">An assembly is no file, or it cannot be read.</exception>
+    /// <param name="below">Types of assemblies that it references and that are to be instrumented as well. Their rules come after its own.</param>
+    /// <exception cref="IOException">There is no instrumented assembly, or it cannot be read.</exception>
     public static InstrumentedModel Load(Type ofAssembly, params ReadOnlySpan<Type> below)
     {
         ArgumentNullException.ThrowIfNull(ofAssembly);
-        Context apart = new($"instrumented {ofAssembly.Assembly.GetName().Name}");
-        ImmutableArray<ProbedRule>.Builder rules = ImmutableArray.CreateBuilder<ProbedRule>();
-        Assembly copy = Rewrite(ofAssembly.Assembly, apart, rules);
-        foreach (Type type in below)
-        {
-            Rewrite(type.Assembly, apart, rules);
-        }
-
-        return new InstrumentedModel(copy, rules.ToImmutable());
+        ProbedContext apart = new($"instrumented {ofAssembly.Assembly.GetName().Name}");
+        Assembly[] copies = [apart.Add(PathOf(ofAssembly.Assembly)), .. below.ToArray().Select(type => apart.Add(PathOf(type.Assembly)))];
+        (ImmutableArray<ProbedRule> Rules, int[] Counts)[] counters = Array.ConvertAll(copies, ProbedContext.CountersOf);
+        return new InstrumentedModel(copies, [.. counters.SelectMany(own => own.Rules)], Array.ConvertAll(counters, own => own.Counts), apart.Edges, apart.Restart);
     }
 
     /// <summary>Makes an instance of the copy's counterpart of a type.</summary>
@@ -49,31 +55,34 @@ public sealed class InstrumentedModel
         where T : class
     {
         ArgumentNullException.ThrowIfNull(type);
-        return (T)Activator.CreateInstance(_assembly.GetType(type.FullName!, throwOnError: true)!, arguments)!;
+        Assembly copy = Array.Find(_copies, copy => copy.GetName().Name == type.Assembly.GetName().Name) ?? throw new ArgumentException($"{type} is of no assembly that was instrumented", nameof(type));
+        return (T)Activator.CreateInstance(copy.GetType(type.FullName!, throwOnError: true)!, arguments)!;
     }
 
-    private static Assembly Rewrite(Assembly original, Context into, ImmutableArray<ProbedRule>.Builder rules)
+    /// <summary>A run begins: the first edge comes from nowhere, and no rule has been counted. <see cref="Edges"/> stays as it is.</summary>
+    public void Restart()
     {
-        if (original.Location.Length == 0)
+        _restart();
+        foreach (int[] own in _counts)
         {
-            throw new IOException($"{original.GetName().Name} is not in a file of its own, so that no probes can be put into it; publish without bundling into a single file");
+            own.AsSpan().Clear();
         }
-
-        using MemoryStream rewritten = new();
-        rules.AddRange(RuleProbes.Rewrite(original.Location, rewritten, rules.Count));
-        rewritten.Position = 0;
-        return into.Add(original.GetName().Name!, rewritten);
     }
 
-    /// <summary>Finds the copies first, and leaves everything else to the rest of the process.</summary>
-    private sealed class Context(string name) : AssemblyLoadContext(name)
+    /// <summary>Adds what rules have counted since <see cref="Restart"/>.</summary>
+    /// <param name="counts">One counter a rule, in the order of <see cref="Rules"/>.</param>
+    public void AddRules(Span<int> counts)
     {
-        private readonly Dictionary<string, Assembly> _copies = new(StringComparer.Ordinal);
+        foreach (int[] own in _counts)
+        {
+            for (int rule = 0; rule < own.Length; rule++)
+            {
+                counts[rule] += own[rule];
+            }
 
-        /// <summary>Loads a copy.</summary>
-        public Assembly Add(string name, Stream image) => _copies[name] = LoadFromStream(image);
-
-        /// <inheritdoc/>
-        protected override Assembly? Load(AssemblyName assemblyName) => _copies.GetValueOrDefault(assemblyName.Name ?? "");
+            counts = counts[own.Length..];
+        }
     }
+
+    private static string PathOf(Assembly plain) => Path.Combine(AppContext.BaseDirectory, Folder, plain.GetName().Name + ".dll");
 }

@@ -1,50 +1,38 @@
-using System.Collections.Immutable;
 using Mono.Cecil;
 using Mono.Cecil.Cil;
 
 namespace PvDiffFuzz.Instrument;
 
-/// <summary>A rule as its attribute states it.</summary>
-/// <param name="Document">Document name.</param>
-/// <param name="Section">Section in it.</param>
-/// <param name="Implementation">The type or member that implements it, such as <c>Arithmetic.Adc</c>.</param>
-public sealed record ProbedRule(string Document, string Section, string Implementation);
-
-/// <summary>Puts a probe at the beginning of every method that belongs to a rule.</summary>
+/// <summary>Puts a probe at the beginning of every method that belongs to a rule: it adds one to the rule's counter in an array that the assembly gets for that purpose.</summary>
 internal sealed class RuleProbes
 {
+    /// <summary>Name of the type that holds the counters of an instrumented assembly.</summary>
+    public const string CountersType = "<RuleCounters>";
+
+    /// <summary>Name of its field, an array of <see cref="int"/>: one counter a rule.</summary>
+    public const string CountersField = "Counts";
+
     private const string SpecAttribute = "PvDiffFuzz.Core.SpecAttribute";
 
     private readonly List<ProbedRule> _rules = [];
     private readonly Dictionary<ProbedRule, int> _indices = [];
-    private readonly MethodReference _hit;
-    private readonly int _first;
+    private readonly FieldDefinition _counters;
 
-    private RuleProbes(ModuleDefinition module, int first)
+    /// <summary>Adds the counters to a module.</summary>
+    public RuleProbes(ModuleDefinition module)
     {
-        _hit = module.ImportReference(typeof(RuleHits).GetMethod(nameof(RuleHits.Hit), [typeof(int)]));
-        _first = first;
+        const TypeAttributes holder = TypeAttributes.Public | TypeAttributes.Abstract | TypeAttributes.Sealed | TypeAttributes.BeforeFieldInit;
+        TypeDefinition type = new("", CountersType, holder, module.TypeSystem.Object);
+        _counters = new FieldDefinition(CountersField, FieldAttributes.Public | FieldAttributes.Static, new ArrayType(module.TypeSystem.Int32));
+        type.Fields.Add(_counters);
+        module.Types.Add(type);
     }
 
-    /// <summary>Rewrites an assembly.</summary>
-    /// <param name="assembly">Path of the assembly; it stays as it is.</param>
-    /// <param name="result">Receives the rewritten one.</param>
-    /// <param name="first">Number of the first probe.</param>
-    /// <returns>The rules in the order of their probes' numbers.</returns>
-    public static ImmutableArray<ProbedRule> Rewrite(string assembly, Stream result, int first)
-    {
-        using ModuleDefinition module = ModuleDefinition.ReadModule(assembly);
-        RuleProbes probes = new(module, first);
-        foreach (TypeDefinition type in module.GetTypes())
-        {
-            probes.Visit(type);
-        }
+    /// <summary>The rules in the order of their counters.</summary>
+    public IReadOnlyList<ProbedRule> Rules => _rules;
 
-        module.Write(result);
-        return [.. probes._rules];
-    }
-
-    private void Visit(TypeDefinition type)
+    /// <summary>Puts the probes of a type's rules into it.</summary>
+    public void Visit(TypeDefinition type)
     {
         // A rule stated for a type is followed when any of its methods runs.
         foreach (ProbedRule rule in RulesOf(type, NameOf(type, type.DeclaringType)))
@@ -75,7 +63,7 @@ internal sealed class RuleProbes
     {
         if (!_indices.TryGetValue(rule, out int index))
         {
-            index = _first + _rules.Count;
+            index = _rules.Count;
             _rules.Add(rule);
             _indices.Add(rule, index);
         }
@@ -87,7 +75,17 @@ internal sealed class RuleProbes
 
         ILProcessor code = method.Body.GetILProcessor();
         Instruction first = method.Body.Instructions[0];
-        code.InsertBefore(first, code.Create(OpCodes.Ldc_I4, index));
-        code.InsertBefore(first, code.Create(OpCodes.Call, _hit));
+        foreach (Instruction instruction in (ReadOnlySpan<Instruction>)[
+            code.Create(OpCodes.Ldsfld, _counters),
+            code.Create(OpCodes.Ldc_I4, index),
+            code.Create(OpCodes.Ldelema, method.Module.TypeSystem.Int32),
+            code.Create(OpCodes.Dup),
+            code.Create(OpCodes.Ldind_I4),
+            code.Create(OpCodes.Ldc_I4_1),
+            code.Create(OpCodes.Add),
+            code.Create(OpCodes.Stind_I4)])
+        {
+            code.InsertBefore(first, instruction);
+        }
     }
 }

@@ -227,6 +227,7 @@ internal static class ControlRegisters
     {
         const ulong statusWritable = 0xe00f;
         const ulong controlWritable = 0xffff_0bff;
+        const ulong generalDetect = 0x2000;
         if (!DebugNumber(ref cpu, vcpu, ref number))
         {
             return;
@@ -243,6 +244,9 @@ internal static class ControlRegisters
         {
             case 6:
                 vcpu[SystemRegister.Dr6] = (value & statusWritable) | UnderlyingStates.ResetDr6;
+                return;
+            case 7 when (value & generalDetect) != 0:
+                vcpu.End(Verdict.Unsupported, "DR7.GD, by which accesses to debug registers trap");
                 return;
             case 7:
                 vcpu[SystemRegister.Dr7] = (value & controlWritable) | UnderlyingStates.ResetDr7;

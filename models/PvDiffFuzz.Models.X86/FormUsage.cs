@@ -6,7 +6,20 @@ namespace PvDiffFuzz.Models.X86;
 public sealed class FormUsage
 {
     // Marks are single bytes that only ever go from 0 to 1, so that a lost race loses nothing.
-    private readonly byte[] _seen = new byte[Enum.GetValues<Code>().Length];
+    private readonly byte[] _seen;
+
+    /// <summary>Nothing executed yet.</summary>
+    public FormUsage()
+        : this(new byte[Enum.GetValues<Code>().Length])
+    {
+    }
+
+    /// <summary>Marks together with another one, perhaps of another copy of this assembly.</summary>
+    /// <param name="marks">Its <see cref="Marks"/>.</param>
+    public FormUsage(byte[] marks) => _seen = marks;
+
+    /// <summary>One byte a form, 1 when it was executed.</summary>
+    public byte[] Marks => _seen;
 
     /// <summary>Number of distinct forms executed so far.</summary>
     public int Count => _seen.AsSpan().Count((byte)1);

@@ -56,6 +56,9 @@ internal interface IXenGuest
     /// <summary>Puts a hypercall of the agent of a target into the registers.</summary>
     static abstract void PrepareCall(ref CpuState cpu, Vcpu vcpu, Hypercall call);
 
+    /// <summary>The agent calls HYPERVISOR_iret: what that call itself does to registers.</summary>
+    static abstract void LeaveAgent(ref CpuState cpu, Vcpu vcpu);
+
     /// <summary>Enters the guest's kernel: builds the frame and goes to the handler, or crashes the domain.</summary>
     static abstract void Enter(ref CpuState cpu, Vcpu vcpu, in Bounce bounce);
 

@@ -47,6 +47,10 @@ internal readonly struct Pv32 : IXenGuest
         }
     }
 
+    public static void LeaveAgent(ref CpuState cpu, Vcpu vcpu)
+    {
+    }
+
     public static bool IsGuestAddress(ulong address) => address < XenMap.PrivateFirst32;
 
     public static void Enter(ref CpuState cpu, Vcpu vcpu, in Bounce bounce) => BounceFrame32.Enter(ref cpu, vcpu, in bounce);

@@ -47,6 +47,11 @@ internal readonly struct Pv64<TDelivery> : IXenGuest
             cpu.Write(ArgumentRegisters()[i], call.Arguments[i]);
         }
 
+        LeaveAgent(ref cpu, vcpu);
+    }
+
+    public static void LeaveAgent(ref CpuState cpu, Vcpu vcpu)
+    {
         if (TDelivery.LoadsRcx(vcpu.Release))
         {
             cpu.Write(Gpr.Rcx, cpu.Rip);

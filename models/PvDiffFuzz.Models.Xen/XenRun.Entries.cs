@@ -13,6 +13,9 @@ internal sealed partial class XenRun<TGuest>
     /// <summary>Bytes after kernel code that belong to a target's jump stub.</summary>
     private const ulong StubLength = TestCase.StubLength;
 
+    /// <summary>RFLAGS with which an agent calls Xen.</summary>
+    private const ulong AgentRflags = RflagsBits.IF | RflagsBits.Fixed1;
+
     private readonly List<ulong> _entries = [];
     private Door[] _doors = new Door[8];
     private int _kernelDoors;
@@ -242,14 +245,15 @@ internal sealed partial class XenRun<TGuest>
 
         if (response.Inject is not null)
         {
-            vcpu[SystemRegister.XenUpcallPending] = 1;
+            vcpu[SystemRegister.XenUpcallPending] |= 1;
         }
 
+        TGuest.LeaveAgent(ref cpu, vcpu);
         TGuest.Return(ref cpu, vcpu, in frame);
         Leave(ref cpu);
     }
 
-    /// <summary>Each call is an event of its own, with the registers after it. The agent puts back what calls clobber.</summary>
+    /// <summary>Each call is an event of its own, with the registers after it. The agent puts back what calls do to registers, the live bases of FS and GS among them; what they do to the system side stays.</summary>
     private void CallXen(ref CpuState cpu, Response response)
     {
         if (response.Hypercalls.IsEmpty)
@@ -258,7 +262,7 @@ internal sealed partial class XenRun<TGuest>
         }
 
         RegisterFile saved = cpu.Gpr;
-        ulong rflags = cpu.Rflags;
+        (ulong fs, ulong gs, ushort selector) = (cpu.SegmentBase[Seg.Fs], cpu.SegmentBase[Seg.Gs], cpu.Selector[Seg.Gs]);
         int made = vcpu.Deliveries.Count;
         foreach (Hypercall call in response.Hypercalls)
         {
@@ -270,12 +274,12 @@ internal sealed partial class XenRun<TGuest>
             }
 
             TGuest.PrepareCall(ref cpu, vcpu, call);
-            vcpu.Rflags = rflags;
+            vcpu.Rflags = AgentRflags;
             Dispatcher.Execute<TGuest>(ref cpu, vcpu);
             vcpu.ReturnsFromSyscall = false;
             if (vcpu.Verdict is Verdict.Running or Verdict.Halt)
             {
-                RegisterState registers = X86.Delivery.Capture(ref cpu, rflags);
+                RegisterState registers = X86.Delivery.Capture(ref cpu, AgentRflags);
                 _events.Add(new Event(EventKind.Hypercall, 0, null, null, EntryPoint.HypercallReturn, registers));
                 _final = vcpu.Verdict == Verdict.Halt ? registers : null;
             }
@@ -285,6 +289,7 @@ internal sealed partial class XenRun<TGuest>
                 return;
             }
 
+            (cpu.SegmentBase[Seg.Fs], cpu.SegmentBase[Seg.Gs], cpu.Selector[Seg.Gs]) = (fs, gs, selector);
             if (vcpu.UpcallDue || vcpu.Deliveries.Count != made)
             {
                 vcpu.End(Verdict.Unsupported, "a hypercall of a response lets something in while the agent of a target runs");

@@ -103,6 +103,7 @@ internal sealed partial class XenRun<TGuest>(X86Engine engine, Vcpu vcpu)
 
         // The agent: what the return does not load is in place, and Xen has control.
         X86.Delivery.Load(ref cpu, registers);
+        cpu.Rip = 0;
         cpu.Selector[Seg.Cs] = TGuest.KernelCode();
         cpu.Selector[Seg.Ss] = TGuest.KernelStack();
         vcpu.Memory.Mask = ulong.MaxValue;
@@ -113,6 +114,7 @@ internal sealed partial class XenRun<TGuest>(X86Engine engine, Vcpu vcpu)
             cpu.SegmentBase[Seg.Gs] = kernels;
         }
 
+        TGuest.LeaveAgent(ref cpu, vcpu);
         TGuest.Return(ref cpu, vcpu, new ReturnFrame(
             registers.Gpr[0], registers.Gpr[11], registers.Gpr[1], flags, registers.Rip, registers.Cs, registers.Rflags, registers.Gpr[4], registers.Ss));
         Leave(ref cpu);

@@ -32,7 +32,7 @@ public sealed class AbiTests
 
     private static readonly (int Offset, string Field)[] RunFields =
     [
-        (KvmRunLayout.RequestInterruptWindow, "request_interrupt_window"), (KvmRunLayout.ImmediateExit, "immediate_exit"), (KvmRunLayout.ExitReason, "exit_reason"), (KvmRunLayout.IoPort, "io.port"), (KvmRunLayout.MmioAddress, "mmio.phys_addr"),
+        (KvmRunLayout.RequestInterruptWindow, "request_interrupt_window"), (KvmRunLayout.ImmediateExit, "immediate_exit"), (KvmRunLayout.ExitReason, "exit_reason"), (KvmRunLayout.Cr8, "cr8"), (KvmRunLayout.IoPort, "io.port"), (KvmRunLayout.MmioAddress, "mmio.phys_addr"),
         (KvmRunLayout.InternalSuberror, "internal.suberror"), (KvmRunLayout.FailEntryReason, "fail_entry.hardware_entry_failure_reason"),
     ];
 

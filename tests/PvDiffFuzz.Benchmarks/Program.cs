@@ -4,10 +4,12 @@ SortedDictionary<string, Action> benchmarks = new(StringComparer.Ordinal)
 {
     ["debug"] = NativeBenchmark.Debug,
     ["generate"] = GeneratorBenchmark.Run,
+    ["guide"] = GuideBenchmark.Run,
     ["kvm"] = KvmBenchmark.Run,
     ["loop"] = LoopBenchmark.Run,
     ["model"] = ModelBenchmark.Run,
     ["native"] = NativeBenchmark.Run,
+    ["rules"] = RuleRace.Run,
     ["pvm"] = ModelBenchmark.RunPvm,
 };
 string[] wanted = args is ["all"] ? [.. benchmarks.Keys] : args;

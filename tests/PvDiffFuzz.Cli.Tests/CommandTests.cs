@@ -213,7 +213,7 @@ public sealed class CommandTests : IDisposable
     [Fact]
     public void TheInstrumentedModelIsTheModel()
     {
-        using IRuleCounter counter = ModelsByAbi.Of(Abi.X86)!.Counter(_terminal.Composition.Host);
+        using IRuleCounter counter = ModelsByAbi.Of(Abi.X86)!.Probed(_terminal.Composition.Host, null);
         int[] counts = new int[counter.Rules.Length];
         counter.Count(CaseFile.Read(_terminal.WriteCase(), lenient: true).Case, counts);
         string[] used = [.. counter.Rules.Where((_, i) => counts[i] > 0).Select(r => r.Implementation)];
@@ -230,7 +230,7 @@ public sealed class CommandTests : IDisposable
     [Fact]
     public void TheInstrumentedModelOfPvmCountsTheProcessorsRulesToo()
     {
-        using IRuleCounter counter = ModelsByAbi.Of(Abi.PvmRfc1)!.Counter(CpuProfile.DefaultAmd);
+        using IRuleCounter counter = ModelsByAbi.Of(Abi.PvmRfc1)!.Probed(CpuProfile.DefaultAmd, null);
         int[] counts = new int[counter.Rules.Length];
         TestCase testCase = new GeneratedCases(GeneratorOptions.DefaultsFor(Abi.PvmRfc1), CpuProfile.DefaultAmd, 1).Generate(0);
         counter.Count(testCase, counts);
@@ -247,7 +247,7 @@ public sealed class CommandTests : IDisposable
     [Fact]
     public void TheGeneratorReachesWhatIsNotListed()
     {
-        using IRuleCounter counter = ModelsByAbi.Of(Abi.PvmRfc1)!.Counter(CpuProfile.DefaultAmd);
+        using IRuleCounter counter = ModelsByAbi.Of(Abi.PvmRfc1)!.Probed(CpuProfile.DefaultAmd, null);
         int[] counts = new int[counter.Rules.Length];
         GeneratedCases cases = new(GeneratorOptions.DefaultsFor(Abi.PvmRfc1), CpuProfile.DefaultAmd, 1);
         for (ulong i = 0; i < 3000; i++)

@@ -124,4 +124,12 @@ public sealed class ControlRegisterTests
         Assert.Equal(6, Payload.Supervisor("0F 21 E0").With((SystemRegister.Cr4, 0x1_0628)).Run().Only().Vector);
         Assert.Equal(0xffff_0ff1UL, Payload.Supervisor("0F 23 F0", (Register.Rax, 1)).RunToEnd().System[SystemRegister.Dr6]);
     }
+
+    /// <summary>DR7.GD makes the next access to a debug register a #DB, which is not modelled: the model says so when the bit is set.</summary>
+    [Fact]
+    public void GeneralDetectIsUnsupported()
+    {
+        Assert.Equal(EndKind.Unsupported, Payload.Supervisor("0F 23 F8", (Register.Rax, 0x2000)).Run().End);
+        Assert.Equal(0x400UL, Payload.Supervisor("0F 23 F8", (Register.Rax, 0)).RunToEnd().System[SystemRegister.Dr7]);
+    }
 }

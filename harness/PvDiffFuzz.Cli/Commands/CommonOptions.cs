@@ -1,5 +1,7 @@
 using System.CommandLine;
 using System.Globalization;
+using PvDiffFuzz.Core;
+using PvDiffFuzz.Harness.Generate;
 
 namespace PvDiffFuzz.Cli.Commands;
 
@@ -44,4 +46,22 @@ internal static class CommonOptions
             return given;
         },
     };
+
+    /// <summary><c>--abi</c> for what the generator makes.</summary>
+    public static Option<string> GeneratedAbi() => new("--abi") { Description = $"ABI of the generated cases: {string.Join(", ", GeneratorOptions.Abis.Select(abi => abi.Text()))}.", DefaultValueFactory = _ => Abi.X86.Text() };
+
+    /// <summary>Reads the value of <see cref="GeneratedAbi"/>.</summary>
+    /// <exception cref="UsageException">No cases are generated for it.</exception>
+    public static Abi ParseAbi(string text)
+    {
+        foreach (Abi abi in GeneratorOptions.Abis)
+        {
+            if (string.Equals(text, abi.Text(), StringComparison.OrdinalIgnoreCase))
+            {
+                return abi;
+            }
+        }
+
+        throw new UsageException($"--abi {text}: cases are generated for {string.Join(", ", GeneratorOptions.Abis.Select(abi => abi.Text()))}");
+    }
 }

@@ -42,6 +42,7 @@ internal static class CoverageCommand
                 targets = evidence.Targets,
                 forms = forms.ForJson(details.Missing),
                 rules = rules.ForJson(),
+                progress = CoverageProgress.ForJson(evidence.Progress),
                 masks = evidence.Campaigns == 0 ? null : masks.ForJson(),
             });
             return ExitCode.Ok;
@@ -57,6 +58,7 @@ internal static class CoverageCommand
         if (evidence.Campaigns > 0)
         {
             masks.Print(details.Masks);
+            CoverageProgress.Print(evidence.Progress);
         }
 
         return ExitCode.Ok;

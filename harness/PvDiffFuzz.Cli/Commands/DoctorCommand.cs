@@ -23,13 +23,13 @@ internal static class DoctorCommand
 
     private static ExitCode Run(Composition composition, bool json, string[] require)
     {
-        string? unknown = require.FirstOrDefault(name => !composition.Has(name));
+        string? unknown = require.FirstOrDefault(name => !composition.Knows(name));
         if (unknown is not null)
         {
             throw new UsageException($"there is no target '{unknown}'; the targets are {string.Join(", ", composition.Names)}");
         }
 
-        List<Diagnosis> rows = [.. composition.Names.Select(name => Examine(composition, name))];
+        List<Diagnosis> rows = [.. composition.Names.Union(require, StringComparer.Ordinal).Select(name => Examine(composition, name))];
         if (json)
         {
             Json.Print(new { targets = rows });

@@ -3,6 +3,7 @@ using Microsoft.Extensions.Logging;
 using PvDiffFuzz.Cli.Output;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Harness;
+using PvDiffFuzz.Harness.Generate;
 
 namespace PvDiffFuzz.Cli.Commands;
 
@@ -38,10 +39,11 @@ internal static class FuzzCommand
             Known = known,
             Store = new FolderStore(settings.Output, finding => FindingText.Of(finding, composition.Host)),
             JournalPath = settings.JournalPath ?? name + ".journal",
-            Rules = ModelsByAbi.CanCount && ModelsByAbi.Of(settings.Generator.Abi) is ModelParts model ? () => model.Counter(composition.Host) : null,
+            Rules = ModelsByAbi.CanCount && ModelsByAbi.Of(settings.Generator.Abi) is ModelParts model ? () => model.Probed(composition.Host, null) : null,
             SaveEvidence = evidence => EvidenceFile.Write(name + EvidenceFile.Extension, before.Add(evidence with { Forms = composition.FormsUsed })),
             Allowed = testCase => Session.MayRunLive(testCase, composition.Host),
         };
+        parts = parts with { Guide = Guide(composition, settings, options, name, log) };
         Campaign campaign = new(options, parts);
         CampaignSummary summary;
         log.LogInformation("seed {Seed:x}, shard {Shard}, {Jobs} jobs, targets {Targets}", options.Seed, options.Shard, options.Jobs, string.Join(", ", settings.Targets));
@@ -81,6 +83,34 @@ internal static class FuzzCommand
         return unsaved || idle ? ExitCode.Failed
             : summary.Findings.Any() ? ExitCode.Diverged
             : ExitCode.Ok;
+    }
+
+    /// <summary>What steers the campaign, or null.</summary>
+    private static GuideParts? Guide(Composition composition, FuzzSettings settings, CampaignOptions options, string name, ILogger log)
+    {
+        if (settings.Guide == GuideBy.None)
+        {
+            return null;
+        }
+
+        if (!ModelsByAbi.CanCount || ModelsByAbi.Of(settings.Generator.Abi) is not ModelParts model)
+        {
+            log.LogWarning("not guided: {Why}", ModelsByAbi.CanCount ? $"there is no model of {settings.Generator.Abi.Text()}" : "there is no instrumented model beside this program");
+            return null;
+        }
+
+        CorpusFolder kept = new(name + CorpusFolder.Extension);
+        string? corpus = settings.Corpus ?? (settings.Journal is not null && Directory.Exists(kept.Path) ? kept.Path : null);
+        int target = settings.Targets.ToList().IndexOf(model.Name);
+        return new GuideParts
+        {
+            Options = new GuideOptions { By = settings.Guide },
+            Model = () => model.Probed(composition.Host, composition.Usage),
+            Source = () => new Swarm(settings.Generator, composition.Host, options.Seed),
+            Target = target < 0 ? null : target,
+            Corpus = corpus is null ? [] : CorpusFolder.Read(corpus, settings.Generator.Abi, testCase => Session.MayRunLive(testCase, composition.Host)),
+            Save = cases => kept.Save(cases, options.Seed),
+        };
     }
 
     /// <summary>What a campaign showed before it was cut short; a new campaign starts from nothing.</summary>

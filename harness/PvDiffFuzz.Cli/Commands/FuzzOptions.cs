@@ -1,7 +1,6 @@
 using System.Collections.Immutable;
 using System.CommandLine;
 using System.Globalization;
-using PvDiffFuzz.Core;
 using PvDiffFuzz.Harness;
 using PvDiffFuzz.Harness.Generate;
 using PvDiffFuzz.Isa;
@@ -18,6 +17,8 @@ internal sealed record FuzzSettings(
     JournalState? Journal,
     string? JournalPath,
     bool SkipSuspects,
+    GuideBy Guide,
+    string? Corpus,
     bool Json,
     bool Verbose);
 
@@ -32,7 +33,7 @@ internal sealed class FuzzOptions(Composition composition)
     private readonly Option<long> _start = CommonOptions.Number("--start", "Index of the first case.", 0, 0, long.MaxValue);
     private readonly Option<long> _jobs = CommonOptions.Number("--jobs", "Threads, each with its own targets.", Environment.ProcessorCount, 1, 256);
     private readonly Option<string> _shard = new("--shard") { Description = "n/m: run the n-th of m parts of the campaign, n from 0.", DefaultValueFactory = _ => "0/1" };
-    private readonly Option<string> _abi = new("--abi") { Description = $"ABI of the cases: {string.Join(", ", GeneratorOptions.Abis.Select(abi => abi.Text()))}.", DefaultValueFactory = _ => Abi.X86.Text() };
+    private readonly Option<string> _abi = CommonOptions.GeneratedAbi();
     private readonly Option<string?> _families = new("--families")
     {
         Description = $"Comma-separated families, each with an optional weight as in stack=3; default: all. Families: {string.Join(", ", Enum.GetNames<Family>().Select(n => n.ToLowerInvariant()))}.",
@@ -47,13 +48,20 @@ internal sealed class FuzzOptions(Composition composition)
     private readonly Option<string?> _known = CommonOptions.Known();
     private readonly Option<string?> _resume = new("--resume") { Description = "Journal of a campaign that was cut short: go on where it stopped, with its seed, shard, targets and folder. Options that shape the cases must be given again." };
     private readonly Option<bool> _skip = new("--skip-suspects") { Description = "With --resume: leave out the ranges that were running." };
+    private readonly Option<string> _guide = new("--guide")
+    {
+        Description = "What steers the campaign towards what no case showed before: coverage (edges of the model, sequences of events), rules (executed, confirmed), both as coverage,rules, or none: then a seed names its cases byte for byte.",
+        DefaultValueFactory = _ => "coverage,rules",
+    };
+
+    private readonly Option<string?> _corpus = new("--corpus") { Description = "Files or a folder of cases that a guided campaign begins with; default: none, with --resume the corpus that it kept." };
     private readonly Option<bool> _json = CommonOptions.Json();
     private readonly Option<bool> _verbose = new("--verbose") { Description = "Log more on stderr." };
 
     /// <summary>Adds all options to a command.</summary>
     public void AddTo(Command command)
     {
-        foreach (Option option in (Option[])[_targets, _seed, _seconds, _count, _start, _jobs, _shard, _abi, _families, _minimum, _maximum, _raw, _compatibility, _debug, _out, _known, _resume, _skip, _json, _verbose])
+        foreach (Option option in (Option[])[_targets, _seed, _seconds, _count, _start, _jobs, _shard, _abi, _families, _minimum, _maximum, _raw, _compatibility, _debug, _out, _known, _resume, _skip, _guide, _corpus, _json, _verbose])
         {
             command.Add(option);
         }
@@ -83,19 +91,27 @@ internal sealed class FuzzOptions(Composition composition)
             Shard = journal is not null && IsDefault(parsed, _shard) ? journal.Shard : ParseShard(parsed.GetRequiredValue(_shard)),
         };
         GeneratorOptions generator = ReadGenerator(parsed);
+        GuideBy guide = ParseGuide(parsed.GetRequiredValue(_guide));
+        if (guide == GuideBy.None && parsed.GetValue(_corpus) is string unused)
+        {
+            throw new UsageException($"--corpus {unused}: only a guided campaign begins with cases; leave out --guide none");
+        }
+
         string? wrong = campaign.Check() ?? generator.Check();
         string targets = journal is not null && IsDefault(parsed, _targets) ? string.Join(',', journal.Targets) : parsed.GetRequiredValue(_targets);
         string folder = resume is not null && IsDefault(parsed, _out) ? Path.GetDirectoryName(Path.GetFullPath(resume))! : parsed.GetRequiredValue(_out);
         return wrong is null
             ? new FuzzSettings(
                 _composition.Parse(targets),
-                campaign with { Source = generator.ToString() },
+                campaign with { Source = guide == GuideBy.None ? generator.ToString() : $"{generator} {new GuideOptions { By = guide }}" },
                 generator,
                 folder,
                 parsed.GetValue(_known),
                 journal,
                 resume,
                 parsed.GetValue(_skip),
+                guide,
+                parsed.GetValue(_corpus),
                 parsed.GetValue(_json),
                 parsed.GetValue(_verbose))
             : throw new UsageException(wrong);
@@ -104,7 +120,7 @@ internal sealed class FuzzOptions(Composition composition)
     /// <summary>What was asked for; what was not is the default of the ABI.</summary>
     private GeneratorOptions ReadGenerator(ParseResult parsed)
     {
-        GeneratorOptions usual = GeneratorOptions.DefaultsFor(ParseAbi(parsed.GetRequiredValue(_abi)));
+        GeneratorOptions usual = GeneratorOptions.DefaultsFor(CommonOptions.ParseAbi(parsed.GetRequiredValue(_abi)));
         return usual with
         {
             Weights = ParseFamilies(parsed.GetValue(_families)),
@@ -116,19 +132,6 @@ internal sealed class FuzzOptions(Composition composition)
         };
 
         int Value(Option<long> option, int otherwise) => IsDefault(parsed, option) ? otherwise : (int)parsed.GetValue(option);
-    }
-
-    private static Abi ParseAbi(string text)
-    {
-        foreach (Abi abi in GeneratorOptions.Abis)
-        {
-            if (string.Equals(text, abi.Text(), StringComparison.OrdinalIgnoreCase))
-            {
-                return abi;
-            }
-        }
-
-        throw new UsageException($"--abi {text}: cases are generated for {string.Join(", ", GeneratorOptions.Abis.Select(abi => abi.Text()))}");
     }
 
     /// <summary>Reads a seed; null stands for one from the clock.</summary>
@@ -143,6 +146,24 @@ internal sealed class FuzzOptions(Composition composition)
         return ulong.TryParse(text, NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out ulong seed)
             ? seed
             : throw new UsageException($"--seed {text}: a seed is 1 to 16 hexadecimal digits without 0x");
+    }
+
+    private static GuideBy ParseGuide(string text)
+    {
+        GuideBy guide = GuideBy.None;
+        string[] words = text.Split(',', StringSplitOptions.TrimEntries);
+        foreach (string word in words)
+        {
+            guide |= word switch
+            {
+                "coverage" => GuideBy.Coverage,
+                "rules" => GuideBy.Rules,
+                "none" when words.Length == 1 => GuideBy.None,
+                _ => throw new UsageException($"--guide {text}: valid values are coverage, rules, coverage,rules and none"),
+            };
+        }
+
+        return guide;
     }
 
     private static Shard ParseShard(string text)

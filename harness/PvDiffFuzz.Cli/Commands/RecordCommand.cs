@@ -22,18 +22,20 @@ internal static class RecordCommand
         Option<string> cpu = new("--cpu") { Description = "What models take for the processor of cases that name none: host, amd or intel.", DefaultValueFactory = _ => HostCpu };
         Option<string?> seed = new("--seed") { Description = "Seed of generated cases in hexadecimal, 1 to 16 digits." };
         Option<long> count = CommonOptions.Number("--count", "Also record so many generated cases.", 0, 0, Recording.MaximumCases);
+        Option<string> abi = CommonOptions.GeneratedAbi();
         Option<long> length = CommonOptions.Number("--max-length", "Most instructions in a generated case; short ones have clear signatures.", 4, 1, GeneratorOptions.MaximumLength);
         Option<string?> comment = new("--comment") { Description = "What the recording is of, in one line." };
         Option<bool> json = CommonOptions.Json();
         Command command = new("record", "Run cases and store every outcome with the fingerprint of this host; exit 2 when not all could be recorded.")
         {
-            corpus, save, targets, cpu, seed, count, length, comment, json,
+            corpus, save, targets, cpu, seed, count, abi, length, comment, json,
         };
         command.SetAction(parsed => CommandLine.Guard(() =>
         {
             CpuProfile profile = Processor(composition, parsed.GetRequiredValue(cpu));
             bool ofHost = parsed.GetRequiredValue(cpu) == HostCpu;
-            RecordedCases cases = Cases(parsed.GetValue(corpus) ?? [], parsed.GetValue(seed), (int)parsed.GetValue(count), (int)parsed.GetValue(length), profile);
+            GeneratorOptions options = GeneratorOptions.DefaultsFor(CommonOptions.ParseAbi(parsed.GetRequiredValue(abi))) with { MaximumInstructions = (int)parsed.GetValue(length) };
+            RecordedCases cases = Cases(parsed.GetValue(corpus) ?? [], parsed.GetValue(seed), (int)parsed.GetValue(count), options, profile);
             IReadOnlyList<string> names = composition.Parse(parsed.GetRequiredValue(targets));
             string what = parsed.GetValue(comment) ?? $"What {string.Join(", ", names)} answered to {cases.Count} cases.";
             return Run(composition, cases, names, profile, ofHost, what, parsed.GetRequiredValue(save), parsed.GetValue(json));
@@ -138,14 +140,13 @@ internal static class RecordCommand
         Console.WriteLine($"{tally.Count} of {tally.Planned} cases recorded in {path}");
     }
 
-    private static RecordedCases Cases(string[] paths, string? seed, int count, int length, CpuProfile profile)
+    private static RecordedCases Cases(string[] paths, string? seed, int count, GeneratorOptions options, CpuProfile profile)
     {
         if (count > 0 && seed is null)
         {
             throw new UsageException("--count without --seed: generated cases must be the same on every host, so give a seed in hexadecimal");
         }
 
-        GeneratorOptions options = new() { MaximumInstructions = length };
         ulong number = seed is null ? 0 : FuzzOptions.ParseSeed(seed);
         RecordedCases cases = new(RecordedCases.Read(paths), count, new GeneratedCases(options, profile, number), number);
         return cases.Count > Recording.MaximumCases ? throw new UsageException($"{cases.Count} cases; a recording has at most {Recording.MaximumCases}")

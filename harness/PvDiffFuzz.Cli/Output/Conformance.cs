@@ -70,7 +70,7 @@ internal sealed class Conformance
 
             if (!counters.TryGetValue(file.Case.Abi, out IRuleCounter? counter))
             {
-                counters[file.Case.Abi] = counter = model.Counter(host);
+                counters[file.Case.Abi] = counter = model.Probed(host, null);
             }
 
             conformance.Note(file, replay.Run(path, file), runner, counter, known);

@@ -30,6 +30,7 @@ internal static class SummaryView
         knownMatches = summary.KnownMatches,
         maskRows = summary.MaskRows,
         caseDigest = summary.CaseDigest,
+        guide = summary.Evidence.Progress.IsEmpty ? null : new { edges = summary.Evidence.Progress[^1].Edges, rules = summary.Evidence.Progress[^1].Rules, corpus = summary.Evidence.Progress[^1].Corpus },
         casesPerSecond = Math.Round(Rate(summary), 1),
         seconds = Math.Round(summary.Elapsed.TotalSeconds, 3),
         seed = summary.Seed,
@@ -53,6 +54,12 @@ internal static class SummaryView
         Console.WriteLine($"seed {summary.Seed:x}, shard {summary.Shard}{(summary.Cancelled ? ", stopped by request" : string.Empty)}");
         Console.WriteLine($"{summary.Cases} cases in {summary.Elapsed.TotalSeconds:f1} s, {Rate(summary):f0} a second; {Percent(summary.Comparable, summary.Cases)} comparable; {forms} forms executed");
         Console.WriteLine($"unsupported {summary.Unsupported}, budget spent {summary.BudgetSpent}, harness errors {summary.HarnessErrors}, skipped {summary.Skipped}");
+        if (!summary.Evidence.Progress.IsEmpty)
+        {
+            CoverageSample reached = summary.Evidence.Progress[^1];
+            Console.WriteLine($"guided: {reached.Edges} edges and {reached.Rules} rules of the model, corpus of {reached.Corpus} cases");
+        }
+
         foreach (TargetSummary target in summary.Targets)
         {
             Console.WriteLine($"target {target.Info.Name}: {target.Rate:f0} cases a second and job, digest {target.Digest:x16}  [{target.Info.Fingerprint}]");

@@ -18,6 +18,7 @@ public sealed class Campaign
     private readonly RangeLedger _ledger;
     private readonly JobCounters[] _counters;
     private readonly RangeResult _totals;
+    private CaseGuide? _guide;
     private readonly long _started;
     private Exception? _failure;
     private volatile TargetBox? _infos;
@@ -74,9 +75,10 @@ public sealed class Campaign
     /// <param name="cancel">Ends it early; everything found so far is examined, though less thoroughly minimised, and saved.</param>
     public CampaignSummary Run(CancellationToken cancel)
     {
-        using CancellationTokenRegistration registration = cancel.Register(_ledger.Stop);
+        using CancellationTokenRegistration registration = cancel.Register(Stop);
         using TriageDesk desk = new(_options, _parts, cancel);
         using JournalKeeper journal = new(_options, _parts.JournalPath);
+        BeginGuide();
         Thread[] jobs = [.. Enumerable.Range(0, _options.Jobs).Select(job => StartJob(job, journal))];
         try
         {
@@ -132,7 +134,12 @@ public sealed class Campaign
     }
 
     private CampaignEvidence Evidence() =>
-        _totals.Evidence.ToEvidence(_infos?.Infos ?? [], _infos?.Rules ?? []) with { Cases = _totals.Cases, Comparable = _totals.Comparable };
+        _totals.Evidence.ToEvidence(_infos?.Infos ?? [], _infos?.Rules ?? []) with
+        {
+            Cases = _totals.Cases,
+            Comparable = _totals.Comparable,
+            Progress = _guide?.Samples ?? [],
+        };
 
     private void SaveEvidence(CampaignEvidence evidence)
     {
@@ -140,11 +147,45 @@ public sealed class Campaign
         {
             _evidenceSaved = _parts.Clock.GetTimestamp();
             _parts.SaveEvidence?.Invoke(evidence);
+            SaveCorpus();
             _evidenceTrouble = null;
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            _evidenceTrouble = $"evidence about rules and masks was not saved: {e.Message}";
+            _evidenceTrouble = $"evidence about rules and masks, or the corpus, was not saved: {e.Message}";
+        }
+    }
+
+    /// <summary>Runs the starting corpus, so that every range knows it.</summary>
+    private void BeginGuide()
+    {
+        if (_parts.Guide is not GuideParts guide)
+        {
+            return;
+        }
+
+        using Scout scout = MakeScout(_parts.Targets.Length, _parts.Analyst().VendorOf);
+        CaseGuide corpus = new(guide.Options, scout.Model.Rules.Length, _parts.Targets.Length);
+        scout.Begin(corpus.ViewFor(0));
+        foreach (TestCase testCase in guide.Corpus)
+        {
+            scout.Look(testCase);
+        }
+
+        corpus.Begin(scout.End().Candidates);
+        _guide = corpus;
+    }
+
+    private Scout MakeScout(int targets, Func<TestCase, CpuVendor> vendorOf)
+    {
+        return new Scout(_options.Seed, _parts.Guide!, targets, vendorOf(_parts.Source().Generate(0)), _parts.Allowed);
+    }
+
+    private void SaveCorpus()
+    {
+        if (_guide is not null && _parts.Guide?.Save is Action<IReadOnlyList<TestCase>> save)
+        {
+            save(_guide.TakeUnsaved());
         }
     }
 
@@ -161,20 +202,27 @@ public sealed class Campaign
         try
         {
             using CaseRunner runner = CaseRunner.Create(_parts.Targets, _parts.Analyst());
-            using IRuleCounter? rules = _parts.Rules?.Invoke();
-            _infos ??= new TargetBox(runner.Infos, rules?.Rules ?? []);
+            using Scout? scout = _guide is null ? null : MakeScout(runner.Infos.Length, runner.Analyst.VendorOf);
+            using IRuleCounter? rules = scout is null ? _parts.Rules?.Invoke() : null;
+            _infos ??= new TargetBox(runner.Infos, scout?.Model.Rules ?? rules?.Rules ?? []);
             journal.Open(runner.Infos.Select(i => i.Name));
-            RangeWorker worker = new(_options, _parts, runner, rules, _counters[job]);
+            RangeWorker worker = new(_options, _parts, runner, scout is null ? rules : scout.Model, _counters[job], scout);
             while (_ledger.TryHand(out long number, out CaseRange range))
             {
                 RangeResult? result = null;
                 try
                 {
                     journal.Running(job, range);
+                    scout?.Begin(_guide!.ViewFor(number));
                     result = worker.Run(range, MustStop);
                 }
                 finally
                 {
+                    if (scout is not null)
+                    {
+                        _guide!.Submit(number, scout.End());
+                    }
+
                     // Triage waits for this number, whatever happened.
                     _ledger.Submit(number, result ?? new RangeResult(range, _parts.Targets.Length));
                 }
@@ -194,7 +242,7 @@ public sealed class Campaign
     {
         if (_options.Duration is TimeSpan duration && Elapsed >= duration)
         {
-            _ledger.Stop();
+            Stop();
         }
 
         return _ledger.Stopped;
@@ -203,7 +251,13 @@ public sealed class Campaign
     private void Fail(Exception e)
     {
         Interlocked.CompareExchange(ref _failure, e, null);
+        Stop();
+    }
+
+    private void Stop()
+    {
         _ledger.Stop();
+        _guide?.Stop();
     }
 
     private void Publish(TriageDesk desk) => _seen = new Seen(

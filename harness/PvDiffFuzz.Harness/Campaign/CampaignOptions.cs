@@ -90,6 +90,9 @@ public sealed record CampaignParts
     /// <summary>Makes what counts the rules that cases execute; null when nobody can.</summary>
     public Func<IRuleCounter>? Rules { get; init; }
 
+    /// <summary>Lets the campaign steer itself; null for cases from <see cref="Source"/> alone. Then <see cref="Rules"/> are not asked: the probed model counts.</summary>
+    public GuideParts? Guide { get; init; }
+
     /// <summary>Keeps what is known of rules and masks so far: called now and then and at the end, on the campaign's thread. Trouble is an <see cref="IOException"/>. Null to keep it in memory only.</summary>
     public Action<CampaignEvidence>? SaveEvidence { get; init; }
 

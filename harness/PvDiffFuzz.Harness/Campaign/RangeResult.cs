@@ -9,6 +9,9 @@ namespace PvDiffFuzz.Harness;
 /// <param name="CameBack">False when the case did not diverge when it was run again at once.</param>
 internal sealed record Suspicion(ulong Index, Divergence Divergence, bool CameBack)
 {
+    /// <summary>Cases that ran before it; default when <see cref="CampaignParts.Source"/> makes them again from their indices.</summary>
+    public ImmutableArray<TestCase> Neighbours { get; init; }
+
     /// <summary>Diverging cases with this signature in the range.</summary>
     public long Count { get; set; } = 1;
 }

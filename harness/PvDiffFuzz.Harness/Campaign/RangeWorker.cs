@@ -14,20 +14,30 @@ internal sealed class RangeWorker
     private readonly JobCounters _counters;
     private readonly EvidenceCollector _evidence;
     private readonly Outcome[] _answers;
+    private readonly bool[] _confirms;
     private readonly TestCase[] _cases;
     private readonly ulong[] _indices;
     private readonly Outcome[][] _outcomes;
+    private readonly GuidedBatch? _guided;
     private Digest _digest;
     private int _located;
 
     /// <summary>Makes a worker.</summary>
-    public RangeWorker(CampaignOptions options, CampaignParts parts, CaseRunner runner, IRuleCounter? rules, JobCounters counters)
+    /// <param name="options">What the campaign does.</param>
+    /// <param name="parts">What it works with.</param>
+    /// <param name="runner">The job's targets.</param>
+    /// <param name="rules">Counts rules; null when nobody can.</param>
+    /// <param name="counters">The job's live counters.</param>
+    /// <param name="scout">Makes guided cases; null when they come from the source.</param>
+    public RangeWorker(CampaignOptions options, CampaignParts parts, CaseRunner runner, IRuleCounter? rules, JobCounters counters, Scout? scout)
     {
         (_options, _parts, _runner, _source, _counters) = (options, parts, runner, parts.Source(), counters);
         _evidence = new EvidenceCollector(runner, rules);
         _answers = new Outcome[runner.Infos.Length];
+        _confirms = new bool[runner.Infos.Length];
         _cases = new TestCase[options.BatchSize];
         _indices = new ulong[options.BatchSize];
+        _guided = scout is null ? null : new GuidedBatch(scout, options.BatchSize, parts.Guide!.Target);
         _outcomes = new Outcome[runner.Infos.Length][];
         for (int i = 0; i < _outcomes.Length; i++)
         {
@@ -72,7 +82,8 @@ internal sealed class RangeWorker
             }
 
             _indices[filled] = index;
-            _cases[filled++] = _source.Generate(index);
+            _cases[filled] = _guided is null ? _source.Generate(index) : _guided.Next(filled, index);
+            filled++;
         }
 
         return filled;
@@ -95,6 +106,15 @@ internal sealed class RangeWorker
     {
         for (int target = 0; target < _outcomes.Length; target++)
         {
+            if (_guided?.Target == target)
+            {
+                // The probed model has run them already.
+                _guided.CopyTo(_outcomes[target], count, out long spent);
+                result.Targets[target].Ticks += spent;
+                _counters.AddTicks(target, spent);
+                continue;
+            }
+
             long start = Stopwatch.GetTimestamp();
             _runner.RunOn(target, _cases.AsSpan(0, count), _outcomes[target]);
             long ticks = Stopwatch.GetTimestamp() - start;
@@ -146,7 +166,7 @@ internal sealed class RangeWorker
 
                 if (examination.Diverges)
                 {
-                    Judge(_indices[i], examination, result, seen);
+                    Judge(i, examination, result, seen);
                 }
                 else
                 {
@@ -154,22 +174,32 @@ internal sealed class RangeWorker
                 }
             }
 
+            if (_guided is not null && comparable >= 2)
+            {
+                _evidence.Confirmations(Answers(i), comparison, _confirms);
+                _guided.Confirm(i, _cases[i], _confirms);
+            }
+
             if (_evidence.Samples(_indices[i], _cases[i], _outcomes, i))
             {
-                Sample(i, comparison, result);
+                _evidence.Sample(_cases[i], Answers(i), comparison, result.Evidence);
             }
         }
     }
 
-    private void Sample(int index, Comparison? comparison, RangeResult result)
+    private Outcome[] Answers(int index)
     {
         for (int target = 0; target < _answers.Length; target++)
         {
             _answers[target] = _outcomes[target][index];
         }
 
-        _evidence.Sample(_cases[index], _answers, comparison, result.Evidence);
+        return _answers;
     }
+
+    /// <summary>Guided cases cannot be made again from their indices, so those before a suspicious one are kept with it.</summary>
+    private ImmutableArray<TestCase> NeighboursOf(int index) =>
+        _guided is null ? default : ImmutableArray.Create(_cases.AsSpan(Math.Max(0, index - TriageDesk.MostNeighbours)..index));
 
     // The instruction that read undefined bits is named with its operands; reports count mnemonics.
     private static string WithoutOperands(string row)
@@ -197,7 +227,7 @@ internal sealed class RangeWorker
         result.BudgetSpent += (ends >> (int)EndKind.BudgetSpent) & 1;
     }
 
-    private void Judge(ulong index, Examination examination, RangeResult result, Dictionary<(Signature, bool), Suspicion> seen)
+    private void Judge(int index, Examination examination, RangeResult result, Dictionary<(Signature, bool), Suspicion> seen)
     {
         Divergence divergence = Divergence.Of(examination, _runner);
         if (Explains(divergence, result))
@@ -222,7 +252,7 @@ internal sealed class RangeWorker
         }
 
         _evidence.Contradict(divergence, result.Evidence);
-        Suspicion suspicion = new(index, divergence, CameBack: first is not null);
+        Suspicion suspicion = new(_indices[index], divergence, CameBack: first is not null) { Neighbours = NeighboursOf(index) };
         if (seen.TryGetValue((divergence.Signature, suspicion.CameBack), out Suspicion? earlier))
         {
             earlier.Count++;

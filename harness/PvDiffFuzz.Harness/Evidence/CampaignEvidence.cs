@@ -49,6 +49,9 @@ public sealed record CampaignEvidence
     /// <summary>Every masked bit that was seen.</summary>
     public ImmutableArray<MaskEvidence> Masks { get; init; } = [];
 
+    /// <summary>How coverage grew, in the order of cases; of a sum, that of the campaign that went on longest. Empty when nobody counted edges.</summary>
+    public ImmutableArray<CoverageSample> Progress { get; init; } = [];
+
     /// <summary>The sum of two.</summary>
     public CampaignEvidence Add(CampaignEvidence other)
     {
@@ -61,6 +64,7 @@ public sealed record CampaignEvidence
             Sampled = Sampled + other.Sampled,
             Targets = Targets.Union(other.Targets),
             Forms = Forms.Union(other.Forms),
+            Progress = Longest(Progress, other.Progress),
             Rules =
             [
                 .. Rules.Concat(other.Rules).GroupBy(r => r.Rule)
@@ -69,6 +73,9 @@ public sealed record CampaignEvidence
             Masks = [.. Masks.Concat(other.Masks).GroupBy(m => m.Bit).Select(g => new MaskEvidence(g.Key, g.Sum(m => m.Masked), g.Sum(m => m.Hid)))],
         };
     }
+
+    private static ImmutableArray<CoverageSample> Longest(ImmutableArray<CoverageSample> one, ImmutableArray<CoverageSample> other) =>
+        other.LastOrDefault()?.Cases > (one.LastOrDefault()?.Cases ?? 0) ? other : one;
 
     private static ImmutableSortedDictionary<string, long> Sum(IEnumerable<ImmutableSortedDictionary<string, long>> counts) =>
         counts.SelectMany(c => c).GroupBy(c => c.Key, StringComparer.Ordinal).ToImmutableSortedDictionary(g => g.Key, g => g.Sum(c => c.Value), StringComparer.Ordinal);

@@ -50,13 +50,21 @@ internal sealed class EvidenceCollector
 
         if (_counter is not null)
         {
-            for (int target = 0; target < _confirms.Length; target++)
-            {
-                _confirms[target] = IsRival(target) && outcomes[target].Comparable && outcomes[_model].Comparable && (comparison is null || Together(comparison, target));
-            }
-
+            Confirmations(outcomes, comparison, _confirms);
             Count(testCase, _counts);
             tally.Execute(_counts, _confirms);
+        }
+    }
+
+    /// <summary>Which targets, of another lineage than the model, agree with it.</summary>
+    /// <param name="outcomes">One outcome a target.</param>
+    /// <param name="comparison">How they compare; null when all comparable ones are the same to the last bit.</param>
+    /// <param name="confirms">Receives one answer a target; all false without a model.</param>
+    public void Confirmations(ReadOnlySpan<Outcome> outcomes, Comparison? comparison, Span<bool> confirms)
+    {
+        for (int target = 0; target < confirms.Length; target++)
+        {
+            confirms[target] = _model >= 0 && IsRival(target) && outcomes[target].Comparable && outcomes[_model].Comparable && (comparison is null || Together(comparison, target));
         }
     }
 

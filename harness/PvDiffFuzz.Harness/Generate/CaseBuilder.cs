@@ -118,10 +118,13 @@ internal partial class CaseBuilder
             }
             else
             {
-                Emit(_pools.Pick(ref _random));
+                Emit(PickForm());
             }
         }
     }
+
+    private protected Candidate PickForm() =>
+        _options.EvenPercent > 0 && _random.Percent(_options.EvenPercent) ? _pools.PickEvenly(ref _random) : _pools.Pick(ref _random);
 
     /// <summary>Writes one instruction and what it needs before it.</summary>
     private protected void Emit(Candidate candidate)

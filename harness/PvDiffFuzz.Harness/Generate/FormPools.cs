@@ -91,6 +91,7 @@ internal sealed class FormPools
     private readonly byte[] _families = new byte[4096];
     private readonly Candidate[][] _final;
     private readonly Candidate[] _body;
+    private readonly Candidate[] _all;
 
     /// <summary>Makes the pools.</summary>
     /// <param name="mode">Mode of the code.</param>
@@ -120,6 +121,7 @@ internal sealed class FormPools
         }
 
         FillTable(weights);
+        _all = [.. weights.SelectMany(w => byFamily[w.Family])];
         _final = [.. weights.Where(w => w.Family is Family.Entry or Family.Privileged)
             .SelectMany(w => _common[(int)w.Family])
             .GroupBy(c => c.Template.Code.Mnemonic())
@@ -150,6 +152,9 @@ internal sealed class FormPools
         Candidate candidate = common[Scale(bits, common.Length)];
         return candidate.Scarce && random.Below(ScarceOneIn) != 0 ? common[random.Below(common.Length)] : candidate;
     }
+
+    /// <summary>Any form of the chosen families, each as likely as the others.</summary>
+    public Candidate PickEvenly(ref CounterRandom random) => _all[random.Below(_all.Length)];
 
     private static int Scale(ulong bits, int bound) => (int)(((bits >> 32) * (uint)bound) >> 32);
 

@@ -82,6 +82,9 @@ public sealed record GeneratorOptions
     /// <summary>Share of instructions in per mille that get prefixes that they do not need.</summary>
     public int PrefixPermille { get; init; } = 90;
 
+    /// <summary>Share of instructions of the families in percent whose form is chosen evenly among all forms of the mode, whatever the weights and however rare it is.</summary>
+    public int EvenPercent { get; init; }
+
     /// <summary>The options that suit an ABI. Paravirtual cases are shorter, and most have responses, since what they are about is what events do.</summary>
     public static GeneratorOptions DefaultsFor(Abi abi) => abi != Abi.X86
         ? new GeneratorOptions
@@ -100,6 +103,7 @@ public sealed record GeneratorOptions
         $"generator {Generator.Version} instructions={MinimumInstructions}-{MaximumInstructions} typical={TypicalInstructions}/{TypicalPercent} raw={RawPercent} compatibility={CompatibilityPercent} "
         + $"debug={DebugPermille} responses={ResponsePercent} final-entry={FinalEntryPercent} faulting={FaultingOperandPermille} prefixes={PrefixPermille} "
         + $"families={string.Join(',', Weights.Select(w => $"{w.Key}={w.Value}"))}"
+        + (EvenPercent > 0 ? $" even={EvenPercent}" : "")
         + (Abi.IsPvm() ? $" abi={Abi.Text()} {Pvm}" : Abi.IsXen() ? $" abi={Abi.Text()} {Xen}" : "");
 
     /// <summary>Checks the options.</summary>
@@ -120,7 +124,7 @@ public sealed record GeneratorOptions
         [
             (nameof(TypicalPercent), TypicalPercent, 100), (nameof(RawPercent), RawPercent, 100), (nameof(CompatibilityPercent), CompatibilityPercent, 100),
             (nameof(DebugPermille), DebugPermille, 1000), (nameof(ResponsePercent), ResponsePercent, 100), (nameof(FinalEntryPercent), FinalEntryPercent, 100),
-            (nameof(FaultingOperandPermille), FaultingOperandPermille, 1000), (nameof(PrefixPermille), PrefixPermille, 1000),
+            (nameof(FaultingOperandPermille), FaultingOperandPermille, 1000), (nameof(PrefixPermille), PrefixPermille, 1000), (nameof(EvenPercent), EvenPercent, 100),
         ];
         foreach ((string name, int value, int limit) in shares)
         {

@@ -1,10 +1,17 @@
 using System.Buffers.Binary;
 using System.Collections.Immutable;
+using System.Runtime.InteropServices;
 using Iced.Intel;
 using PvDiffFuzz.Core;
 using Register = PvDiffFuzz.Core.Register;
 
 namespace PvDiffFuzz.Harness;
+
+/// <summary>An instruction that code is made of.</summary>
+/// <param name="Bytes">Its bytes, at least one.</param>
+/// <param name="End">The address right after it where it comes from; what it holds that is relative was computed for that.</param>
+/// <param name="Origin">Index of the instruction of the case that it is or replaces, or -1 when it comes from another case.</param>
+public readonly record struct CodePiece(ImmutableArray<byte> Bytes, ulong End, int Origin);
 
 /// <summary>Edits the code of a case while everything that names a place in it keeps its meaning.</summary>
 /// <remarks>
@@ -77,45 +84,66 @@ public static class CodeEdit
     /// <returns>The edited case, or null when nothing would be left, the code would grow, or a displacement does not reach.</returns>
     public static TestCase? Replace(TestCase testCase, IReadOnlyList<ImmutableArray<byte>> pieces, CpuVendor vendor)
     {
-        CodeBlock code = testCase.Code;
-        int size = 0;
-        for (int i = 0; i < pieces.Count; i++)
+        CodePiece[] own = PiecesOf(testCase.Code);
+        CodePiece[] edited = [.. own.Select((piece, i) => pieces[i].IsDefault ? piece : piece with { Bytes = pieces[i] }).Where(piece => !piece.Bytes.IsEmpty)];
+        return edited.Sum(piece => piece.Bytes.Length) > testCase.Code.Bytes.Length ? null : Arrange(testCase, edited, vendor);
+    }
+
+    /// <summary>The instructions of a case, for <see cref="Arrange"/>.</summary>
+    public static CodePiece[] PiecesOf(CodeBlock code)
+    {
+        CodePiece[] pieces = new CodePiece[code.Lengths.Length];
+        int at = 0;
+        for (int i = 0; i < pieces.Length; i++)
         {
-            size += pieces[i].IsDefault ? code.Lengths[i] : pieces[i].Length;
+            int length = code.Lengths[i];
+            pieces[i] = new CodePiece(code.Bytes.Slice(at, length), code.Address + (ulong)(at + length), i);
+            at += length;
         }
 
-        if (size == 0 || size > code.Bytes.Length)
+        return pieces;
+    }
+
+    /// <summary>Makes the code of a case anew from instructions of it, in any order and number, and of other cases.</summary>
+    /// <param name="testCase">The case.</param>
+    /// <param name="pieces">The new code, without empty pieces. An instruction of the case that is missing has its place where the next one that is left goes.</param>
+    /// <param name="vendor">Whose decoder.</param>
+    /// <returns>The edited case, or null when nothing would be left, the code would be longer than any, or a displacement does not reach.</returns>
+    public static TestCase? Arrange(TestCase testCase, ReadOnlySpan<CodePiece> pieces, CpuVendor vendor)
+    {
+        CodeBlock code = testCase.Code;
+        int size = 0;
+        foreach (CodePiece piece in pieces)
+        {
+            size += piece.Bytes.Length;
+        }
+
+        if (size is 0 or > CodeBlock.MaximumLength)
         {
             return null;
         }
 
         Move move = new(code, pieces, code.End - (ulong)size);
         byte[] bytes = new byte[size];
-        ImmutableArray<byte>.Builder lengths = ImmutableArray.CreateBuilder<byte>();
-        int from = 0;
+        byte[] lengths = new byte[pieces.Length];
         int to = 0;
-        for (int i = 0; i < pieces.Count; i++)
+        for (int i = 0; i < pieces.Length; i++)
         {
-            ReadOnlySpan<byte> piece = pieces[i].IsDefault ? code.Bytes.AsSpan(from, code.Lengths[i]) : pieces[i].AsSpan();
-            if (!piece.IsEmpty)
+            CodePiece piece = pieces[i];
+            Span<byte> place = bytes.AsSpan(to, piece.Bytes.Length);
+            piece.Bytes.CopyTo(place);
+            if (!Correct(place, in piece, move.Address + (ulong)to, testCase.Mode, vendor, move))
             {
-                Span<byte> place = bytes.AsSpan(to, piece.Length);
-                piece.CopyTo(place);
-                if (!Correct(place, code.Address + (ulong)from, code.Lengths[i], move.Address + (ulong)to, testCase.Mode, vendor, move))
-                {
-                    return null;
-                }
-
-                lengths.Add((byte)piece.Length);
-                to += piece.Length;
+                return null;
             }
 
-            from += code.Lengths[i];
+            lengths[i] = (byte)piece.Bytes.Length;
+            to += piece.Bytes.Length;
         }
 
         return testCase with
         {
-            Code = new CodeBlock(move.Address, ImmutableArray.Create(bytes), lengths.ToImmutable()),
+            Code = new CodeBlock(move.Address, ImmutableCollectionsMarshal.AsImmutableArray(bytes), ImmutableCollectionsMarshal.AsImmutableArray(lengths)),
             Registers = move.Registers(testCase.Registers),
             Contents = [.. testCase.Contents.Select(move.Contents)],
             Responses = [.. testCase.Responses.Select(move.Response)],
@@ -136,13 +164,19 @@ public static class CodeEdit
     }
 
     // Rewrites what is relative to the instruction's own end. The old end counts: the displacement in the bytes was computed for it.
-    private static bool Correct(Span<byte> bytes, ulong oldAddress, int oldLength, ulong newAddress, CpuMode mode, CpuVendor vendor, Move move)
+    private static bool Correct(Span<byte> bytes, in CodePiece piece, ulong newAddress, CpuMode mode, CpuVendor vendor, Move move)
     {
-        ulong oldBase = oldAddress + (ulong)oldLength - (ulong)bytes.Length;
-        Instruction instruction = Decode(bytes, oldBase, mode, vendor, out ConstantOffsets offsets);
+        Instruction instruction = Decode(bytes, piece.End - (ulong)bytes.Length, mode, vendor, out ConstantOffsets offsets);
         if (instruction.IsInvalid)
         {
             return true;
+        }
+
+        if (piece.Origin < 0)
+        {
+            // Data lies where it lies in every case; branches of another case's code keep their distance.
+            return !instruction.IsIPRelativeMemoryOperand
+                || Patch(bytes, offsets.DisplacementOffset, offsets.DisplacementSize, instruction.IPRelativeMemoryAddress - (newAddress + (ulong)bytes.Length));
         }
 
         // Both can stand in one instruction: MOV [RIP + x], imm32.
@@ -193,17 +227,26 @@ public static class CodeEdit
         private readonly ulong[] _starts;
         private readonly bool[] _kept;
 
-        public Move(CodeBlock old, IReadOnlyList<ImmutableArray<byte>> pieces, ulong address)
+        public Move(CodeBlock old, ReadOnlySpan<CodePiece> pieces, ulong address)
         {
             _old = old;
             Address = address;
-            _starts = new ulong[pieces.Count];
-            _kept = new bool[pieces.Count];
-            for (int i = 0; i < pieces.Count; i++)
+            _starts = new ulong[old.Lengths.Length];
+            _kept = new bool[old.Lengths.Length];
+            foreach (CodePiece piece in pieces)
             {
-                _starts[i] = address;
-                _kept[i] = pieces[i].IsDefault || pieces[i].Length > 0;
-                address += pieces[i].IsDefault ? old.Lengths[i] : (ulong)pieces[i].Length;
+                if (piece.Origin >= 0 && !_kept[piece.Origin])
+                {
+                    _starts[piece.Origin] = address;
+                    _kept[piece.Origin] = true;
+                }
+
+                address += (ulong)piece.Bytes.Length;
+            }
+
+            for (int i = _starts.Length - 1; i >= 0; i--)
+            {
+                address = _starts[i] = _kept[i] ? _starts[i] : address;
             }
         }
 

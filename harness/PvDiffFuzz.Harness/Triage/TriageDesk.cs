@@ -18,6 +18,9 @@ internal sealed class TriageDesk : IDisposable
     // A signature that was explained away is doubted anew a few times: a real divergence may share it.
     private const int MostExaminations = 4;
 
+    /// <summary>Most cases that ran before a suspicious one and are run again with it.</summary>
+    public const int MostNeighbours = 48;
+
     private readonly CampaignOptions _options;
     private readonly CampaignParts _parts;
     private readonly CancellationToken _cancel;
@@ -127,7 +130,7 @@ internal sealed class TriageDesk : IDisposable
             return;
         }
 
-        Suspect suspect = new() { Divergence = suspicion.Divergence, Runner = _runner, Fresh = Fresh, Neighbours = NeighboursOf(suspicion.Index) };
+        Suspect suspect = new() { Divergence = suspicion.Divergence, Runner = _runner, Fresh = Fresh, Neighbours = NeighboursOf(suspicion) };
         if ((Doubts.FirstExplanation(_parts.Doubts, suspect) ?? Vanished(suspicion)) is Verdict explained)
         {
             if (entry.Finding is null)
@@ -168,10 +171,16 @@ internal sealed class TriageDesk : IDisposable
 
     private CaseRunner Fresh() => CaseRunner.Create(_parts.Targets, _parts.Analyst());
 
-    private ImmutableArray<TestCase> NeighboursOf(ulong index)
+    private ImmutableArray<TestCase> NeighboursOf(Suspicion suspicion)
     {
+        if (!suspicion.Neighbours.IsDefault)
+        {
+            return suspicion.Neighbours;
+        }
+
         _source ??= _parts.Source();
-        const ulong most = 48;
+        ulong index = suspicion.Index;
+        const ulong most = MostNeighbours;
         ulong first = index - Math.Min(most, index - Math.Min(index, _options.Start));
         ImmutableArray<TestCase>.Builder neighbours = ImmutableArray.CreateBuilder<TestCase>();
         for (ulong i = first; i < index; i++)

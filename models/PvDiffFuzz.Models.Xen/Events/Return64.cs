@@ -144,12 +144,13 @@ internal static class Return64
         }
     }
 
-    /// <summary>SYSRET with TF traps at once, before an instruction of the guest.</summary>
+    /// <summary>SYSRET with TF traps at once, before an instruction of the guest. RFLAGS have been loaded then.</summary>
     [Spec("xen-readings", "single-step-over-sysret")]
     private static void StepAfterSysret<TGuest>(ref CpuState cpu, Vcpu vcpu)
         where TGuest : struct, IXenGuest
     {
         vcpu.ReturnsFromSyscall = false;
+        vcpu.Rflags = (vcpu.Rflags & Loadable) | RflagsBits.Fixed1;
         Exceptions.SingleStep<TGuest>(ref cpu, vcpu);
     }
 }

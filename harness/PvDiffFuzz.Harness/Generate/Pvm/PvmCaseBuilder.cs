@@ -129,7 +129,7 @@ internal sealed partial class PvmCaseBuilder : ParavirtualCaseBuilder
             }
             else
             {
-                Emit(_pools.Pick(ref _random));
+                Emit(PickForm());
             }
         }
     }

@@ -1,0 +1,290 @@
+using Iced.Intel;
+using PvDiffFuzz.Core;
+using static Iced.Intel.AssemblerRegisters;
+
+namespace PvDiffFuzz.Backends.Pvm;
+
+/// <content>From an event on: record it, answer it, or end the case and clean up.</content>
+internal sealed partial class BatchAgent
+{
+    private const int PageFaultVector = 14;
+    private const int FetchError = 0x10;
+
+    /// <summary>Bytes of a pool block that are tested at once.</summary>
+    private const int Block = 128;
+
+    /// <summary>Every event: the port is in ECX, RCX in the mailbox, all other registers and flags as delivered. The end of supervisor code arrives here too, with the payload's flags.</summary>
+    private void EmitArrive()
+    {
+        Label noFrame = _.CreateLabel();
+        Label noDebug = _.CreateLabel();
+        Label answer = _.CreateLabel();
+
+        _.Label(ref _arrive);
+        _.AddInstruction(Instruction.Create(Code.Mov_rm64_r64, Far(Mailbox.SavedRsp), rsp));
+        _.AddInstruction(Instruction.Create(Code.Mov_rm64_r64, Far(Mailbox.SavedR15), r15));
+        _.mov(r15, GuestMap.BatchAddress);
+        _.lea(rsp, __[r15 + Mailbox.StackTop]);
+        _.push(r14);
+        _.pushfq();
+        _.push(2);
+        _.popfq();
+        _.mov(r14, Field(Mailbox.Result));
+        foreach ((AssemblerRegister64 register, int number) in Plain)
+        {
+            _.mov(__qword_ptr[r14 + Context.GprAt(number)], register);
+        }
+
+        _.pop(rax);
+        _.mov(__qword_ptr[r14 + Context.Rflags], rax);
+        _.pop(rax);
+        _.mov(__qword_ptr[r14 + Context.GprAt(14)], rax);
+        foreach ((int field, int number) in (ReadOnlySpan<(int, int)>)[(Mailbox.SavedRcx, 1), (Mailbox.SavedRsp, 4), (Mailbox.SavedR15, 15)])
+        {
+            _.mov(rax, Field(field));
+            _.mov(__qword_ptr[r14 + Context.GprAt(number)], rax);
+        }
+
+        _.mov(__qword_ptr[r14 + Context.Port], rcx);
+        _.mov(ebp, ecx);
+        EmitSaveSegment(ds, Context.Ds);
+        EmitSaveSegment(es, Context.Es);
+        EmitSaveSegment(fs, Context.Fs);
+        EmitSaveSegment(gs, Context.Gs);
+        _.rdfsbase(rax);
+        _.mov(__qword_ptr[r14 + Context.FsBase], rax);
+        _.rdgsbase(rax);
+        _.mov(__qword_ptr[r14 + Context.GsBase], rax);
+        _.mov(rsi, Field(Mailbox.Structure));
+        _.lea(rdi, __[r14 + Context.Structure]);
+        _.mov(ecx, PvcsLayout.Size / sizeof(ulong));
+        _.rep.movsq();
+        _.mov(r12, r14);
+        _.add(r14, Context.Size);
+        _.mov(Field(Mailbox.Result), r14);
+        _.mov(rbx, Field(Mailbox.Header));
+        _.inc(__dword_ptr[rbx + Result.Events]);
+        _.mov(r13, Field(Mailbox.Record));
+
+        // RAX: the interrupted RIP, EDX: the vector.
+        _.mov(rax, __qword_ptr[r12 + Context.Structure + _ripAt]);
+        _.movzx(edx, __byte_ptr[r12 + Context.Structure + _vectorAt]);
+        if (_first)
+        {
+            _.cmp(ebp, (int)AgentPort.SupervisorEntry);
+            _.jne(noFrame);
+            _.mov(rsi, Field(Mailbox.SavedRsp));
+            _.lea(rdi, __[r12 + Context.Frame]);
+            _.mov(ecx, EventReader.FrameSize / sizeof(ulong));
+            _.rep.movsq();
+            _.mov(rax, __qword_ptr[r12 + Context.Frame + 8]);
+            _.movzx(edx, __byte_ptr[r12 + Context.Frame + 4]);
+            _.Label(ref noFrame);
+        }
+
+        _.cmp(ebp, (int)AgentPort.End);
+        _.je(_finish);
+        _.mov(rcx, AddressMap.AgentFirst);
+        _.sub(rcx, rax);
+        _.neg(rcx);
+        _.mov(rsi, AddressMap.AgentLast - AddressMap.AgentFirst);
+        _.cmp(rcx, rsi);
+        _.jbe(_refuse);
+
+        // Supervisor code that has found its way to user mode has changed what later cases begin with.
+        _.cmp(ebp, (int)AgentPort.UserEntry);
+        _.sete(sil);
+        _.cmp(ebp, (int)AgentPort.Lstar);
+        _.sete(dil);
+        _.or(sil, dil);
+        _.mov(rcx, Record.NoEnd);
+        _.cmp(rcx, __qword_ptr[r13 + Record.End]);
+        _.sete(dil);
+        _.test(sil, dil);
+        _.jnz(_refuse);
+        _.cmp(ebp, (int)AgentPort.Lstar);
+        _.je(answer);
+        _.cmp(dl, 1);
+        _.jne(noDebug);
+        _.or(__dword_ptr[rbx + Result.Status], (int)Result.Debug);
+        _.Label(ref noDebug);
+        EmitIsEnd(answer);
+        _.Label(ref answer);
+        _.sub(__dword_ptr[r15 + Mailbox.ResponsesLeft], 1);
+        _.jc(_finish);
+    }
+
+    /// <summary>Ends the case for the fetch #PF with which user code ends; goes to a label for all else.</summary>
+    private void EmitIsEnd(Label other)
+    {
+        _.cmp(ebp, (int)AgentPort.UserEntry);
+        _.jne(other);
+        _.cmp(dl, PageFaultVector);
+        _.jne(other);
+        _.test(__byte_ptr[r12 + Context.Structure + _errorAt], FetchError);
+        _.jz(other);
+        _.cmp(rax, __qword_ptr[r13 + Record.End]);
+        _.jne(other);
+        _.cmp(rax, __qword_ptr[r12 + Context.Structure + _cr2At]);
+        _.jne(other);
+        _.or(__dword_ptr[rbx + Result.Status], (int)Result.AtEnd);
+        _.jmp(_finish);
+    }
+
+    private void EmitSaveSegment(AssemblerRegisterSegment segment, int field)
+    {
+        _.mov(eax, segment);
+        _.mov(__word_ptr[r14 + field], ax);
+    }
+
+    /// <summary>Applies the next response to the event at R12 and returns to user mode.</summary>
+    private void EmitResponse()
+    {
+        Label patch = _.CreateLabel();
+        Label patched = _.CreateLabel();
+        Label wide = _.CreateLabel();
+        Label half = _.CreateLabel();
+
+        _.mov(rsi, r12);
+        _.lea(rdi, __[r15 + Mailbox.Scratch]);
+        _.mov(ecx, Context.SizeOfInput / sizeof(ulong));
+        _.rep.movsq();
+        _.mov(rsi, Field(Mailbox.NextResponse));
+        _.mov(ecx, __dword_ptr[rsi]);
+        _.mov(rax, __qword_ptr[rsi + 8]);
+        _.mov(__qword_ptr[r15 + Mailbox.Scratch + Context.Target], rax);
+        _.add(rsi, 16);
+        _.mov(r8, Field(Mailbox.Structure));
+        _.lea(r9, __[r15 + Mailbox.Scratch]);
+        _.Label(ref patch);
+        _.sub(ecx, 1);
+        _.jc(patched);
+        _.mov(edi, __dword_ptr[rsi]);
+        _.mov(rax, __qword_ptr[rsi + 8]);
+        _.movzx(ebx, __word_ptr[rsi + 6]);
+        _.cmp(__word_ptr[rsi + 4], 0);
+        _.mov(rdx, r9);
+        _.cmovne(rdx, r8);
+        _.add(rdi, rdx);
+        _.add(rsi, Record.PatchSize);
+        _.cmp(ebx, 4);
+        _.ja(wide);
+        _.je(half);
+        _.mov(__word_ptr[rdi], ax);
+        _.jmp(patch);
+        _.Label(ref half);
+        _.mov(__dword_ptr[rdi], eax);
+        _.jmp(patch);
+        _.Label(ref wide);
+        _.mov(__qword_ptr[rdi], rax);
+        _.jmp(patch);
+        _.Label(ref patched);
+        _.mov(Field(Mailbox.NextResponse), rsi);
+        _.mov(rsi, r9);
+        _.jmp(_enter);
+    }
+
+    /// <summary>Ends a case: clears what it had in pages that the payload cannot write, moves what writable pages hold to the result, and goes on.</summary>
+    private void EmitFinish()
+    {
+        Label run = _.CreateLabel();
+        Label cleared = _.CreateLabel();
+        Label skip = _.CreateLabel();
+        Label block = _.CreateLabel();
+        Label clean = _.CreateLabel();
+        Label word = _.CreateLabel();
+        Label scanned = _.CreateLabel();
+        Label noDebug = _.CreateLabel();
+
+        _.Label(ref _refuse);
+        _.mov(rbx, Field(Mailbox.Header));
+        _.or(__dword_ptr[rbx + Result.Status], (int)Result.Refused);
+        _.mov(rax, Unknown);
+        _.mov(Field(Mailbox.KernelGsBase), rax);
+
+        _.Label(ref _finish);
+        _.mov(rbx, Field(Mailbox.Header));
+        _.test(__dword_ptr[rbx + Result.Status], (int)Result.Debug);
+        _.jz(noDebug);
+        _.mov(rax, dr6);
+        _.mov(__qword_ptr[rbx + Result.Dr6], rax);
+        _.mov(eax, FixedDr6);
+        _.mov(dr6, rax);
+        _.Label(ref noDebug);
+
+        _.mov(r8, GuestMap.PoolAddress);
+        _.mov(ebx, __dword_ptr[r13 + Record.Runs]);
+        _.lea(rsi, __[r13 + Record.FirstRun]);
+        _.xor(eax, eax);
+        _.Label(ref run);
+        _.sub(ebx, 1);
+        _.jc(cleared);
+        _.mov(edi, __dword_ptr[rsi]);
+        _.mov(ecx, __dword_ptr[rsi + 4]);
+        _.test(ecx, ecx);
+        _.jns(skip);
+        _.and(ecx, 0x7fff_ffff);
+        _.lea(rsi, __[rsi + rcx + 15]);
+        _.and(rsi, -8);
+        _.add(rdi, r8);
+        _.rep.stosb();
+        _.jmp(run);
+        _.Label(ref skip);
+        _.lea(rsi, __[rsi + rcx + 15]);
+        _.and(rsi, -8);
+        _.jmp(run);
+
+        _.Label(ref cleared);
+        _.pxor(xmm7, xmm7);
+        _.mov(rsi, r8);
+        _.mov(rdi, Field(Mailbox.ScanEnd));
+        _.Label(ref block);
+        _.cmp(rsi, rdi);
+        _.jae(scanned);
+        _.movdqa(xmm0, __xmmword_ptr[rsi]);
+        _.movdqa(xmm1, __xmmword_ptr[rsi + 16]);
+        for (int i = 32; i < Block; i += 32)
+        {
+            _.por(xmm0, __xmmword_ptr[rsi + i]);
+            _.por(xmm1, __xmmword_ptr[rsi + i + 16]);
+        }
+
+        _.por(xmm0, xmm1);
+        _.pcmpeqb(xmm0, xmm7);
+        _.pmovmskb(eax, xmm0);
+        _.cmp(eax, 0xffff);
+        _.je(clean);
+
+        // Every word is written to the result, but the pointer moves on only past those that are not zero.
+        _.mov(rdx, rsi);
+        _.sub(rdx, r8);
+        _.mov(ebx, Block / sizeof(ulong));
+        _.Label(ref word);
+        _.mov(rax, __qword_ptr[rsi]);
+        _.xor(ecx, ecx);
+        _.mov(__qword_ptr[r14], rdx);
+        _.mov(__qword_ptr[r14 + 8], rax);
+        _.mov(__qword_ptr[rsi], rcx);
+        _.test(rax, rax);
+        _.setne(cl);
+        _.shl(ecx, 4);
+        _.add(r14, rcx);
+        _.add(rsi, 8);
+        _.add(rdx, 8);
+        _.dec(ebx);
+        _.jnz(word);
+        _.jmp(block);
+        _.Label(ref clean);
+        _.add(rsi, Block);
+        _.jmp(block);
+
+        _.Label(ref scanned);
+        _.mov(Field(Mailbox.Result), r14);
+        _.mov(rbx, Field(Mailbox.Header));
+        _.mov(__qword_ptr[rbx + Result.EndAt], r14);
+        _.mov(eax, __dword_ptr[r13 + Record.Length]);
+        _.add(rax, r13);
+        _.mov(Field(Mailbox.Record), rax);
+        _.jmp(_nextCase);
+    }
+}

@@ -1,0 +1,242 @@
+using Iced.Intel;
+using PvDiffFuzz.Core;
+using static Iced.Intel.AssemblerRegisters;
+
+namespace PvDiffFuzz.Backends.Pvm;
+
+/// <summary>The supervisor that runs batches without leaving the guest: it loads cases, enters them, records their events, answers, and cleans up.</summary>
+/// <remarks>
+/// It is supervisor software of PVM like any other: CPL3, entered by what the hypervisor delivers, left by synthetic returns. Register use outside of payloads: R15 mailbox,
+/// R14 next byte of results, R13 record of the case, R12 the event that is being recorded.
+/// </remarks>
+internal sealed partial class BatchAgent
+{
+    private const uint KernelGsBaseMsr = 0xc000_0102;
+    private const uint RedzoneMsr = 0x4b56_4df3;
+    private const int WriteMsrCall = 0x1708_8208;
+    private const ulong Unknown = 0x8000_0000_0000_0001; // not canonical, so no GS base
+    private const uint FixedDr6 = 0xffff_0ff0;
+
+    /// <summary>General registers by number, without RSP, R14 and R15, which an entry stores apart.</summary>
+    private static readonly (AssemblerRegister64 Register, int Number)[] Plain =
+        [(rax, 0), (rdx, 2), (rbx, 3), (rbp, 5), (rsi, 6), (rdi, 7), (r8, 8), (r9, 9), (r10, 10), (r11, 11), (r12, 12), (r13, 13)];
+
+    private readonly Assembler _ = new(64);
+    private readonly bool _first;
+    private readonly int _vectorAt, _errorAt, _cr2At, _ripAt;
+    private Label _ring, _nextCase, _enter, _arrive, _interruptReturn, _refuse, _finish;
+
+    private BatchAgent(Abi revision)
+    {
+        _first = revision == Abi.PvmRfc1;
+        _vectorAt = OffsetOf(revision, SystemRegister.PvcsEventVector);
+        _errorAt = OffsetOf(revision, SystemRegister.PvcsEventErrcode);
+        _cr2At = OffsetOf(revision, SystemRegister.PvcsCr2);
+        _ripAt = OffsetOf(revision, SystemRegister.PvcsRip);
+        _ring = _.CreateLabel();
+        _nextCase = _.CreateLabel();
+        _enter = _.CreateLabel();
+        _arrive = _.CreateLabel();
+        _interruptReturn = _.CreateLabel();
+        _refuse = _.CreateLabel();
+        _finish = _.CreateLabel();
+    }
+
+    /// <summary>The code, for <see cref="GuestMap.BatchAgent"/>.</summary>
+    public byte[] Bytes { get; private init; } = [];
+
+    /// <summary>Where the processor starts: takes the next case, and leaves the guest when there is none.</summary>
+    public ulong Start { get; private init; }
+
+    /// <summary>Where all entries lead, with a port's number in ECX.</summary>
+    public ulong Arrive { get; private init; }
+
+    /// <summary>The IRETQ that starts supervisor code.</summary>
+    public ulong InterruptReturn { get; private init; }
+
+    /// <summary>The agent for a revision.</summary>
+    public static BatchAgent Assemble(Abi revision)
+    {
+        BatchAgent code = new(revision);
+        code.EmitNextCase();
+        code.EmitEnter();
+        code.EmitArrive();
+        code.EmitResponse();
+        code.EmitFinish();
+        using MemoryStream stream = new();
+        AssemblerResult result = code._.Assemble(new StreamCodeWriter(stream), GuestMap.BatchLinear(GuestMap.BatchAgent), BlockEncoderOptions.ReturnNewInstructionOffsets);
+        return new BatchAgent(revision)
+        {
+            Bytes = stream.ToArray(),
+            Start = result.GetLabelRIP(code._nextCase),
+            Arrive = result.GetLabelRIP(code._arrive),
+            InterruptReturn = result.GetLabelRIP(code._interruptReturn),
+        };
+    }
+
+    /// <summary>The code at an entry: all registers but RCX stay, and RCX is kept.</summary>
+    /// <param name="port">What the entry is.</param>
+    /// <param name="address">Its linear address.</param>
+    public byte[] Pad(AgentPort port, ulong address)
+    {
+        Assembler assembler = new(64);
+        assembler.AddInstruction(Instruction.Create(Code.Mov_rm64_r64, Far(Mailbox.SavedRcx), rcx));
+        assembler.mov(ecx, (int)port);
+        assembler.jmp(Arrive);
+        using MemoryStream stream = new();
+        assembler.Assemble(new StreamCodeWriter(stream), address);
+        return stream.ToArray();
+    }
+
+    /// <summary>The stub behind supervisor code: a jump whose address lies behind it, so that it fits wherever code is. What it jumps to stores RCX.</summary>
+    public static byte[] Stub()
+    {
+        const int offset = 6;
+        byte[] stub = [0xff, 0x25, 0, 0, 0, 0, .. BitConverter.GetBytes(StubTarget)];
+        return stub.Length == offset + sizeof(ulong) ? stub : throw new InvalidOperationException("the stub has a size of its own");
+    }
+
+    /// <summary>Where the stub leads: the page behind the mailbox begins with the pad of supervisor code's end.</summary>
+    public static ulong StubTarget => GuestMap.BatchLinear(GuestMap.BatchAgent + GuestMap.BatchAgentSize - EndPadRoom);
+
+    /// <summary>Room for the pad of the end, at the end of the agent's code.</summary>
+    public const int EndPadRoom = 32;
+
+    private static int OffsetOf(Abi revision, SystemRegister register)
+    {
+        foreach (PvcsField field in PvcsLayout.Of(revision))
+        {
+            if (field.Register == register)
+            {
+                return field.Offset;
+            }
+        }
+
+        throw new ArgumentOutOfRangeException(nameof(revision));
+    }
+
+    /// <summary>A mailbox field while R15 is the payload's.</summary>
+    private static MemoryOperand Far(int offset) => new(Iced.Intel.Register.RIP, (long)GuestMap.BatchLinear(GuestMap.MailboxPage + offset), 8);
+
+    private static AssemblerMemoryOperand Field(int offset) => __qword_ptr[r15 + offset];
+
+    /// <summary>Takes the next record: writes its memory and its structure, sets what MSRs differ, opens its result. Without one, leaves the guest.</summary>
+    private void EmitNextCase()
+    {
+        Label run = _.CreateLabel();
+        Label loaded = _.CreateLabel();
+        _.Label(ref _ring);
+        _.@out((byte)AgentPort.Batch, al);
+
+        _.Label(ref _nextCase);
+        _.mov(r15, GuestMap.BatchAddress);
+        _.lea(rsp, __[r15 + Mailbox.StackTop]);
+        _.mov(r13, Field(Mailbox.Record));
+        _.cmp(r13, Field(Mailbox.RequestEnd));
+        _.jae(_ring);
+        _.mov(r14, Field(Mailbox.Result));
+        _.cmp(r14, Field(Mailbox.ResultLimit));
+        _.ja(_ring);
+
+        _.mov(Field(Mailbox.Header), r14);
+        _.mov(__qword_ptr[r14 + Result.Events], 0);
+        _.mov(__qword_ptr[r14 + Result.Dr6], 0);
+        _.add(r14, Result.HeaderSize);
+        _.mov(Field(Mailbox.Result), r14);
+        _.mov(eax, __dword_ptr[r13 + Record.Responses]);
+        _.mov(__dword_ptr[r15 + Mailbox.ResponsesLeft], eax);
+        _.mov(eax, __dword_ptr[r13 + Record.ResponsesAt]);
+        _.add(rax, r13);
+        _.mov(Field(Mailbox.NextResponse), rax);
+
+        _.mov(ebx, __dword_ptr[r13 + Record.Runs]);
+        _.lea(rsi, __[r13 + Record.FirstRun]);
+        _.mov(r8, GuestMap.PoolAddress);
+        _.Label(ref run);
+        _.sub(ebx, 1);
+        _.jc(loaded);
+        _.mov(edi, __dword_ptr[rsi]);
+        _.mov(ecx, __dword_ptr[rsi + 4]);
+        _.add(rsi, 8);
+        _.add(rdi, r8);
+        _.and(ecx, 0x7fff_ffff);
+        _.rep.movsb();
+        _.add(rsi, 7);
+        _.and(rsi, -8);
+        _.jmp(run);
+
+        _.Label(ref loaded);
+        _.lea(rsi, __[r13 + Record.Structure]);
+        _.mov(rdi, Field(Mailbox.Structure));
+        _.mov(ecx, PvcsLayout.Size / sizeof(ulong));
+        _.rep.movsq();
+        EmitSetMsr(KernelGsBaseMsr, Record.KernelGsBase, Mailbox.KernelGsBase);
+        if (_first)
+        {
+            EmitSetMsr(RedzoneMsr, Record.Redzone, Mailbox.Redzone);
+        }
+
+        _.lea(rsi, __[r13 + Record.Initial]);
+    }
+
+    /// <summary>Sets an MSR by a hypercall unless it has the value already.</summary>
+    private void EmitSetMsr(uint msr, int wanted, int present)
+    {
+        Label same = _.CreateLabel();
+        _.mov(r10, __qword_ptr[r13 + wanted]);
+        _.cmp(r10, Field(present));
+        _.je(same);
+        _.mov(ebx, msr);
+        _.mov(eax, WriteMsrCall);
+        _.syscall();
+        _.test(rax, rax);
+        _.jnz(_refuse);
+        _.mov(r10, __qword_ptr[r13 + wanted]);
+        _.mov(Field(present), r10);
+        _.Label(ref same);
+    }
+
+    /// <summary>Enters the payload with the context at RSI.</summary>
+    private void EmitEnter()
+    {
+        _.Label(ref _enter);
+        EmitLoadSegment(ds, Context.Ds);
+        EmitLoadSegment(es, Context.Es);
+        EmitLoadSegment(fs, Context.Fs);
+        EmitLoadSegment(gs, Context.Gs);
+        _.mov(rax, __qword_ptr[rsi + Context.FsBase]);
+        _.wrfsbase(rax);
+        _.mov(rax, __qword_ptr[rsi + Context.GsBase]);
+        _.wrgsbase(rax);
+        _.mov(rax, __qword_ptr[rsi + Context.Target]);
+        _.mov(Field(Mailbox.Target), rax);
+        _.mov(rcx, __qword_ptr[rsi + Context.GprAt(1)]);
+        _.mov(rsp, __qword_ptr[rsi + Context.GprAt(4)]);
+        foreach ((AssemblerRegister64 register, int number) in Plain)
+        {
+            if (number != 6)
+            {
+                _.mov(register, __qword_ptr[rsi + Context.GprAt(number)]);
+            }
+        }
+
+        _.mov(r14, __qword_ptr[rsi + Context.GprAt(14)]);
+        _.mov(r15, __qword_ptr[rsi + Context.GprAt(15)]);
+        _.mov(rsi, __qword_ptr[rsi + Context.GprAt(6)]);
+        _.AddInstruction(Instruction.Create(Code.Jmp_rm64, Far(Mailbox.Target)));
+        _.Label(ref _interruptReturn);
+        _.iretq();
+    }
+
+    /// <summary>Loads a selector from the context at RSI, unless it is there already.</summary>
+    private void EmitLoadSegment(AssemblerRegisterSegment segment, int field)
+    {
+        Label same = _.CreateLabel();
+        _.movzx(eax, __word_ptr[rsi + field]);
+        _.mov(ecx, segment);
+        _.cmp(eax, ecx);
+        _.je(same);
+        _.mov(segment, eax);
+        _.Label(ref same);
+    }
+}

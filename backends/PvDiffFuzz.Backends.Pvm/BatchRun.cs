@@ -1,0 +1,132 @@
+using System.Runtime.InteropServices;
+using PvDiffFuzz.Backends.Kvm;
+using PvDiffFuzz.Core;
+using static PvDiffFuzz.Backends.Kvm.KvmAbi;
+
+namespace PvDiffFuzz.Backends.Pvm;
+
+/// <summary>Runs many cases an entry: the agent in the guest takes them from shared memory and leaves when it is done.</summary>
+/// <param name="machine">The machine.</param>
+/// <param name="single">Loads the state that the cases of a batch have in common.</param>
+/// <param name="agent">The agent.</param>
+/// <param name="timer">Runs.</param>
+internal sealed class BatchRun(Machine machine, CaseRun single, BatchAgent agent, RunTimer timer)
+{
+    private const int ResultPerEvent = Context.Size;
+
+    private readonly BatchDecoder _decoder = new(machine);
+
+    /// <summary>Runs cases from the first on.</summary>
+    /// <param name="cases">Cases with one <see cref="BatchKey"/>; at least one.</param>
+    /// <param name="outcomes">Room for as many outcomes. Null stays where a case has to run alone.</param>
+    /// <returns>How many were dealt with; less than all when the results are full, or when a case did not come back: then the machine is to be renewed.</returns>
+    /// <exception cref="KvmException">KVM refused a call.</exception>
+    public BatchEnd Run(ReadOnlySpan<TestCase> cases, Span<Outcome?> outcomes)
+    {
+        machine.LeadEntriesTo(null);
+        if (WorstResult() > GuestMap.ResultsSize || BatchEncoder.Bound(cases[0]) > GuestMap.RequestSize)
+        {
+            return new BatchEnd(1, Broken: false);
+        }
+
+        if (single.Prepare(cases[0]) is not SystemState system)
+        {
+            return new BatchEnd(1, Broken: false);
+        }
+
+        machine.LeadEntriesTo(agent);
+        int encoded = Encode(cases, out int end);
+        Word(Mailbox.Record) = GuestMap.BatchLinear(GuestMap.Request);
+        Word(Mailbox.RequestEnd) = GuestMap.BatchLinear(GuestMap.Request + end);
+        Word(Mailbox.Result) = GuestMap.BatchLinear(GuestMap.Results);
+        Word(Mailbox.ResultLimit) = GuestMap.BatchLinear(GuestMap.Results + GuestMap.ResultsSize) - (ulong)WorstResult();
+        Word(Mailbox.ScanEnd) = GuestMap.PoolAddress + (ulong)(machine.Pages.Writable * PageLayout.PageSize);
+        Word(Mailbox.Structure) = machine.Plan.VcpuStructAddress;
+        Word(Mailbox.KernelGsBase) = cases[0].System[SystemRegister.KernelGsBase];
+        Word(Mailbox.Redzone) = cases[0].System[SystemRegister.PvmSupervisorRedzone];
+        KvmRegs regs = new() { Rip = agent.Start, Rflags = RflagsBits.Fixed1, Rsp = GuestMap.BatchAddress + Mailbox.StackTop };
+        machine.Vcpu.SetRegs(in regs);
+        bool done = Wait();
+        int finished = Decode(cases[..encoded], system, outcomes);
+        if (done)
+        {
+            return new BatchEnd(finished, Broken: false);
+        }
+
+        // The case that did not come back runs alone.
+        Span<byte> pool = machine.Pool;
+        pool.Clear();
+        return new BatchEnd(finished + 1, Broken: true);
+    }
+
+    /// <summary>Bytes that the largest result takes.</summary>
+    private int WorstResult() => Result.HeaderSize + ((TestCase.MaximumResponses + 2) * ResultPerEvent) + (machine.Pages.Writable * PageLayout.PageSize * 2) + PageLayout.PageSize;
+
+    private int Encode(ReadOnlySpan<TestCase> cases, out int end)
+    {
+        Span<byte> request = machine.Memory.Slice(GuestMap.Request, GuestMap.RequestSize);
+        end = 0;
+        int count = 0;
+        foreach (TestCase testCase in cases)
+        {
+            if (count > 0 && BatchEncoder.Bound(testCase) > request.Length - end)
+            {
+                break;
+            }
+
+            end += BatchEncoder.Encode(testCase, machine.Pages, agent, GuestMap.BatchLinear(GuestMap.Request + end), request[end..]);
+            count++;
+        }
+
+        return count;
+    }
+
+    /// <summary>Reads the results of the cases that came to their end.</summary>
+    private int Decode(ReadOnlySpan<TestCase> cases, SystemState system, Span<Outcome?> outcomes)
+    {
+        ReadOnlySpan<byte> memory = machine.Memory;
+        ulong record = GuestMap.BatchLinear(GuestMap.Request);
+        ulong result = GuestMap.BatchLinear(GuestMap.Results);
+        ulong reached = Word(Mailbox.Record);
+        int i = 0;
+        for (; i < cases.Length && record < reached; i++)
+        {
+            ulong resultEnd = MemoryMarshal.Read<ulong>(memory[(Place(result) + Result.EndAt)..]);
+            outcomes[i] = _decoder.Decode(cases[i], system, memory.Slice(Place(result), (int)(resultEnd - result)));
+            record += MemoryMarshal.Read<uint>(memory[(Place(record) + Record.Length)..]);
+            result = resultEnd;
+        }
+
+        return i;
+    }
+
+    private static int Place(ulong linear) => (int)(linear - GuestMap.BatchAddress) + GuestMap.MailboxPage;
+
+    private bool Wait()
+    {
+        ulong record = 0;
+        long begin = 0;
+        while (!machine.Vcpu.Run())
+        {
+            timer.Consume();
+            long now = RunTimer.ThreadNanoseconds();
+            if (Word(Mailbox.Record) != record || begin == 0)
+            {
+                (record, begin) = (Word(Mailbox.Record), now);
+            }
+            else if (now - begin >= single.LongestRun)
+            {
+                return false;
+            }
+        }
+
+        return machine.Vcpu.ExitReason == KVM_EXIT_IO && machine.Vcpu.IoPort == (ushort)AgentPort.Batch;
+    }
+
+    private ref ulong Word(int field) => ref MemoryMarshal.AsRef<ulong>(machine.Memory.Slice(GuestMap.MailboxPage + field, sizeof(ulong)));
+}
+
+/// <summary>How a batch ended.</summary>
+/// <param name="Cases">Cases that were dealt with.</param>
+/// <param name="Broken">True when the last of them did not come back, so that the machine is to be renewed.</param>
+internal readonly record struct BatchEnd(int Cases, bool Broken);

@@ -1,0 +1,595 @@
+using Iced.Intel;
+using PvDiffFuzz.Core;
+using static Iced.Intel.AssemblerRegisters;
+using static PvDiffFuzz.Backends.Xen.XenAbi;
+
+namespace PvDiffFuzz.Backends.Xen;
+
+/// <content>The life of a case in the guest: load, enter, event, response, clean-up.</content>
+internal sealed partial class AgentCode
+{
+    /// <summary>Bytes of a page that are tested at once.</summary>
+    private const int Block = 128;
+
+    /// <summary>Written pages, counted over cases, from which on looking at them costs more than clearing their marks.</summary>
+    private const int ManyDirtyPages = 6;
+
+    /// <summary>General registers by number, without RCX and RSP, which an entry keeps, and without those that the agent keeps on its stack.</summary>
+    private static readonly (AssemblerRegister64 Register, int Number)[] Saved =
+        [(rax, 0), (rdx, 2), (rbx, 3), (rbp, 5), (rsi, 6), (rdi, 7), (r8, 8), (r9, 9), (r10, 10), (r11, 11), (r12, 12), (r13, 13)];
+
+    /// <summary>Takes the next record: hypercalls, memory, then falls into <see cref="EmitEnter"/>. Without one, gives the slot back.</summary>
+    private void EmitNextRecord()
+    {
+        Label hypercall = _.CreateLabel();
+        Label prepared = _.CreateLabel();
+        Label run = _.CreateLabel();
+        Label copy = _.CreateLabel();
+        Label loaded = _.CreateLabel();
+
+        _.Label(ref _nextRecord);
+        _.mov(r15, MailboxAddress);
+        _.lea(rsp, __[r15 + Mailbox.StackTop]);
+        _.mov(rbx, Field(Mailbox.Slot));
+        _.mov(r13, Field(Mailbox.Record));
+        _.cmp(r13, __qword_ptr[rbx + Mailbox.SlotEnd]);
+        _.jae(_nextSlot);
+        _.mov(r14, Field(Mailbox.Result));
+        _.cmp(r14, __qword_ptr[rbx + Mailbox.SlotLimit]);
+        _.ja(_full);
+
+        _.mov(Field(Mailbox.Header), r14);
+        _.mov(__qword_ptr[r14 + Result.Events], 0);
+        _.add(r14, Result.HeaderSize);
+        _.mov(Field(Mailbox.Result), r14);
+        _.mov(eax, __dword_ptr[r13 + Record.Responses]);
+        _.mov(Field32(Mailbox.ResponsesLeft), eax);
+        _.mov(eax, __dword_ptr[r13 + Record.ResponsesAt]);
+        _.add(rax, r13);
+        _.mov(Field(Mailbox.NextResponse), rax);
+        _.inc(Field(Mailbox.Sequence));
+        _.mov(Field(Mailbox.Busy), 1);
+
+        // Every case starts with x87 and vector state as after a reset; before the hypercalls, which may set CR0.TS.
+        _.mov(rax, GuestMap.At(GuestMap.CleanState));
+        _.fxrstor64(__[rax]);
+        _.mov(ebx, __dword_ptr[r13 + Record.Hypercalls]);
+        _.lea(rsi, __[r13 + Record.FirstHypercall]);
+        _.Label(ref hypercall);
+        _.sub(ebx, 1);
+        _.jc(prepared);
+        EmitListedHypercall();
+        _.jmp(hypercall);
+
+        _.Label(ref prepared);
+        _.mov(ebx, __dword_ptr[r13 + Record.Runs]);
+        _.mov(esi, __dword_ptr[r13 + Record.RunsAt]);
+        _.add(rsi, r13);
+        _.mov(r8, GuestMap.At(GuestMap.Pool));
+        _.Label(ref run);
+        _.sub(ebx, 1);
+        _.jc(loaded);
+        _.mov(edi, __dword_ptr[rsi]);
+        _.mov(ecx, __dword_ptr[rsi + 4]);
+        _.add(rsi, Record.RunHead);
+        _.add(rdi, r8);
+        _.Label(ref copy);
+        _.mov(rax, __qword_ptr[rsi]);
+        _.mov(__qword_ptr[rdi], rax);
+        _.add(rsi, 8);
+        _.add(rdi, 8);
+        _.dec(ecx);
+        _.jnz(copy);
+        _.jmp(run);
+
+        _.Label(ref loaded);
+        _.mov(eax, __dword_ptr[r13 + Record.Flags]);
+        _.mov(Field(Mailbox.Flags), rax);
+        _.test(eax, (int)RecordFlags.NoPayload);
+        _.jnz(_finish);
+
+        Label noCr2 = _.CreateLabel();
+        _.mov(rax, __qword_ptr[r13 + Record.VcpuInfo + 16]);
+        _.test(__dword_ptr[r13 + Record.Flags], (int)RecordFlags.LoadCr2);
+        _.jz(noCr2);
+        _.mov(cr2, rax);
+        _.Label(ref noCr2);
+        _.mov(rcx, SharedInfoAddress);
+        _.mov(__qword_ptr[rcx + 16], rax);
+        _.mov(rax, __qword_ptr[r13 + Record.VcpuInfo + 8]);
+        _.mov(__qword_ptr[rcx + 8], rax);
+        _.mov(rax, __qword_ptr[r13 + Record.VcpuInfo]);
+        _.mov(Field(Mailbox.VcpuInfo), rax);
+        _.lea(rsi, __[r13 + Record.Initial]);
+        _.test(__dword_ptr[r13 + Record.Flags], (int)RecordFlags.ByIret);
+        _.jnz(_return);
+    }
+
+    /// <summary>Enters kernel mode with the registers at RSI: a jump, which is what costs least.</summary>
+    private void EmitEnter()
+    {
+        _.Label(ref _enter);
+        EmitLoadSegments();
+        _.mov(rax, __qword_ptr[rsi + Initial.Rip]);
+        _.mov(Field(Mailbox.Target), rax);
+        _.mov(rax, __qword_ptr[rsi + Initial.Rsp]);
+        _.mov(Field(Mailbox.EntryRsp), rax);
+        _.push(__qword_ptr[rsi + Initial.Rflags]);
+        EmitLoadRegisters();
+        _.mov(rcx, __qword_ptr[rsi + Initial.Gpr + 8]);
+        _.mov(rsi, __qword_ptr[rsi + Initial.Gpr + 48]);
+        _.popfq();
+        _.AddInstruction(Instruction.Create(Code.Mov_r64_rm64, rsp, Far(Mailbox.EntryRsp)));
+        _.AddInstruction(Instruction.Create(Code.Jmp_rm64, Far(Mailbox.Target)));
+
+        // By HYPERVISOR_iret, which takes everything else from the frame, and can load every flag.
+        _.Label(ref _return);
+        EmitLoadSegments();
+        EmitLoadRegisters();
+        _.lea(rsp, __[rsi + Initial.Frame]);
+        _.mov(rsi, __qword_ptr[rsi + Initial.Gpr + 48]);
+        _.mov(eax, (int)HYPERVISOR_iret);
+        _.syscall();
+    }
+
+    /// <summary>Loads general registers from RSI, but for RCX, RSP and RSI.</summary>
+    private void EmitLoadRegisters()
+    {
+        foreach ((AssemblerRegister64 register, int number) in Saved)
+        {
+            if (number != 6)
+            {
+                _.mov(register, __qword_ptr[rsi + Initial.Gpr + (number * 8)]);
+            }
+        }
+
+        _.mov(r14, __qword_ptr[rsi + Initial.Gpr + (14 * 8)]);
+        _.mov(r15, __qword_ptr[rsi + Initial.Gpr + (15 * 8)]);
+    }
+
+    /// <summary>Loads selectors, where they are not there already, the bases, CR4, and what is pending and masked.</summary>
+    private void EmitLoadSegments()
+    {
+        foreach ((AssemblerRegisterSegment segment, int field) in (ReadOnlySpan<(AssemblerRegisterSegment, int)>)[(ds, Initial.Ds), (es, Initial.Es), (fs, Initial.Fs), (gs, Initial.Gs)])
+        {
+            Label same = _.CreateLabel();
+            _.movzx(eax, __word_ptr[rsi + field]);
+            _.mov(ecx, segment);
+            _.cmp(eax, ecx);
+            _.je(same);
+            _.mov(segment, eax);
+            _.Label(ref same);
+        }
+
+        if (_segmentBases)
+        {
+            _.mov(rax, __qword_ptr[rsi + Initial.FsBase]);
+            _.wrfsbase(rax);
+            _.mov(rax, __qword_ptr[rsi + Initial.GsBase]);
+            _.wrgsbase(rax);
+            Label usual = _.CreateLabel();
+            _.test(Field32(Mailbox.Flags), (int)RecordFlags.OwnCr4);
+            _.jz(usual);
+            _.mov(rax, Field(Mailbox.Record));
+            _.mov(rax, __qword_ptr[rax + Record.Cr4]);
+            _.mov(cr4, rax);
+            _.Label(ref usual);
+        }
+
+        // From here on events can come, so nothing of the agent may enter Xen any more.
+        _.mov(rax, Field(Mailbox.VcpuInfo));
+        _.mov(rcx, SharedInfoAddress);
+        _.mov(__qword_ptr[rcx], rax);
+    }
+
+    /// <summary>Every entry: the number is in ECX, RCX and nothing else of the payload's in the mailbox.</summary>
+    private void EmitEvent()
+    {
+        Label short_ = _.CreateLabel();
+        Label notTheEnd = _.CreateLabel();
+
+        _.Label(ref _callbackEntry);
+        _.movzx(ecx, cl);
+        _.lea(ecx, __[rcx + EntryNumber.FirstCallback]);
+        _.jmp(_event);
+        _.Label(ref _vectorEntry);
+        _.movzx(ecx, cl);
+        _.Label(ref _event);
+        _.AddInstruction(Instruction.Create(Code.Mov_rm64_r64, Far(Mailbox.EntryRsp), rsp));
+        _.mov(rsp, MailboxAddress + Mailbox.StackTop);
+        _.pushfq();
+        _.cld();
+        _.push(r15);
+        _.mov(r15, MailboxAddress);
+        _.push(r14);
+        _.mov(r14, Field(Mailbox.Result));
+        foreach ((AssemblerRegister64 register, int number) in Saved)
+        {
+            _.mov(__qword_ptr[r14 + Context.Gpr + (number * 8)], register);
+        }
+
+        _.pop(__qword_ptr[r14 + Context.Gpr + (14 * 8)]);
+        _.pop(__qword_ptr[r14 + Context.Gpr + (15 * 8)]);
+        _.pop(__qword_ptr[r14 + Context.Rflags]);
+        _.mov(rax, Field(Mailbox.EntryRcx));
+        _.mov(__qword_ptr[r14 + Context.Gpr + 8], rax);
+        _.mov(rsi, Field(Mailbox.EntryRsp));
+        _.mov(__qword_ptr[r14 + Context.Gpr + 32], rsi);
+        _.mov(__qword_ptr[r14 + Context.Entry], rcx);
+        foreach ((AssemblerRegisterSegment segment, int field) in (ReadOnlySpan<(AssemblerRegisterSegment, int)>)
+            [(cs, Context.Cs), (ss, Context.Ss), (ds, Context.Ds), (es, Context.Es), (fs, Context.Fs), (gs, Context.Gs)])
+        {
+            _.mov(eax, segment);
+            _.mov(__word_ptr[r14 + field], ax);
+        }
+
+        if (_segmentBases)
+        {
+            Label usual = _.CreateLabel();
+            _.test(Field32(Mailbox.Flags), (int)RecordFlags.OwnCr4);
+            _.jz(usual);
+            _.mov(rax, Field(Mailbox.AgentCr4));
+            _.mov(cr4, rax);
+            _.Label(ref usual);
+            _.rdfsbase(rax);
+            _.mov(__qword_ptr[r14 + Context.FsBase], rax);
+            _.rdgsbase(rax);
+            _.mov(__qword_ptr[r14 + Context.GsBase], rax);
+        }
+
+        _.mov(rdx, SharedInfoAddress);
+        _.mov(rax, __qword_ptr[rdx]);
+        _.mov(__qword_ptr[r14 + Context.VcpuInfo], rax);
+        _.mov(Field(Mailbox.VcpuInfo), rax);
+        _.mov(rax, __qword_ptr[rdx + 8]);
+        _.mov(__qword_ptr[r14 + Context.VcpuInfo + 8], rax);
+        _.mov(rdi, __qword_ptr[rdx + VcpuCr2]);
+        _.mov(__qword_ptr[r14 + Context.Cr2], rdi);
+
+        // Nothing comes in while the agent works.
+        _.mov(__word_ptr[rdx + UpcallPending], 0x100);
+        _.mov(rbx, Field(Mailbox.Header));
+        _.inc(__dword_ptr[rbx + Result.Events]);
+        _.mov(r12, r14);
+        _.add(r14, Context.Size);
+        _.mov(r13, Field(Mailbox.Record));
+        _.cmp(ecx, EntryNumber.End);
+        _.je(_finish);
+        _.ja(_hypercalls);
+
+        // Xen aligns the stack before it pushes, so RSP tells whether the frame has seven words or eight.
+        for (int i = 0; i < 7; i++)
+        {
+            _.mov(rax, __qword_ptr[rsi + (i * 8)]);
+            _.mov(__qword_ptr[r12 + Context.Frame + (i * 8)], rax);
+        }
+
+        _.test(sil, 8);
+        _.jnz(short_);
+        _.mov(rax, __qword_ptr[rsi + 56]);
+        _.mov(__qword_ptr[r12 + Context.Frame + 56], rax);
+        _.Label(ref short_);
+
+        // The fetch from the end of the code is always the last event; with an error code, RIP is the fourth word of the frame.
+        _.cmp(ecx, PageFaultVector);
+        _.jne(notTheEnd);
+        _.cmp(rdi, __qword_ptr[r13 + Record.End]);
+        _.jne(notTheEnd);
+        _.cmp(rdi, __qword_ptr[r12 + Context.Frame + 24]);
+        _.jne(notTheEnd);
+        _.test(__byte_ptr[r12 + Context.Frame + 16], 0x10);
+        _.jnz(_finish);
+        _.Label(ref notTheEnd);
+        _.sub(Field32(Mailbox.ResponsesLeft), 1);
+        _.jc(_finish);
+    }
+
+    /// <summary>Answers the event at R12.</summary>
+    private void EmitResponse()
+    {
+        Label next = _.CreateLabel();
+        Label patch = _.CreateLabel();
+        Label narrow = _.CreateLabel();
+        Label patched = _.CreateLabel();
+        Label short_ = _.CreateLabel();
+
+        _.Label(ref _respond);
+        _.mov(Field(Mailbox.Result), r14);
+        _.mov(Field(Mailbox.Answered), r12);
+        _.mov(rsi, Field(Mailbox.NextResponse));
+        _.mov(eax, __dword_ptr[rsi + 20]);
+        _.mov(Field32(Mailbox.HypercallsLeft), eax);
+        _.mov(eax, __dword_ptr[rsi + 16]);
+        _.shl(eax, 4);
+        _.lea(rsi, __[rsi + rax + Record.ResponseHead]);
+        _.mov(Field(Mailbox.NextHypercall), rsi);
+        _.jmp(next);
+
+        // A hypercall has returned, and has been recorded like an entry.
+        _.Label(ref _hypercalls);
+        _.mov(Field(Mailbox.Result), r14);
+        _.mov(r12, Field(Mailbox.Answered));
+        _.Label(ref next);
+        _.mov(rsi, Field(Mailbox.NextHypercall));
+        _.sub(Field32(Mailbox.HypercallsLeft), 1);
+        Label done = _.CreateLabel();
+        _.jc(done);
+        EmitResponseHypercall();
+
+        // The registers of the event, with its frame as that of the return; then the patches.
+        _.Label(ref done);
+        _.mov(r11, rsi);
+        _.lea(rdi, __[r15 + Mailbox.Scratch]);
+        _.mov(rsi, r12);
+        _.mov(ecx, Initial.Frame / 8);
+        _.rep.movsq();
+        _.mov(rax, __qword_ptr[r12 + Context.Gpr]);
+        _.mov(Field(Mailbox.Scratch + Initial.Rax), rax);
+        _.mov(rax, __qword_ptr[r12 + Context.Frame]);
+        _.mov(Field(Mailbox.Scratch + Initial.Rcx), rax);
+        _.mov(rax, __qword_ptr[r12 + Context.Frame + 8]);
+        _.mov(Field(Mailbox.Scratch + Initial.R11), rax);
+        _.lea(rsi, __[r12 + Context.Frame + 16]);
+        _.test(__byte_ptr[r12 + Context.Gpr + 32], 8);
+        _.jnz(short_);
+        _.add(rsi, 8);
+        _.Label(ref short_);
+        _.lea(rdi, __[r15 + Mailbox.Scratch + Initial.Rip]);
+        _.mov(ecx, 5);
+        _.rep.movsq();
+        _.mov(rax, __qword_ptr[r12 + Context.Ds]);
+        _.mov(Field(Mailbox.Scratch + Initial.Ds), rax);
+        _.mov(rax, __qword_ptr[r12 + Context.FsBase]);
+        _.mov(Field(Mailbox.Scratch + Initial.FsBase), rax);
+        _.mov(rax, __qword_ptr[r12 + Context.GsBase]);
+        _.mov(Field(Mailbox.Scratch + Initial.GsBase), rax);
+
+        _.mov(rsi, Field(Mailbox.NextResponse));
+        _.mov(Field(Mailbox.NextResponse), r11);
+        _.mov(r8, __qword_ptr[rsi]);
+        _.or(r8, Field(Mailbox.VcpuInfo));
+        _.mov(rax, __qword_ptr[rsi + 8]);
+        _.mov(Field(Mailbox.Scratch + Initial.Flags), rax);
+        _.mov(ecx, __dword_ptr[rsi + 16]);
+        _.add(rsi, Record.ResponseHead);
+        _.Label(ref patch);
+        _.sub(ecx, 1);
+        _.jc(patched);
+        _.mov(edi, __dword_ptr[rsi]);
+        _.mov(rax, __qword_ptr[rsi + 8]);
+        _.cmp(__dword_ptr[rsi + 4], 2);
+        _.lea(rsi, __[rsi + Record.PatchSize]);
+        _.je(narrow);
+        _.mov(__qword_ptr[r15 + rdi + Mailbox.Scratch], rax);
+        _.jmp(patch);
+        _.Label(ref narrow);
+        _.mov(__word_ptr[r15 + rdi + Mailbox.Scratch], ax);
+        _.jmp(patch);
+
+        // What comes from outside is pending when the return is made.
+        _.Label(ref patched);
+        _.mov(Field(Mailbox.VcpuInfo), r8);
+        _.lea(rsi, __[r15 + Mailbox.Scratch]);
+        _.jmp(_return);
+    }
+
+    /// <summary>Makes the hypercall at RSI with the registers of the event at R12, and records what it leaves.</summary>
+    private void EmitResponseHypercall()
+    {
+        (AssemblerRegister64 Register, int Number)[] arguments = [(rdi, 7), (rsi, 6), (rdx, 2), (r10, 10), (r8, 8), (r9, 9)];
+        for (int i = 0; i < arguments.Length; i++)
+        {
+            _.mov(rax, __qword_ptr[r12 + Context.Gpr + (arguments[i].Number * 8)]);
+            _.mov(Field(Mailbox.Arguments + (i * 8)), rax);
+        }
+
+        _.mov(rax, __qword_ptr[rsi]);
+        _.mov(ecx, __dword_ptr[rsi + 8]);
+        _.add(rsi, Record.CallHead);
+        _.lea(rdi, __[r15 + Mailbox.Arguments]);
+        _.rep.movsq();
+        _.mov(Field(Mailbox.NextHypercall), rsi);
+        _.mov(rdx, SharedInfoAddress);
+        _.mov(rcx, Field(Mailbox.VcpuInfo));
+        _.mov(__qword_ptr[rdx], rcx);
+        _.mov(rcx, __qword_ptr[r12 + Context.Gpr + 32]);
+        _.mov(Field(Mailbox.EntryRsp), rcx);
+        for (int i = 0; i < arguments.Length; i++)
+        {
+            _.mov(arguments[i].Register, Field(Mailbox.Arguments + (i * 8)));
+        }
+
+        foreach ((AssemblerRegister64 register, int number) in (ReadOnlySpan<(AssemblerRegister64, int)>)
+            [(rbx, 3), (rbp, 5), (r11, 11), (r13, 13), (r14, 14), (r15, 15), (r12, 12)])
+        {
+            _.mov(register, __qword_ptr[r12 + Context.Gpr + (number * 8)]);
+        }
+
+        _.push((int)(Core.RflagsBits.Fixed1 | Core.RflagsBits.IF));
+        _.popfq();
+        _.AddInstruction(Instruction.Create(Code.Mov_r64_rm64, rsp, Far(Mailbox.EntryRsp)));
+        _.syscall();
+        _.AddInstruction(Instruction.Create(Code.Mov_rm64_r64, Far(Mailbox.EntryRcx), rcx));
+        _.mov(ecx, EntryNumber.HypercallReturn);
+        _.jmp(_event);
+    }
+
+    /// <summary>Ends a case: reports and clears the pages that were written, clears what the case had in others, and goes on.</summary>
+    private void EmitFinish()
+    {
+        Label look = _.CreateLabel();
+        Label page = _.CreateLabel();
+        Label block = _.CreateLabel();
+        Label clean = _.CreateLabel();
+        Label word = _.CreateLabel();
+        Label pageDone = _.CreateLabel();
+        Label looked = _.CreateLabel();
+        Label run = _.CreateLabel();
+        Label clear = _.CreateLabel();
+        Label cleared = _.CreateLabel();
+        Label notSwitched = _.CreateLabel();
+        Label fewDirty = _.CreateLabel();
+
+        _.Label(ref _finish);
+        _.test(__dword_ptr[r13 + Record.Flags], (int)RecordFlags.ClearTaskSwitched);
+        _.jz(notSwitched);
+        _.xor(edi, edi);
+        _.mov(eax, (int)HYPERVISOR_fpu_taskswitch);
+        _.syscall();
+        _.Label(ref notSwitched);
+        _.pxor(xmm7, xmm7);
+        _.mov(r8, GuestMap.At(GuestMap.Pool));
+        _.mov(rsi, GuestMap.At(GuestMap.DirtyList));
+        _.mov(r9, Field(Mailbox.DirtyCount));
+        _.mov(rbx, Field(Mailbox.Header));
+        _.mov(ebp, __dword_ptr[r13 + Record.Flags]);
+        _.Label(ref look);
+        _.sub(r9, 1);
+        _.jc(looked);
+        _.mov(rax, __qword_ptr[rsi + DirtyEntry.First]);
+        _.mov(rdx, __qword_ptr[rsi + DirtyEntry.Second]);
+        _.add(rsi, DirtyEntry.Size);
+        _.test(__byte_ptr[rax], (sbyte)PageTables.Dirty);
+        _.jnz(page);
+        _.test(ebp, (int)RecordFlags.UserMode);
+        _.jz(look);
+        _.test(__byte_ptr[rdx], (sbyte)PageTables.Dirty);
+        _.jz(look);
+
+        _.Label(ref page);
+        _.inc(__dword_ptr[rbx + Result.DirtyPages]);
+        _.mov(r10, __qword_ptr[rsi + DirtyEntry.Offset - DirtyEntry.Size]);
+        _.lea(rax, __[r10 + 1]);
+        _.mov(__qword_ptr[r14], rax);
+        _.add(r14, Result.WordSize);
+        _.lea(rdi, __[r8 + r10]);
+        _.mov(r11d, PageSize / Block);
+        _.Label(ref block);
+        EmitTestBlock();
+        _.je(clean);
+
+        // Every word is written to the result, but the pointer moves on only past those that are not zero.
+        _.mov(edx, Block / 8);
+        _.Label(ref word);
+        _.mov(rax, __qword_ptr[rdi]);
+        _.xor(ecx, ecx);
+        _.mov(__qword_ptr[r14], r10);
+        _.mov(__qword_ptr[r14 + 8], rax);
+        _.mov(__qword_ptr[rdi], rcx);
+        _.test(rax, rax);
+        _.setne(cl);
+        _.shl(ecx, 4);
+        _.add(r14, rcx);
+        _.add(rdi, 8);
+        _.add(r10, 8);
+        _.dec(edx);
+        _.jnz(word);
+        _.jmp(pageDone);
+        _.Label(ref clean);
+        _.add(rdi, Block);
+        _.add(r10, Block);
+        _.Label(ref pageDone);
+        _.dec(r11d);
+        _.jnz(block);
+        _.jmp(look);
+
+        _.Label(ref looked);
+        _.mov(Field(Mailbox.Result), r14);
+        _.mov(__qword_ptr[rbx + Result.EndAt], r14);
+        _.cmp(__dword_ptr[rbx + Result.DirtyPages], ManyDirtyPages);
+        _.jb(fewDirty);
+        EmitClearMarks();
+        _.Label(ref fewDirty);
+        _.mov(ebx, __dword_ptr[r13 + Record.Runs]);
+        _.mov(esi, __dword_ptr[r13 + Record.RunsAt]);
+        _.add(rsi, r13);
+        _.xor(eax, eax);
+        _.Label(ref run);
+        _.sub(ebx, 1);
+        _.jc(cleared);
+        _.mov(edi, __dword_ptr[rsi]);
+        _.mov(ecx, __dword_ptr[rsi + 4]);
+        _.lea(rsi, __[rsi + (rcx * 8) + Record.RunHead]);
+        _.add(rdi, r8);
+        _.Label(ref clear);
+        _.mov(__qword_ptr[rdi], rax);
+        _.add(rdi, 8);
+        _.dec(ecx);
+        _.jnz(clear);
+        _.jmp(run);
+
+        _.Label(ref cleared);
+        _.mov(rbx, Field(Mailbox.Slot));
+        _.inc(__qword_ptr[rbx + Mailbox.SlotFinished]);
+        _.mov(Field(Mailbox.Busy), 0);
+        _.mov(eax, __dword_ptr[r13 + Record.Length]);
+        _.add(rax, r13);
+        _.mov(Field(Mailbox.Record), rax);
+        _.jmp(_nextRecord);
+    }
+
+    /// <summary>Clears the marks of all written pages. Keeps R8 and R12 to R15.</summary>
+    private void EmitClearMarks()
+    {
+        Label look = _.CreateLabel();
+        Label listed = _.CreateLabel();
+
+        _.mov(rsi, GuestMap.At(GuestMap.DirtyList));
+        _.mov(rdi, GuestMap.At(GuestMap.Updates));
+        _.mov(rbp, rdi);
+        _.mov(r9, Field(Mailbox.DirtyCount));
+        _.Label(ref look);
+        _.sub(r9, 1);
+        _.jc(listed);
+        foreach ((int entry, int update) in (ReadOnlySpan<(int, int)>)[(DirtyEntry.First, DirtyEntry.FirstUpdate), (DirtyEntry.Second, DirtyEntry.SecondUpdate)])
+        {
+            Label unmarked = _.CreateLabel();
+            _.mov(rax, __qword_ptr[rsi + entry]);
+            _.test(__byte_ptr[rax], (sbyte)PageTables.Dirty);
+            _.jz(unmarked);
+            _.mov(rax, __qword_ptr[rsi + update]);
+            _.mov(rdx, __qword_ptr[rsi + update + 8]);
+            _.mov(__qword_ptr[rdi], rax);
+            _.mov(__qword_ptr[rdi + 8], rdx);
+            _.add(rdi, 16);
+            _.Label(ref unmarked);
+        }
+
+        _.add(rsi, DirtyEntry.Size);
+        _.jmp(look);
+
+        _.Label(ref listed);
+        _.mov(rbx, r8);
+        _.mov(rsi, rdi);
+        _.sub(rsi, rbp);
+        _.shr(rsi, 4);
+        _.mov(rdi, rbp);
+        _.xor(edx, edx);
+        _.mov(r10d, (int)DOMID_SELF);
+        _.mov(eax, (int)HYPERVISOR_mmu_update);
+        _.syscall();
+        _.lea(rdi, Field(Mailbox.Flush));
+        _.mov(esi, 1);
+        _.xor(edx, edx);
+        _.mov(r10d, (int)DOMID_SELF);
+        _.mov(eax, (int)HYPERVISOR_mmuext_op);
+        _.syscall();
+        _.mov(r8, rbx);
+    }
+
+    /// <summary>Sets ZF when the block at RDI is all zero.</summary>
+    private void EmitTestBlock()
+    {
+        _.movdqa(xmm0, __xmmword_ptr[rdi]);
+        for (int i = 16; i < Block; i += 16)
+        {
+            _.por(xmm0, __xmmword_ptr[rdi + i]);
+        }
+
+        _.pcmpeqb(xmm0, xmm7);
+        _.pmovmskb(eax, xmm0);
+        _.cmp(eax, 0xffff);
+    }
+
+    private const int PageSize = PageLayout.PageSize;
+}

@@ -1,0 +1,246 @@
+using System.Buffers.Binary;
+using System.Collections.Immutable;
+using System.Runtime.InteropServices;
+using PvDiffFuzz.Core;
+
+namespace PvDiffFuzz.Backends.Xen;
+
+/// <summary>Reads what the agent has recorded as outcomes.</summary>
+internal sealed unsafe class OutcomeDecoder
+{
+    private const byte PageFaultVector = 14;
+    private const int FrameLength = 56;
+    private const int FrameLengthWithError = 64;
+    private const int ErrorCodePlace = 16;
+    private const ulong FetchError = 0x10;
+
+    /// <summary>Vectors that have an error code: #DF, #TS, #NP, #SS, #GP, #PF, #AC, #CP.</summary>
+    private const uint ErrorCodes = (1u << 8) | (1u << 10) | (1u << 11) | (1u << 12) | (1u << 13) | (1u << 14) | (1u << 17) | (1u << 21);
+
+    /// <summary>True when the agent itself was interrupted in the case that was read last, so that its outcome says nothing of the payload.</summary>
+    public bool MetAgent { get; private set; }
+
+    private readonly List<MemoryWord> _words = [];
+    private readonly ulong[] _initial = new ulong[PageLayout.PageSize / sizeof(ulong)];
+    private readonly ulong[] _final = new ulong[PageLayout.PageSize / sizeof(ulong)];
+
+    /// <summary>Reads one result.</summary>
+    /// <param name="testCase">The case.</param>
+    /// <param name="map">Its layout.</param>
+    /// <param name="record">The case as it was encoded.</param>
+    /// <param name="result">The result.</param>
+    /// <param name="end">The first byte after it; unused after a death.</param>
+    /// <param name="death">Why there is no more than this; null when the agent has finished the case.</param>
+    public Outcome Decode(TestCase testCase, LayoutMap map, byte* record, byte* result, byte* end, Death? death)
+    {
+        // SAFETY: the agent wrote `Events` contexts, and then memory up to `EndAt` if it finished.
+        MetAgent = false;
+        int count = *(int*)(result + Result.Events);
+        byte* context = result + Result.HeaderSize;
+        byte* memory = context + (count * Context.Size);
+        for (int i = 0; i < *(int*)(record + Record.Hypercalls); i++)
+        {
+            if (RecordWriter.ResultOf(record, i) < 0 && death is null)
+            {
+                return Outcome.Unsupported($"Xen refuses a part of the state at the start with {RecordWriter.ResultOf(record, i)}");
+            }
+        }
+
+        bool reachedStub = count > 0 && *(int*)(memory - Context.Size + Context.Entry) == EntryNumber.End;
+        Event[] events = new Event[reachedStub ? count - 1 : count];
+        SystemState system = SystemState.Empty;
+        RegisterState? registers = null;
+        for (int i = 0; i < count; i++, context += Context.Size)
+        {
+            int entry = *(int*)(context + Context.Entry);
+            if (entry == EntryNumber.HypercallReturn)
+            {
+                registers = ReadRegisters(context, registers!.Rip);
+                registers = GuestMap.IsKernel(registers.Gpr[(int)Register.Rcx]) ? registers.With(Register.Rcx, registers.Rip) : registers;
+                events[i] = new Event(EventKind.Hypercall, 0, null, null, EntryPoint.HypercallReturn, registers);
+            }
+            else if (entry == EntryNumber.End)
+            {
+                registers = ReadRegisters(context, testCase.Code.End);
+            }
+            else
+            {
+                registers = ReadRegisters(context, AddressOf(entry, testCase.Xen!));
+                events[i] = EventOf(context, entry, registers);
+                if (IsOfAgent(events[i]))
+                {
+                    MetAgent = true;
+                    return Outcome.Unsupported($"the agent itself meets {(events[i].Kind == EventKind.Upcall ? "an upcall" : $"vector {events[i].Vector}")} when it enters the payload");
+                }
+            }
+
+            system = ReadSystem(*(ulong*)(context + Context.VcpuInfo), *(ulong*)(context + Context.Cr2));
+        }
+
+        if (death is not null)
+        {
+            return new Outcome { End = EndKind.Crash, Events = ImmutableCollectionsMarshal.AsImmutableArray(events), Detail = death.Reason };
+        }
+
+        return new Outcome
+        {
+            End = reachedStub || (events.Length > 0 && IsEnd(events[^1], testCase)) ? EndKind.ReachedEnd : EndKind.Event,
+            Events = ImmutableCollectionsMarshal.AsImmutableArray(events),
+            Registers = registers,
+            System = system,
+            Memory = DecodeMemory(map, record, memory, end),
+        };
+    }
+
+
+    /// <summary>Makes the outcome of a case whose guest halts. Its registers are Xen's to know; memory is read where it is.</summary>
+    /// <param name="outcome">What was decoded of it.</param>
+    /// <param name="map">Its layout.</param>
+    /// <param name="record">The case as it was encoded.</param>
+    /// <param name="pool">The pages of cases.</param>
+    /// <param name="vcpuInfo">The first bytes of vcpu_info.</param>
+    public Outcome Halt(Outcome outcome, LayoutMap map, byte* record, byte* pool, ReadOnlySpan<byte> vcpuInfo)
+    {
+        _words.Clear();
+        foreach (LayoutMap.Page page in map.Pages)
+        {
+            if (page.Writable)
+            {
+                uint offset = (uint)(page.Index * PageLayout.PageSize);
+
+                // SAFETY: the pool has all pages of the map.
+                new ReadOnlySpan<ulong>(pool + offset, _final.Length).CopyTo(_final);
+                ComparePage(record, offset, page.Address);
+            }
+        }
+
+        return outcome with { End = EndKind.Halt, Memory = ImmutableArray.Create(CollectionsMarshal.AsSpan(_words)), System = ReadSystem(BinaryPrimitives.ReadUInt64LittleEndian(vcpuInfo), BinaryPrimitives.ReadUInt64LittleEndian(vcpuInfo[16..])) };
+    }
+
+    private static ulong AddressOf(int entry, XenState xen) =>
+        entry >= EntryNumber.FirstCallback ? xen.CallbackOf((XenCallbackKind)(entry - EntryNumber.FirstCallback))?.Address ?? 0 : xen.Traps[(byte)entry].Address;
+
+    private static Event EventOf(byte* context, int entry, RegisterState registers)
+    {
+        // SAFETY: a whole context is here. Xen aligns the stack before it pushes, so RSP tells the two lengths apart.
+        bool error = (registers.Gpr[(int)Register.Rsp] & 8) == 0;
+        ImmutableArray<byte> frame = ImmutableArray.Create(new ReadOnlySpan<byte>(context + Context.Frame, error ? FrameLengthWithError : FrameLength));
+        uint? errorCode = error ? *(uint*)(context + Context.Frame + ErrorCodePlace) : null;
+        if (entry >= EntryNumber.FirstCallback)
+        {
+            (EventKind kind, EntryPoint point, byte vector) = (XenCallbackKind)(entry - EntryNumber.FirstCallback) switch
+            {
+                XenCallbackKind.Event => (EventKind.Upcall, EntryPoint.XenEvent, (byte)0),
+                XenCallbackKind.Failsafe => (EventKind.Fault, EntryPoint.XenFailsafe, (byte)0),
+                XenCallbackKind.Syscall => (EventKind.SystemCall, EntryPoint.XenSyscall, (byte)0),
+                XenCallbackKind.Syscall32 => (EventKind.SystemCall, EntryPoint.XenSyscall32, (byte)0),
+                XenCallbackKind.Sysenter => (EventKind.SystemCall, EntryPoint.XenSysenter, (byte)0),
+                _ => (EventKind.Interrupt, EntryPoint.XenNmi, Injection.NmiVector),
+            };
+            return new Event(kind, vector, errorCode, null, point, registers) { Frame = frame };
+        }
+
+        // A vector that has an error code comes without one only by INT n.
+        bool software = !error && entry < 32 && ((ErrorCodes >> entry) & 1) != 0;
+        ulong? cr2 = error && entry == PageFaultVector ? *(ulong*)(context + Context.Cr2) : null;
+        return new Event(software ? EventKind.Trap : Event.KindOf((byte)entry), (byte)entry, errorCode, cr2, EntryPoint.XenTrap, registers) { Frame = frame };
+    }
+
+    private static ulong FrameRip(Event e) => BinaryPrimitives.ReadUInt64LittleEndian(e.Frame.AsSpan()[(e.Frame.Length == FrameLength ? 16 : 24)..]);
+
+    /// <summary>True for an event that met the agent. One that comes before the first instruction of an entry belongs to what was delivered there.</summary>
+    private static bool IsOfAgent(Event e) => GuestMap.IsKernel(FrameRip(e)) && !GuestMap.IsEntry(FrameRip(e));
+
+    /// <summary>True for the fetch from the end of user code.</summary>
+    private static bool IsEnd(Event e, TestCase testCase) =>
+        e is { Entry: EntryPoint.XenTrap, Vector: PageFaultVector } && e.Cr2 == testCase.Code.End && (e.ErrorCode & FetchError) != 0 && FrameRip(e) == testCase.Code.End;
+
+    private static SystemState ReadSystem(ulong vcpuInfo, ulong cr2) => SystemState.OfSorted(
+    [
+        new(SystemRegister.Cr2, cr2),
+        new(SystemRegister.XenUpcallMask, (byte)(vcpuInfo >> 8)),
+        new(SystemRegister.XenUpcallPending, (byte)vcpuInfo),
+        new(SystemRegister.XenVcpuInfoPad, vcpuInfo >> 16),
+    ]);
+
+    private static RegisterState ReadRegisters(byte* context, ulong rip)
+    {
+        // SAFETY: a whole context is here.
+        GprFile gpr = default;
+        for (int i = 0; i < GprFile.Count; i++)
+        {
+            gpr[i] = *(ulong*)(context + Context.Gpr + (i * sizeof(ulong)));
+        }
+
+        return new RegisterState
+        {
+            Gpr = gpr,
+            Rip = rip,
+            Rflags = *(ulong*)(context + Context.Rflags),
+            Cs = *(ushort*)(context + Context.Cs),
+            Ss = *(ushort*)(context + Context.Ss),
+            Ds = *(ushort*)(context + Context.Ds),
+            Es = *(ushort*)(context + Context.Es),
+            Fs = *(ushort*)(context + Context.Fs),
+            Gs = *(ushort*)(context + Context.Gs),
+            FsBase = *(ulong*)(context + Context.FsBase),
+            GsBase = *(ulong*)(context + Context.GsBase),
+        };
+    }
+
+    /// <summary>Compares final with initial contents of the pages that were written. They come in address order.</summary>
+    private ImmutableArray<MemoryWord> DecodeMemory(LayoutMap map, byte* record, byte* item, byte* end)
+    {
+        _words.Clear();
+
+        // SAFETY: items lie up to `end`. The first of a page has an odd offset; its words follow.
+        while (item < end)
+        {
+            uint page = *(uint*)item & ~1u;
+            item += Result.WordSize;
+            Array.Clear(_final);
+            for (; item < end && (*(uint*)item & 1) == 0; item += Result.WordSize)
+            {
+                _final[(*(uint*)item - page) / sizeof(ulong)] = *(ulong*)(item + 8);
+            }
+
+            ComparePage(record, page, map.AddressOf(page));
+        }
+
+        return ImmutableArray.Create(CollectionsMarshal.AsSpan(_words));
+    }
+
+    private void ComparePage(byte* record, uint offset, ulong address)
+    {
+        ReadInitial(record, offset);
+        int first = 0;
+        while (first < _final.Length)
+        {
+            first += _final.AsSpan(first).CommonPrefixLength(_initial.AsSpan(first));
+            if (first < _final.Length)
+            {
+                _words.Add(new MemoryWord(address + ((ulong)first * sizeof(ulong)), _final[first]));
+                first++;
+            }
+        }
+    }
+
+    private void ReadInitial(byte* record, uint page)
+    {
+        Array.Clear(_initial);
+
+        // SAFETY: the runs of the record were written by CaseEncoder. No run crosses a page.
+        byte* run = record + *(uint*)(record + Record.RunsAt);
+        for (int left = *(int*)(record + Record.Runs); left > 0; left--)
+        {
+            uint offset = *(uint*)run;
+            int length = *(int*)(run + 4);
+            if (offset - page < PageLayout.PageSize)
+            {
+                new ReadOnlySpan<ulong>(run + Record.RunHead, length).CopyTo(_initial.AsSpan((int)(offset - page) / sizeof(ulong)));
+            }
+
+            run += Record.RunHead + (length * sizeof(ulong));
+        }
+    }
+}

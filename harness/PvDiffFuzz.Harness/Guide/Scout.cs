@@ -1,0 +1,268 @@
+using System.Collections.Immutable;
+using PvDiffFuzz.Core;
+using PvDiffFuzz.Harness.Generate;
+
+namespace PvDiffFuzz.Harness;
+
+/// <summary>Makes a job's guided cases, runs each on the probed model before anybody else sees it, and keeps what is interesting. What a range gives depends on its view and its indices alone.</summary>
+internal sealed class Scout : IDisposable
+{
+    /// <summary>Of so many entries drawn at random, the one that promises most is taken.</summary>
+    private const int Drawn = 5;
+
+    /// <summary>Share of fresh cases in percent that get a response for each instruction.</summary>
+    private const int LadderPercent = 60;
+
+    /// <summary>Share of fresh cases in percent that are in the generator's usual setting.</summary>
+    private const int UsualPercent = 30;
+
+    /// <summary>Keeps the streams of guided cases apart from those of the generator.</summary>
+    private const ulong Salt = 0x6775_6964_6564_2131;
+
+    private readonly ulong _seed;
+    private readonly GuideOptions _options;
+    private readonly ISettingsSource _source;
+    private readonly IProbedModel _model;
+    private readonly Mutator _mutator;
+    private readonly SeenFeatures _seen;
+    private readonly int[] _counts;
+    private readonly List<int> _found = [];
+    private readonly List<int> _again = [];
+    private readonly List<CorpusEntry> _entries = [];
+    private readonly List<int> _picks = [];
+    private readonly List<int> _finds = [];
+    private readonly List<int> _picked = [];
+    private readonly List<Candidate> _candidates = [];
+    private int _known;
+    private long _cases;
+
+    /// <summary>Makes a scout.</summary>
+    /// <param name="seed">Seed of the campaign.</param>
+    /// <param name="guide">The model and how to steer.</param>
+    /// <param name="targets">Number of targets.</param>
+    /// <param name="vendor">Whose decoder.</param>
+    /// <param name="allowed">False for cases that must not run; null when any may.</param>
+    public Scout(ulong seed, GuideParts guide, int targets, CpuVendor vendor, Func<TestCase, bool>? allowed)
+    {
+        (_seed, _options, _source, _model) = (seed, guide.Options, guide.Source(), guide.Model());
+        _mutator = new Mutator(vendor, allowed, _options.MaximumStack);
+        _seen = new SeenFeatures(_model.Rules.Length, targets);
+        _counts = new int[_model.Rules.Length];
+        WarmUp();
+    }
+
+    /// <summary>The probed model.</summary>
+    public IProbedModel Model => _model;
+
+    /// <summary>Rules that the last case used.</summary>
+    public ReadOnlySpan<int> Counts => _counts;
+
+    /// <inheritdoc/>
+    public void Dispose() => _model.Dispose();
+
+    /// <summary>A range begins.</summary>
+    /// <param name="view">What it may know.</param>
+    public void Begin(GuideView view)
+    {
+        _seen.CopyFrom(view.Seen);
+        Refill(_entries, view.Entries);
+        Refill(_picks, view.Picks);
+        Refill(_finds, view.Finds);
+        _picked.Clear();
+        _candidates.Clear();
+        _known = view.Entries.Length;
+        _cases = 0;
+    }
+
+    /// <summary>The range ends.</summary>
+    public RangeFindings End() => new([.. _candidates], [.. _picked.Where(entry => entry < _known)], _known, _cases);
+
+    /// <summary>The next case of the range and what the model answers.</summary>
+    /// <param name="index">Its index.</param>
+    /// <param name="outcome">The model's answer.</param>
+    public TestCase Next(ulong index, out Outcome outcome)
+    {
+        _cases++;
+        CounterRandom random = new(_seed ^ Salt, index);
+        if (_entries.Count > 0 && !random.Percent(_options.FreshPercent))
+        {
+            int parent = Draw(ref random);
+            TestCase donor = random.Percent(50) ? _entries[random.Below(_entries.Count)].Case : _source.Generate(DrawSetting(ref random), random.Next());
+            if (_mutator.Mutate(_entries[parent].Case, donor, ref random) is TestCase mutant && Try(mutant, parent, out outcome))
+            {
+                _picks[parent]++;
+                _picked.Add(parent);
+                return mutant;
+            }
+        }
+
+        int setting = DrawSetting(ref random);
+        TestCase fresh = _source.Generate(setting, index);
+        TestCase climbing = random.Percent(LadderPercent) ? LadderMutation.Climb(fresh, ref random) : fresh;
+        if (climbing.Check() is null && Try(climbing, -1, out outcome))
+        {
+            return climbing;
+        }
+
+        Try(fresh, -1, out outcome);
+        return fresh;
+    }
+
+    /// <summary>Looks at a case of a starting corpus.</summary>
+    public void Look(TestCase testCase)
+    {
+        if (testCase.Check() is null && Run(testCase) is { Comparable: true } outcome)
+        {
+            Keep(testCase, outcome, -1);
+        }
+    }
+
+    /// <summary>Notes that targets confirmed rules.</summary>
+    /// <param name="testCase">The case.</param>
+    /// <param name="rules">The rules that it executed.</param>
+    /// <param name="confirms">Which targets agreed with the model.</param>
+    public void Confirm(TestCase testCase, ReadOnlySpan<ushort> rules, ReadOnlySpan<bool> confirms)
+    {
+        if ((_options.By & GuideBy.Rules) == 0)
+        {
+            return;
+        }
+
+        _found.Clear();
+        for (int target = 0; target < confirms.Length; target++)
+        {
+            if (!confirms[target])
+            {
+                continue;
+            }
+
+            foreach (ushort rule in rules)
+            {
+                int feature = _seen.OfConfirmation(rule, target);
+                if (_seen.Add(feature))
+                {
+                    _found.Add(feature);
+                }
+            }
+        }
+
+        if (_found.Count > 0)
+        {
+            Add(testCase, -1);
+        }
+    }
+
+    /// <summary>What a model keeps from its first cases on, such as arrays that grow, is made before anything counts.</summary>
+    private void WarmUp()
+    {
+        for (ulong i = 1; i <= 64; i++)
+        {
+            Run(_source.Generate(ulong.MaxValue - i));
+        }
+
+        _model.Edges.Clear();
+    }
+
+    private int Draw(ref CounterRandom random)
+    {
+        int best = random.Below(_entries.Count);
+        for (int i = 1; i < Drawn; i++)
+        {
+            int other = random.Below(_entries.Count);
+            best = Promise(other) > Promise(best) ? other : best;
+        }
+
+        return best;
+    }
+
+    private int DrawSetting(ref CounterRandom random) => random.Percent(UsualPercent) ? 0 : random.Below(_source.Settings);
+
+    /// <summary>Much for what was worth keeping and led to more, less for what was tried often.</summary>
+    private long Promise(int entry) => ((long)_entries[entry].Value + (8L * _finds[entry])) * 1024 / (1 + _picks[entry]);
+
+    /// <summary>Runs a case and keeps it if it is interesting.</summary>
+    /// <returns>False when the model spends its budget or cannot run it: that would cost others much and show nothing.</returns>
+    private bool Try(TestCase testCase, int parent, out Outcome outcome)
+    {
+        outcome = Run(testCase);
+        if (outcome.Comparable)
+        {
+            Keep(testCase, outcome, parent);
+        }
+
+        return outcome.Comparable;
+    }
+
+    private Outcome Run(TestCase testCase)
+    {
+        Outcome outcome = _model.Run(testCase);
+        _counts.AsSpan().Clear();
+        _model.AddRules(_counts);
+        return outcome;
+    }
+
+    private void Keep(TestCase testCase, Outcome outcome, int parent)
+    {
+        Look(outcome, _found);
+        if (_found.Count == 0)
+        {
+            return;
+        }
+
+        // An edge that is not there again was taken because of a case before.
+        _model.Run(testCase);
+        Look(outcome, _again);
+        _found.RemoveAll(feature => !_again.Contains(feature));
+        foreach (int feature in _found)
+        {
+            _seen.Add(feature);
+        }
+
+        if (_found.Count > 0)
+        {
+            Add(testCase, parent);
+        }
+    }
+
+    private void Look(Outcome outcome, List<int> found)
+    {
+        found.Clear();
+        if ((_options.By & GuideBy.Coverage) != 0)
+        {
+            _seen.NewEdges(_model.Edges, found);
+            _seen.NewPaths(outcome, found);
+        }
+
+        if ((_options.By & GuideBy.Rules) != 0)
+        {
+            for (int rule = _counts.AsSpan().IndexOfAnyExcept(0); rule >= 0 && rule < _counts.Length; rule++)
+            {
+                if (_counts[rule] > 0 && !_seen.Contains(SeenFeatures.OfRule(rule)))
+                {
+                    found.Add(SeenFeatures.OfRule(rule));
+                }
+            }
+        }
+
+        _model.Edges.Clear();
+    }
+
+    private void Add(TestCase testCase, int parent)
+    {
+        CorpusEntry entry = new(testCase, [.. _found], _found.Sum(_seen.ValueOf));
+        _candidates.Add(new Candidate(entry, parent));
+        _entries.Add(entry);
+        _picks.Add(0);
+        _finds.Add(0);
+        if (parent >= 0)
+        {
+            _finds[parent]++;
+        }
+    }
+
+    private static void Refill<T>(List<T> list, ImmutableArray<T> from)
+    {
+        list.Clear();
+        list.AddRange(from);
+    }
+}

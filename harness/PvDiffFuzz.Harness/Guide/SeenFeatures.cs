@@ -1,0 +1,109 @@
+using System.Numerics;
+using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics;
+using PvDiffFuzz.Core;
+
+namespace PvDiffFuzz.Harness;
+
+/// <summary>Features of runs: an edge with a class of how often it was taken, a sequence of up to three events, a rule, a rule confirmed by a target. Each is a number; this is a set of them.</summary>
+public sealed class SeenFeatures
+{
+    /// <summary>Counters in a map of edges.</summary>
+    public const int MapSize = 1 << 16;
+
+    private const int Classes = 8;
+    private const int FirstPath = MapSize * Classes;
+    private const int Paths = 1 << 16;
+    private const int FirstRule = FirstPath + Paths;
+
+    private readonly int _rules;
+    private readonly byte[] _bits;
+
+    /// <summary>Makes an empty set.</summary>
+    /// <param name="rules">Number of rules.</param>
+    /// <param name="targets">Number of targets that may confirm them.</param>
+    public SeenFeatures(int rules, int targets) => (_rules, _bits) = (rules, new byte[((FirstRule + (rules * (1 + targets))) / 8) + 1]);
+
+    /// <summary>Edges taken at all.</summary>
+    public int EdgeCount => MapSize - _bits.AsSpan(0, MapSize).Count((byte)0);
+
+    /// <summary>Rules executed.</summary>
+    public int RuleCount => Enumerable.Range(FirstRule, _rules).Count(Contains);
+
+    /// <summary>True for a feature in the set.</summary>
+    public bool Contains(int feature) => (_bits[feature >> 3] & (1 << (feature & 7))) != 0;
+
+    /// <summary>Adds a feature.</summary>
+    /// <returns>True when it was not there.</returns>
+    public bool Add(int feature)
+    {
+        ref byte bits = ref _bits[feature >> 3];
+        byte bit = (byte)(1 << (feature & 7));
+        bool isNew = (bits & bit) == 0;
+        bits |= bit;
+        return isNew;
+    }
+
+    /// <summary>Makes this set equal to another one of the same size.</summary>
+    public void CopyFrom(SeenFeatures other) => other._bits.CopyTo(_bits, 0);
+
+    /// <summary>The feature of a rule that was executed.</summary>
+    public static int OfRule(int rule) => FirstRule + rule;
+
+    /// <summary>The feature of a rule that a target confirmed.</summary>
+    public int OfConfirmation(int rule, int target) => FirstRule + (_rules * (1 + target)) + rule;
+
+    /// <summary>How much a feature is worth as a reason to go on from its case: few are rules, and many are edges.</summary>
+    public int ValueOf(int feature) => feature < FirstRule ? 1 : feature < FirstRule + _rules ? 32 : 4;
+
+    /// <summary>Lists edges of a map that are not in the set.</summary>
+    /// <param name="map">Counters of one run.</param>
+    /// <param name="found">Receives their features.</param>
+    public void NewEdges(ReadOnlySpan<byte> map, List<int> found)
+    {
+        ReadOnlySpan<Vector256<byte>> blocks = MemoryMarshal.Cast<byte, Vector256<byte>>(map);
+        for (int block = 0; block < blocks.Length; block++)
+        {
+            uint taken = ~Vector256.Equals(blocks[block], Vector256<byte>.Zero).ExtractMostSignificantBits();
+            for (; taken != 0; taken &= taken - 1)
+            {
+                int edge = (block * Vector256<byte>.Count) + BitOperations.TrailingZeroCount(taken);
+                int often = ClassOf(map[edge]);
+                if ((_bits[edge] & (1 << often)) == 0)
+                {
+                    found.Add((edge * Classes) + often);
+                }
+            }
+        }
+    }
+
+    /// <summary>Lists sequences of events that are not in the set: each event with up to two before it.</summary>
+    public void NewPaths(Outcome outcome, List<int> found)
+    {
+        uint before = 0;
+        uint last = 0;
+        foreach (Event e in outcome.Events)
+        {
+            uint what = 1 + ((uint)e.Kind | ((uint)e.Vector << 8) | ((uint)e.Entry << 16));
+            uint mixed = (((before * 0x9e37_79b1) ^ last) * 0x85eb_ca6b) ^ (what * 0xc2b2_ae35);
+            int feature = FirstPath + (int)(((mixed ^ (mixed >> 15)) * 0x27d4_eb2f) >> 16);
+            if (!Contains(feature) && !found.Contains(feature))
+            {
+                found.Add(feature);
+            }
+
+            (before, last) = (last, what);
+        }
+    }
+
+    /// <summary>Classes of AFL: 1, 2, 3, from 4, 8, 16, 32, 128 times.</summary>
+    private static int ClassOf(byte times) => times switch
+    {
+        < 4 => times - 1,
+        < 8 => 3,
+        < 16 => 4,
+        < 32 => 5,
+        < 128 => 6,
+        _ => 7,
+    };
+}

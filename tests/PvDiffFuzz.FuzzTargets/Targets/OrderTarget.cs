@@ -1,0 +1,49 @@
+using PvDiffFuzz.Core;
+using PvDiffFuzz.Models.Pvm;
+using PvDiffFuzz.Models.X86;
+
+namespace PvDiffFuzz.FuzzTargets.Targets;
+
+/// <summary>Each model against itself in another order: what it answers does not depend on the cases that it ran before.</summary>
+internal sealed class OrderTarget : FuzzTarget
+{
+    private const int Kept = 8;
+
+    private readonly ITarget[] _models = [new X86Model(), new PvmModel()];
+    private readonly Queue<(TestCase Case, Outcome[] Outcomes)> _before = new();
+
+    /// <inheritdoc/>
+    public override void Run(byte[] input)
+    {
+        if (CaseOf(input) is not TestCase testCase)
+        {
+            return;
+        }
+
+        Outcome[] first = Answers(testCase);
+        foreach ((TestCase earlier, Outcome[] outcomes) in _before.Reverse())
+        {
+            Compare(earlier, outcomes, Answers(earlier));
+        }
+
+        Compare(testCase, first, Answers(testCase));
+        _before.Enqueue((testCase, first));
+        if (_before.Count > Kept)
+        {
+            _before.Dequeue();
+        }
+    }
+
+    private Outcome[] Answers(TestCase testCase) => Array.ConvertAll(_models, model => model.Run(testCase));
+
+    private void Compare(TestCase testCase, Outcome[] one, Outcome[] other)
+    {
+        for (int i = 0; i < one.Length; i++)
+        {
+            if (!one[i].Equals(other[i]))
+            {
+                throw new BrokenPromiseException($"{_models[i].Info.Name} answers otherwise after other cases to case {CaseDigest.NameOf(testCase)}");
+            }
+        }
+    }
+}
