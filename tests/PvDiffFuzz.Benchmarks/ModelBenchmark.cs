@@ -3,6 +3,7 @@ using PvDiffFuzz.Core;
 using PvDiffFuzz.Harness.Generate;
 using PvDiffFuzz.Models.Pvm;
 using PvDiffFuzz.Models.X86;
+using PvDiffFuzz.Models.Xen;
 
 namespace PvDiffFuzz.Benchmarks;
 
@@ -35,6 +36,18 @@ internal static class ModelBenchmark
             ("model.pvm, generated, pvm-612", Cases.Generated(GeneratorOptions.DefaultsFor(Abi.Pvm612), Count)),
         ];
         Run(rows, () => new PvmModel(Cases.Profile));
+    }
+
+    /// <summary>Runs the rows of the Xen model: what the generator makes for each kind of guest.</summary>
+    public static void RunXen()
+    {
+        (string What, TestCase[] Cases)[] rows =
+        [
+            ("model.xen, generated, xen-pv64", Cases.Generated(GeneratorOptions.DefaultsFor(Abi.XenPv64), Count)),
+            ("model.xen, generated, xen-pv64-fred", Cases.Generated(GeneratorOptions.DefaultsFor(Abi.XenPv64Fred), Count)),
+            ("model.xen, generated, xen-pv32", Cases.Generated(GeneratorOptions.DefaultsFor(Abi.XenPv32), Count)),
+        ];
+        Run(rows, () => new XenModel(Cases.Profile));
     }
 
     private static void Run<TModel>((string What, TestCase[] Cases)[] rows, Func<TModel> create)

@@ -11,6 +11,7 @@ SortedDictionary<string, Action> benchmarks = new(StringComparer.Ordinal)
     ["native"] = NativeBenchmark.Run,
     ["rules"] = RuleRace.Run,
     ["pvm"] = ModelBenchmark.RunPvm,
+    ["xen"] = ModelBenchmark.RunXen,
 };
 string[] wanted = args is ["all"] ? [.. benchmarks.Keys] : args;
 if (wanted.Length == 0 || Array.Find(wanted, name => !benchmarks.ContainsKey(name)) is not null)
