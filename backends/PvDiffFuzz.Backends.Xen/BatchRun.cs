@@ -38,6 +38,9 @@ internal sealed unsafe class BatchRun : IDisposable
     /// <summary>Which cases can be run; null for all.</summary>
     public XenRules? Rules { get; set; }
 
+    /// <summary>Process id of QEMU; null while there is none.</summary>
+    public int? ProcessId => _guest?.ProcessId;
+
     /// <summary>Times that the snapshot was loaded.</summary>
     public int Restored { get; private set; }
 
@@ -265,15 +268,20 @@ internal sealed unsafe class BatchRun : IDisposable
 
         if (!flight.Lasting && !_guest!.IsIntact())
         {
-            // One of them, which one is not known, has changed what all need: each is run with the snapshot before the next one.
-            _isolated.UnionWith(flight.Indices(0));
-            Requeue(flight.Indices(0), [.. _flying.SelectMany(f => f.Indices(0))]);
-            Restore();
+            Isolate(flight);
         }
         else if (flight.Lasting)
         {
             Restore();
         }
+    }
+
+    /// <summary>One case of a flight, which one is not known, has changed what all need: each is run again, with the snapshot before the next one.</summary>
+    private void Isolate(Flight flight)
+    {
+        _isolated.UnionWith(flight.Indices(0));
+        Requeue(flight.Indices(0), [.. _flying.Where(f => f != flight).SelectMany(f => f.Indices(0))]);
+        Restore();
     }
 
     /// <summary>Answers the case at fault and puts all behind it back.</summary>
@@ -287,6 +295,13 @@ internal sealed unsafe class BatchRun : IDisposable
         if (death.Kind == DeathKind.Qemu)
         {
             throw new QemuException(death.Reason);
+        }
+
+        // A death may be the doing of a case before it that has changed what all need.
+        if (flight.Suspect && !_isolated.Contains(flight.IndexAt(flight.Landed)) && !_guest!.IsIntact())
+        {
+            Isolate(flight);
+            return;
         }
 
         if (death.Kind == DeathKind.Silence)
