@@ -15,7 +15,7 @@ internal sealed unsafe class BatchRun : IDisposable
     /// <summary>The vector of #GP.</summary>
     private const byte GeneralProtection = 13;
 
-    /// <summary>Tries of a case before its payload.</summary>
+    /// <summary>Tries of a case whose outcome seems to owe something to an interrupt of the machine.</summary>
     private const int MaximumTries = 3;
 
     private readonly XenInstallation _installation;
@@ -56,16 +56,20 @@ internal sealed unsafe class BatchRun : IDisposable
         _waiting = new Queue<int>(Enumerable.Range(0, cases.Length));
         while (_waiting.Count > 0 || _flying.Count > 0)
         {
+            if (_guest is null && !TryRestart(outcomes))
+            {
+                return;
+            }
+
             try
             {
-                _guest ??= Restart();
                 while (_flying.Count < GuestMap.Slots && TryLaunch(cases, outcomes))
                 {
                 }
 
                 if (_flying.TryPeek(out Flight? flight))
                 {
-                    Death? death = GuestWatch.Wait(_guest, flight.Slot);
+                    Death? death = GuestWatch.Wait(_guest!, flight.Slot);
                     Land(flight, death, cases, outcomes);
                 }
             }
@@ -84,11 +88,26 @@ internal sealed unsafe class BatchRun : IDisposable
         _guest = null;
     }
 
-    private Guest Restart()
+    /// <summary>Starts another QEMU. When none starts, all cases that are left are told why.</summary>
+    private bool TryRestart(Span<Outcome> outcomes)
     {
-        Restarted++;
         _state.Restored();
-        return Guest.Start(_installation);
+        try
+        {
+            _guest = Guest.Start(_installation);
+            Restarted++;
+            return true;
+        }
+        catch (IOException e)
+        {
+            foreach (int index in _waiting)
+            {
+                outcomes[index] = Outcome.HarnessError(e.Message);
+            }
+
+            _waiting.Clear();
+            return false;
+        }
     }
 
     /// <summary>Fills the next slot and hands it to the guest.</summary>
@@ -229,7 +248,7 @@ internal sealed unsafe class BatchRun : IDisposable
             outcome = _decoder.Halt(outcome, _guest.Layout!, record, _guest.At(GuestMap.Pool), _guest.VcpuInfo);
         }
 
-        bool again = (_decoder.MetAgent && Tries(index) < MaximumTries) || (DependsOnOthers(cases[index], outcome) && _exact.Add(index));
+        bool again = ((_decoder.MetAgent || OutcomeDecoder.HasStrayResume(outcome)) && Tries(index) < MaximumTries) || (DependsOnOthers(cases[index], outcome) && _exact.Add(index));
         if (again)
         {
             _waiting.Enqueue(index);
@@ -287,12 +306,7 @@ internal sealed unsafe class BatchRun : IDisposable
     /// <summary>Answers the case at fault and puts all behind it back.</summary>
     private void Bury(Flight flight, Death death, ReadOnlySpan<TestCase> cases, Span<Outcome> outcomes, byte* result)
     {
-        if (flight.Landed == flight.Count)
-        {
-            throw new QemuException(death.Reason);
-        }
-
-        if (death.Kind == DeathKind.Qemu)
+        if (flight.Landed == flight.Count || death.Kind == DeathKind.Qemu)
         {
             throw new QemuException(death.Reason);
         }

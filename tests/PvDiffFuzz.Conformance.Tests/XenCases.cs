@@ -22,7 +22,7 @@ internal static class XenCases
         {
             foreach (string code in Codes)
             {
-                foreach (GuestMode mode in (ReadOnlySpan<GuestMode>)[GuestMode.Supervisor, GuestMode.User])
+                foreach (GuestMode mode in Enum.GetValues<GuestMode>())
                 {
                     yield return Vary(XenPayloads.Case(code, mode), round);
                 }
