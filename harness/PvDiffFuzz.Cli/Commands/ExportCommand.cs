@@ -29,7 +29,7 @@ internal static class ExportCommand
     {
         ExportFormat format = ExportFormat.All.Single(f => f.Name == name);
         CaseFile file = CaseFile.Read(path, lenient: true);
-        if (format.Refuses(file.Case) is string trouble)
+        if (format.Refuses(file) is string trouble)
         {
             throw new UsageException($"{path} cannot be exported as {name}: {trouble}");
         }

@@ -13,13 +13,15 @@ internal sealed record ExportedFile(string Name, string Text);
 /// <param name="Description">What comes out, in a few words.</param>
 /// <param name="Refuses">Why a case cannot be written so, with a cure; null when it can.</param>
 /// <param name="Write">Writes a case that is not refused.</param>
-internal sealed record ExportFormat(string Name, string Description, Func<TestCase, string?> Refuses, Func<CaseFile, ImmutableArray<ExportedFile>> Write)
+internal sealed record ExportFormat(string Name, string Description, Func<CaseFile, string?> Refuses, Func<CaseFile, ImmutableArray<ExportedFile>> Write)
 {
     /// <summary>All formats.</summary>
     public static ImmutableArray<ExportFormat> All { get; } =
     [
-        new("c", "a C program without libraries, for gcc", Reproducer.Refuses, ReproducerC.Write),
-        new("asm", "the same in GNU assembler", Reproducer.Refuses, ReproducerAsm.Write),
+        new("c", "a C program without libraries, for gcc", file => Reproducer.Refuses(file.Case), ReproducerC.Write),
+        new("asm", "the same in GNU assembler", file => Reproducer.Refuses(file.Case), ReproducerAsm.Write),
+        new("xtf", "a test for the Xen Test Framework, of a case of a 64-bit Xen guest", XtfTest.Refuses, XtfTest.Write),
+        new("kvm-unit-test", "a test for kvm-unit-tests, of a case of a PVM guest", KvmUnitTest.Refuses, KvmUnitTest.Write),
     ];
 
     /// <summary>A file that is part of this program.</summary>

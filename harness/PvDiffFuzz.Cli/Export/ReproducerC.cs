@@ -11,12 +11,10 @@ internal static class ReproducerC
     /// <summary>Writes one file.</summary>
     public static ImmutableArray<ExportedFile> Write(CaseFile file)
     {
-        StringBuilder text = new("/*\n");
+        StringBuilder text = new();
         string build = $"gcc -O2 -ffreestanding -fno-stack-protector -fno-builtin -mgeneral-regs-only -mfsgsbase -nostdlib -static -no-pie -fno-pie -mcmodel=large -Wl,-Ttext-segment=0x{Reproducer.Image:x} {file.Id}.c -o {file.Id}";
-
-        // A comment must not end early.
-        Reproducer.Append(text, " *", Reproducer.Head(file, build).Select(line => line.Replace("*/", "* /", StringComparison.Ordinal)));
-        text.Append(" */\n\n");
+        CSource.Comment(text, "/*", Reproducer.Head(file, build));
+        text.Append('\n');
         text.Append(ExportFormat.Runtime("types.c")).Append("\n/* The case. */\n\n");
         Data(text, file);
         text.Append("\n/* What follows is the same in every reproducer. It uses no library: the payload may overwrite whatever one would need. */\n\n");
@@ -34,22 +32,8 @@ internal static class ReproducerC
         }
 
         text.Append("};\n\n");
-        ImmutableArray<MemoryContents> contents = Reproducer.ContentsOf(testCase);
-        for (int i = 0; i < contents.Length; i++)
-        {
-            bool code = contents[i].Address == testCase.Code.Address;
-            text.Append($"static const u8 bytes{i}[] = {{{(code ? " /* the payload */" : "")}\n");
-            text.Append(code ? Code(file) : string.Concat(Reproducer.ByteLines(contents[i].Bytes).Select(line => $"    {line},\n")));
-            text.Append("};\n\n");
-        }
-
-        text.Append("static const struct contents contents[] = {\n");
-        for (int i = 0; i < contents.Length; i++)
-        {
-            text.Append($"    {{ 0x{contents[i].Address:x}, sizeof bytes{i}, bytes{i} }},\n");
-        }
-
-        text.Append("};\n\nstatic const u64 code_end = 0x").Append($"{testCase.Code.End:x};\n\n");
+        CSource.Contents(text, testCase, "u8", "static const struct contents contents[]");
+        text.Append("static const u64 code_end = 0x").Append($"{testCase.Code.End:x};\n\n");
         Registers(text, testCase.Registers);
         text.Append($"static const u32 responses = {testCase.Responses.Length.ToString(CultureInfo.InvariantCulture)};\nstatic const struct patch patches[] = {{\n");
         for (int i = 0; i < testCase.Responses.Length; i++)
@@ -77,25 +61,13 @@ internal static class ReproducerC
 
     private static void Registers(StringBuilder text, RegisterState r)
     {
-        text.Append("static const struct registers initial = {\n    .gpr = {");
-        text.Append(string.Join(",", Enumerable.Range(0, GprFile.Count).Select(i => $"{(i % 4 == 0 ? "\n       " : "")} [{i}] = 0x{r.Gpr[i]:x}"))).Append("\n    },\n");
+        text.Append("static const struct registers initial = {\n    .gpr = { ");
+        text.Append(CSource.Registers(r)).Append(" },\n");
         for (Register register = Register.Rip; register <= Register.GsBase; register++)
         {
             text.Append($"    .{register.ToString().ToLowerInvariant()} = 0x{r[register]:x},\n");
         }
 
         text.Append("};\n\n");
-    }
-
-    /// <summary>The payload, an instruction a line.</summary>
-    private static string Code(CaseFile file)
-    {
-        StringBuilder text = new();
-        foreach ((_, ImmutableArray<byte> bytes, string instruction) in Session.Disassemble(file.Case))
-        {
-            text.Append($"    {string.Join(", ", bytes.Select(b => $"0x{b:x2}"))}, /* {instruction} */\n");
-        }
-
-        return text.ToString();
     }
 }
