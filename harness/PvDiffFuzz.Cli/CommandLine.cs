@@ -31,6 +31,7 @@ public static class CommandLine
             ImportCommand.Create(composition),
             ReportCommand.Create(composition),
             CoverageCommand.Create(),
+            ExportCommand.Create(),
         };
         ParseResult parsed = root.Parse(args);
         if (parsed.Errors.Count > 0)
