@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using System.Diagnostics.CodeAnalysis;
 using System.Reflection;
 using System.Runtime.Loader;
 
@@ -17,6 +18,7 @@ public sealed class InstrumentedModel
 
     /// <summary>True when the assembly of a type is a file of its own, which <see cref="Load"/> needs. It is none in a program that was published as a single file.</summary>
     /// <param name="ofAssembly">Any type of the assembly.</param>
+    [UnconditionalSuppressMessage("SingleFile", "IL3000", Justification = "The empty location in a single file is what is asked for.")]
     public static bool CanLoad(Type ofAssembly)
     {
         ArgumentNullException.ThrowIfNull(ofAssembly);
