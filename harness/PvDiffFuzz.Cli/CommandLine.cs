@@ -31,6 +31,7 @@ public static class CommandLine
             ImportCommand.Create(composition),
             ReportCommand.Create(composition),
             MergeCommand.Create(composition),
+            ExportCommand.Create(),
             CoverageCommand.Create(),
         };
         ParseResult parsed = root.Parse(args);
