@@ -31,8 +31,8 @@ public static class CommandLine
             ImportCommand.Create(composition),
             ReportCommand.Create(composition),
             MergeCommand.Create(composition),
-            CoverageCommand.Create(),
             ExportCommand.Create(),
+            CoverageCommand.Create(),
         };
         XenCommandOptions xen = new();
         xen.AddTo(root);

@@ -9,6 +9,7 @@ SortedDictionary<string, Action> benchmarks = new(StringComparer.Ordinal)
     ["loop"] = LoopBenchmark.Run,
     ["model"] = ModelBenchmark.Run,
     ["native"] = NativeBenchmark.Run,
+    ["plants"] = PlantRace.Run,
     ["rules"] = RuleRace.Run,
     ["pvm"] = ModelBenchmark.RunPvm,
     ["xen"] = ModelBenchmark.RunXen,

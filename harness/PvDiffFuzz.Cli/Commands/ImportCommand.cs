@@ -13,9 +13,14 @@ internal static class ImportCommand
     /// <summary>Makes the command.</summary>
     public static Command Create(Composition composition)
     {
-        Command import = new("import", "Turn observations of other tools into case files.");
+        Command import = new("import", "Turn observations of other tools, and inputs of other fuzzers, into case files.");
         import.Subcommands.Add(Observed(composition, "pvm-observed", "What a PVM host did with a few instructions; docs/pvm-recordings.md describes the records.", "model.pvm", PvmImport.Of));
         import.Subcommands.Add(Observed(composition, "xen-observed", "What a PV guest of Xen did with a few instructions; docs/xen-recordings.md describes the records.", "model.xen", XenImport.Of));
+        foreach (string format in FuzzerInputs.Formats)
+        {
+            import.Subcommands.Add(Inputs(format));
+        }
+
         return import;
     }
 
@@ -36,6 +41,39 @@ internal static class ImportCommand
                 Session.Known(parsed.GetValue(known)),
                 parsed.GetValue(json))));
         return observed;
+    }
+
+    /// <summary><c>pvdf import afl FOLDER</c> and the like: the inputs of a fuzzer that are cases.</summary>
+    private static Command Inputs(string format)
+    {
+        Argument<string> corpus = new("folder") { Description = format == "afl" ? "Output folder of afl-fuzz, or one queue." : "Corpus of libFuzzer." };
+        Option<bool> code = new("--code") { Description = "The inputs are bare code, those of the target predecoder." };
+        Option<string> folder = new("--out") { Description = "Folder for the case files; made if it does not exist.", Required = true };
+        Option<bool> json = CommonOptions.Json();
+        Command command = new(format, $"Inputs that {(format == "afl" ? "AFL++" : "libFuzzer")} kept.") { corpus, code, folder, json };
+        command.SetAction(parsed => CommandLine.Guard(() => Run(parsed.GetRequiredValue(corpus), parsed.GetValue(code), new CorpusFolder(parsed.GetRequiredValue(folder)), format, parsed.GetValue(json))));
+        return command;
+    }
+
+    private static ExitCode Run(string corpus, bool code, CorpusFolder into, string format, bool json)
+    {
+        string[] files = FuzzerInputs.Find(corpus);
+        TestCase[] cases = [.. files.Select(file => FuzzerInputs.ToCase(File.ReadAllBytes(file), code)).OfType<TestCase>()];
+        foreach (TestCase testCase in cases)
+        {
+            into.Save(testCase, $"An input that {format} kept.", found: null);
+        }
+
+        if (json)
+        {
+            Json.Print(new { inputs = files.Length, imported = cases.Length });
+        }
+        else
+        {
+            Console.WriteLine($"{cases.Length} of {files.Length} inputs are cases");
+        }
+
+        return ExitCode.Ok;
     }
 
     private static ExitCode Run(Composition composition, Imported import, IEnumerable<string> names, string folder, KnownSet known, bool json)
