@@ -51,4 +51,12 @@ public static unsafe class Memfd
     /// <summary>Sets the length of a file; new bytes are zero and take no memory until they are used.</summary>
     /// <exception cref="PosixException">The call failed.</exception>
     public static void Resize(SafeFileHandle file, long length) => PosixException.Check(ftruncate(Fd.Of(file), length), nameof(ftruncate));
+
+    /// <summary>Sets the length of a file for good: writes behind it fail, as on a device that is full.</summary>
+    /// <exception cref="PosixException">A call failed.</exception>
+    public static void SealSize(SafeFileHandle file, long length)
+    {
+        Resize(file, length);
+        PosixException.Check(fcntl(Fd.Of(file), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW), "fcntl(F_ADD_SEALS)");
+    }
 }

@@ -52,16 +52,21 @@ internal sealed class BatchDecoder(Machine machine)
             supervisorRsp = port is AgentPort.UserEntry or AgentPort.Lstar ? last.Gpr[4] : supervisorRsp;
         }
 
+        ImmutableArray<MemoryWord> memory = Memory(testCase, result[(Result.HeaderSize + (count * Context.Size))..], out bool intact);
+        if (!intact)
+        {
+            return Outcome.Unsupported("the payload overwrites the jump stub of the target");
+        }
+
+        ulong? dr6 = (status & Result.Debug) != 0 ? MemoryMarshal.Read<ulong>(result[Result.Dr6..]) : null;
         return new Outcome
         {
             End = ended || (status & Result.AtEnd) != 0 ? EndKind.ReachedEnd : EndKind.Event,
             Events = [.. events],
             Registers = last!,
-            Memory = Memory(testCase, result[(Result.HeaderSize + (count * Context.Size))..], out bool intact),
-            System = System(testCase, system, context.Slice(Context.Structure, PvcsLayout.Size), cr2, supervisorRsp, (status & Result.Debug) != 0 ? MemoryMarshal.Read<ulong>(result[Result.Dr6..]) : null),
-        } is { } outcome && intact
-            ? outcome
-            : Outcome.Unsupported("the payload overwrites the jump stub of the target");
+            Memory = memory,
+            System = System(testCase, system, context.Slice(Context.Structure, PvcsLayout.Size), cr2, supervisorRsp, dr6),
+        };
     }
 
     private ulong AddressOf(AgentPort port)

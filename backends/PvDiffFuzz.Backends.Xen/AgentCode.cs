@@ -186,7 +186,6 @@ internal sealed partial class AgentCode
         _.mov(Field(Mailbox.Record), rax);
         _.mov(rax, __qword_ptr[rbx + Mailbox.SlotResults]);
         _.mov(Field(Mailbox.Result), rax);
-        _.mov(__qword_ptr[rbx + Mailbox.SlotFinished], 0);
     }
 
     /// <summary>Makes the hypercall whose number and arguments lie at RSI, and writes the result over the number. Changes RAX, RCX, RDX, RDI, R8 to R11.</summary>

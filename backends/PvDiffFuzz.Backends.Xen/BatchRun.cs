@@ -15,7 +15,7 @@ internal sealed unsafe class BatchRun : IDisposable
     /// <summary>The vector of #GP.</summary>
     private const byte GeneralProtection = 13;
 
-    /// <summary>Tries of a case before its payload.</summary>
+    /// <summary>Tries of a case whose outcome seems to owe something to an interrupt of the machine.</summary>
     private const int MaximumTries = 3;
 
     private readonly XenInstallation _installation;
@@ -38,6 +38,9 @@ internal sealed unsafe class BatchRun : IDisposable
     /// <summary>Which cases can be run; null for all.</summary>
     public XenRules? Rules { get; set; }
 
+    /// <summary>Process id of QEMU; null while there is none.</summary>
+    public int? ProcessId => _guest?.ProcessId;
+
     /// <summary>Times that the snapshot was loaded.</summary>
     public int Restored { get; private set; }
 
@@ -53,16 +56,20 @@ internal sealed unsafe class BatchRun : IDisposable
         _waiting = new Queue<int>(Enumerable.Range(0, cases.Length));
         while (_waiting.Count > 0 || _flying.Count > 0)
         {
+            if (_guest is null && !TryRestart(outcomes))
+            {
+                return;
+            }
+
             try
             {
-                _guest ??= Restart();
                 while (_flying.Count < GuestMap.Slots && TryLaunch(cases, outcomes))
                 {
                 }
 
                 if (_flying.TryPeek(out Flight? flight))
                 {
-                    Death? death = GuestWatch.Wait(_guest, flight.Slot);
+                    Death? death = GuestWatch.Wait(_guest!, flight.Slot);
                     Land(flight, death, cases, outcomes);
                 }
             }
@@ -81,11 +88,26 @@ internal sealed unsafe class BatchRun : IDisposable
         _guest = null;
     }
 
-    private Guest Restart()
+    /// <summary>Starts another QEMU. When none starts, all cases that are left are told why.</summary>
+    private bool TryRestart(Span<Outcome> outcomes)
     {
-        Restarted++;
         _state.Restored();
-        return Guest.Start(_installation);
+        try
+        {
+            _guest = Guest.Start(_installation);
+            Restarted++;
+            return true;
+        }
+        catch (IOException e)
+        {
+            foreach (int index in _waiting)
+            {
+                outcomes[index] = Outcome.HarnessError(e.Message);
+            }
+
+            _waiting.Clear();
+            return false;
+        }
     }
 
     /// <summary>Fills the next slot and hands it to the guest.</summary>
@@ -226,7 +248,7 @@ internal sealed unsafe class BatchRun : IDisposable
             outcome = _decoder.Halt(outcome, _guest.Layout!, record, _guest.At(GuestMap.Pool), _guest.VcpuInfo);
         }
 
-        bool again = (_decoder.MetAgent && Tries(index) < MaximumTries) || (DependsOnOthers(cases[index], outcome) && _exact.Add(index));
+        bool again = ((_decoder.MetAgent || OutcomeDecoder.HasStrayResume(outcome)) && Tries(index) < MaximumTries) || (DependsOnOthers(cases[index], outcome) && _exact.Add(index));
         if (again)
         {
             _waiting.Enqueue(index);
@@ -265,10 +287,7 @@ internal sealed unsafe class BatchRun : IDisposable
 
         if (!flight.Lasting && !_guest!.IsIntact())
         {
-            // One of them, which one is not known, has changed what all need: each is run with the snapshot before the next one.
-            _isolated.UnionWith(flight.Indices(0));
-            Requeue(flight.Indices(0), [.. _flying.SelectMany(f => f.Indices(0))]);
-            Restore();
+            Isolate(flight);
         }
         else if (flight.Lasting)
         {
@@ -276,17 +295,27 @@ internal sealed unsafe class BatchRun : IDisposable
         }
     }
 
+    /// <summary>One case of a flight, which one is not known, has changed what all need: each is run again, with the snapshot before the next one.</summary>
+    private void Isolate(Flight flight)
+    {
+        _isolated.UnionWith(flight.Indices(0));
+        Requeue(flight.Indices(0), [.. _flying.Where(f => f != flight).SelectMany(f => f.Indices(0))]);
+        Restore();
+    }
+
     /// <summary>Answers the case at fault and puts all behind it back.</summary>
     private void Bury(Flight flight, Death death, ReadOnlySpan<TestCase> cases, Span<Outcome> outcomes, byte* result)
     {
-        if (flight.Landed == flight.Count)
+        if (flight.Landed == flight.Count || death.Kind == DeathKind.Qemu)
         {
             throw new QemuException(death.Reason);
         }
 
-        if (death.Kind == DeathKind.Qemu)
+        // A death may be the doing of a case before it that has changed what all need.
+        if (flight.Suspect && !_isolated.Contains(flight.IndexAt(flight.Landed)) && !_guest!.IsIntact())
         {
-            throw new QemuException(death.Reason);
+            Isolate(flight);
+            return;
         }
 
         if (death.Kind == DeathKind.Silence)

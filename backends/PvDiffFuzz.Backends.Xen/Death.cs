@@ -48,6 +48,12 @@ internal sealed record Death(DeathKind Kind, string Reason)
     /// <summary>The last line of a console that is not empty, without Xen's prefix.</summary>
     public static string LastLine(string console) => Lines(console) is [.., string last] ? last : "no word from it";
 
-    private static string[] Lines(string console) =>
-        [.. console.Split('\n', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries).Select(l => l.StartsWith("(XEN) ", StringComparison.Ordinal) ? l[6..].Trim() : l).Where(l => l.Length > 0 && l.Trim('*') != "")];
+    private static string[] Lines(string console) => [.. console.Split('\n').Select(Plain).Where(line => line.Trim('*') != "")];
+
+    private static string Plain(string line)
+    {
+        const string prefix = "(XEN)";
+        string trimmed = line.Trim();
+        return trimmed.StartsWith(prefix, StringComparison.Ordinal) ? trimmed[prefix.Length..].Trim() : trimmed;
+    }
 }

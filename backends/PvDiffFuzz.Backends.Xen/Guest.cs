@@ -27,6 +27,7 @@ internal readonly record struct GuestFrames(ulong Gdt, ulong UserRoot, ulong Sha
 internal sealed unsafe class Guest : IDisposable
 {
     private static readonly TimeSpan LongestAnswer = TimeSpan.FromSeconds(20);
+    private static readonly TimeSpan LongestFarewell = TimeSpan.FromMilliseconds(500);
     private static readonly TimeSpan LongestBoot = TimeSpan.FromSeconds(60);
     private const int SizeOfMmuUpdate = 16;
     private const int SizeOfMmuextOp = 24;
@@ -57,6 +58,9 @@ internal sealed unsafe class Guest : IDisposable
 
     /// <summary>Number of records begun so far.</summary>
     public ulong Sequence => Volatile.Read(ref Word(Mailbox.Sequence));
+
+    /// <summary>Process id of QEMU.</summary>
+    public int ProcessId => _qemu.Id;
 
     /// <summary>Processor time that QEMU has used, in nanoseconds.</summary>
     public long CpuNanoseconds => _qemu.CpuNanoseconds;
@@ -100,6 +104,7 @@ internal sealed unsafe class Guest : IDisposable
         SlotField(slot, Mailbox.SlotEnd) = first + (ulong)end;
         SlotField(slot, Mailbox.SlotResults) = results;
         SlotField(slot, Mailbox.SlotLimit) = results + GuestMap.ResultsSize - (ulong)worstResult;
+        SlotField(slot, Mailbox.SlotFinished) = 0;
         Volatile.Write(ref SlotField(slot, Mailbox.SlotState), Mailbox.Ready);
         NextSlot = slot ^ 1;
     }
@@ -110,6 +115,7 @@ internal sealed unsafe class Guest : IDisposable
     public void Resume(int slot, int first)
     {
         SlotField(slot, Mailbox.SlotFirst) = GuestMap.At(GuestMap.RequestsOf(slot)) + (ulong)first;
+        SlotField(slot, Mailbox.SlotFinished) = 0;
         Volatile.Write(ref SlotField(slot, Mailbox.SlotState), Mailbox.Ready);
     }
 
@@ -284,13 +290,18 @@ internal sealed unsafe class Guest : IDisposable
             Monitor($"savevm {QemuCommandLine.SnapshotTag}");
             _qemu.ForgetConsole();
         }
-        catch (QemuException e) when (Trouble() is Death death)
-        {
-            throw new QemuException($"{e.Message}; {death.Reason}");
-        }
         catch (QemuException e)
         {
-            throw new QemuException($"{e.Message}; the last words are: {Death.LastLine(_qemu.ReadConsole())}");
+            // A QEMU that gives up closes the monitor first, and says why.
+            Stopwatch watch = Stopwatch.StartNew();
+            Death? death = Trouble();
+            while (death is null && watch.Elapsed < LongestFarewell)
+            {
+                Thread.Sleep(1);
+                death = Trouble();
+            }
+
+            throw new QemuException(death is null ? $"{e.Message}; the last words are: {Death.LastLine(_qemu.ReadConsole())}" : $"{e.Message}; {death.Reason}");
         }
     }
 
@@ -346,7 +357,7 @@ internal sealed unsafe class Guest : IDisposable
         string answer = _qemu.Monitor.Human(line, LongestAnswer);
         if (answer.Length > 0)
         {
-            throw new QemuException($"QEMU cannot {line}: {answer}");
+            throw new QemuException($"QEMU cannot {line}: {answer.ReplaceLineEndings(" ")}");
         }
     }
 

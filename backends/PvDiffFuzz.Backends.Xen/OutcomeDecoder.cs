@@ -151,6 +151,24 @@ internal sealed unsafe class OutcomeDecoder
     /// <summary>True for an event that met the agent. One that comes before the first instruction of an entry belongs to what was delivered there.</summary>
     private static bool IsOfAgent(Event e) => GuestMap.IsKernel(FrameRip(e)) && !GuestMap.IsEntry(FrameRip(e));
 
+    /// <summary>
+    /// True for an outcome with RF in the frame of an event that is no fault. The emulator keeps RF until the end of a block of instructions, so that an interrupt of the machine, which nothing else
+    /// shows, can leave it there: once in some thousand cases. Where it belongs there it comes again. <c>INT n</c> of other vectors is a fault for the processor, and has it always.
+    /// </summary>
+    public static bool HasStrayResume(Outcome outcome)
+    {
+        foreach (Event e in outcome.Events)
+        {
+            bool trap = e is { Kind: EventKind.Trap, Vector: 1 or 3 or 4 or 0x80 } or { Kind: EventKind.SystemCall or EventKind.Upcall };
+            if (trap && e.Frame.Length >= FrameLength && (BinaryPrimitives.ReadUInt64LittleEndian(e.Frame.AsSpan()[(e.Frame.Length - 24)..]) & RflagsBits.RF) != 0)
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
     /// <summary>True for the fetch from the end of user code.</summary>
     private static bool IsEnd(Event e, TestCase testCase) =>
         e is { Entry: EntryPoint.XenTrap, Vector: PageFaultVector } && e.Cr2 == testCase.Code.End && (e.ErrorCode & FetchError) != 0 && FrameRip(e) == testCase.Code.End;

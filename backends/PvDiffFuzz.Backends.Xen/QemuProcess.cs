@@ -30,6 +30,11 @@ internal sealed unsafe class QemuProcess : IDisposable
             Memfd.Resize(ram, (long)QemuCommandLine.RamMegabytes << 20);
             SafeFileHandle snapshot = Own(Memfd.Create("pvdf-xen-snapshot", executable: false));
             RandomAccess.Write(snapshot, Qcow2Image.Empty(), 0);
+            if (installation.SnapshotLimit is long limit)
+            {
+                Memfd.SealSize(snapshot, limit);
+            }
+
             _console = Own(Memfd.Create("pvdf-xen-console", executable: false));
             SafeFileHandle nothing = Own(File.OpenHandle("/dev/null", FileMode.Open, FileAccess.ReadWrite));
             (SafeFileHandle lifeline, SafeFileHandle held) = Fd.Pipe();
@@ -57,6 +62,9 @@ internal sealed unsafe class QemuProcess : IDisposable
 
     /// <summary>The monitor.</summary>
     public QmpMonitor Monitor { get; }
+
+    /// <summary>Process id of QEMU.</summary>
+    public int Id => _child.Id;
 
     /// <summary>How QEMU ended; null while it runs.</summary>
     public string? Ended => _child.Ended(wait: false);

@@ -20,6 +20,9 @@ public sealed record XenInstallation(string Qemu, string Image, string CpuModel)
     /// <summary>What executes the guest's instructions.</summary>
     public string Accelerator { get; init; } = "tcg";
 
+    /// <summary>Most bytes of the snapshot, for tests of what happens when there is no room for it; null for as many as it takes.</summary>
+    internal long? SnapshotLimit { get; init; }
+
     /// <summary>True when the processor has the instructions for segment bases, as far as its name tells.</summary>
     internal bool HasSegmentBases => CpuModel.Contains("+fsgsbase", StringComparison.Ordinal) || !CpuModel.StartsWith("qemu64", StringComparison.Ordinal);
 

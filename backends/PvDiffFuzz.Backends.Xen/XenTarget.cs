@@ -69,6 +69,9 @@ public sealed class XenTarget : ITarget
     /// <summary>Times that QEMU was started anew.</summary>
     public int Restarted => _batch.Restarted;
 
+    /// <summary>Process id of QEMU; null while there is none.</summary>
+    internal int? ProcessId => _batch.ProcessId;
+
     /// <summary>Tells why a Xen cannot be a target.</summary>
     /// <returns>Null when it can.</returns>
     public static TargetUnavailableException? Probe(XenInstallation installation)

@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using System.Diagnostics.CodeAnalysis;
 using System.Reflection;
 
 namespace PvDiffFuzz.Instrument;
@@ -28,6 +29,7 @@ public sealed class InstrumentedModel
 
     /// <summary>True when there is an instrumented assembly beside the plain one, which <see cref="Load"/> needs. There is none beside a program that was published as a single file.</summary>
     /// <param name="ofAssembly">Any type of the assembly.</param>
+    [UnconditionalSuppressMessage("SingleFile", "IL3000", Justification = "The empty location in a single file is what is asked for.")]
     public static bool CanLoad(Type ofAssembly)
     {
         ArgumentNullException.ThrowIfNull(ofAssembly);

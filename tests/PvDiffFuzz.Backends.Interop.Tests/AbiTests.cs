@@ -20,7 +20,7 @@ public sealed class AbiTests
 
     private static readonly string[] Headers =
     [
-        "stddef", "errno", "fcntl", "poll", "signal", "spawn", "time", "sys/mman", "sys/prctl", "sys/ptrace", "sys/resource", "sys/syscall", "sys/user", "sys/wait",
+        "stddef", "errno", "fcntl", "poll", "signal", "spawn", "time", "sys/mman", "sys/prctl", "sys/ptrace", "sys/resource", "sys/socket", "sys/syscall", "sys/user", "sys/wait",
         "sys/auxv", "linux/audit", "linux/seccomp",
     ];
 

@@ -1,3 +1,4 @@
+using System.Text;
 using Microsoft.Win32.SafeHandles;
 
 namespace PvDiffFuzz.Backends.Interop.Tests;
@@ -69,6 +70,52 @@ public sealed class ChildProcessTests
         Assert.Equal($"killed by signal {LinuxAbi.SIGIO}", child.Ended(wait: true));
         childIn.Dispose();
         input.Dispose();
+    }
+
+    /// <summary>A leash for programs that take SIGIO for something else: the child is killed.</summary>
+    [LinuxFact("/bin/sleep")]
+    public void AClosedLeashKillsTheChild()
+    {
+        (SafeFileHandle childLeash, SafeFileHandle leash) = Fd.Pipe();
+        using SafeFileHandle nothing = File.OpenHandle("/dev/null");
+        using ChildProcess child = ChildProcess.Spawn("/bin/sleep", ["sleep", "60"], ["LANG=C"], nothing, nothing, nothing, childLeash);
+        Fd.KillWhenClosed(childLeash, child.Id);
+        childLeash.Dispose();
+        Assert.Null(child.Ended(wait: false));
+
+        leash.Dispose();
+
+        Assert.Equal("killed by signal 9", child.Ended(wait: true));
+    }
+
+    /// <summary>Arguments and environment arrive as they were given, in the order that they were given in.</summary>
+    [LinuxFact("/bin/sh")]
+    public void ArgumentsAndEnvironmentArrive()
+    {
+        (SafeFileHandle output, SafeFileHandle childOut) = Fd.Pipe();
+        using SafeFileHandle nothing = File.OpenHandle("/dev/null");
+        using ChildProcess child = ChildProcess.Spawn("/bin/sh", ["sh", "-c", "printf '%s|%s|%s' \"$1\" \"$2\" \"$GIVEN\"", "sh", "one", "two words"], ["GIVEN=Ä"], nothing, childOut);
+        childOut.Dispose();
+        byte[] bytes = new byte[100];
+
+        Assert.Equal("exited with code 0", child.Ended(wait: true));
+        Assert.Equal("one|two words|Ä", Encoding.UTF8.GetString(bytes, 0, Fd.Read(output, bytes)));
+        output.Dispose();
+    }
+
+    /// <summary>What one end of a pair of sockets writes, the other reads; after its end is closed there is nothing.</summary>
+    [LinuxFact]
+    public void APairOfSocketsIsConnected()
+    {
+        (SafeFileHandle one, SafeFileHandle other) = Fd.SocketPair();
+        byte[] bytes = new byte[10];
+
+        Fd.Write(one, [1, 2, 3]);
+
+        Assert.Equal([1, 2, 3], bytes[..Fd.Read(other, bytes)]);
+        one.Dispose();
+        Assert.Equal(0, Fd.Read(other, bytes));
+        other.Dispose();
     }
 
     /// <summary>A file that is no program cannot be started.</summary>

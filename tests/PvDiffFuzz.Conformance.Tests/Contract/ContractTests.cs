@@ -1,6 +1,7 @@
 using PvDiffFuzz.Backends.Kvm;
 using PvDiffFuzz.Backends.Native;
 using PvDiffFuzz.Backends.Pvm;
+using PvDiffFuzz.Backends.Xen;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Harness.Generate;
 using PvDiffFuzz.Models.X86;
@@ -50,6 +51,16 @@ public sealed class ContractTests
         using PvmTarget pvm = new(Host.Profile);
         Generator generator = new(GeneratorOptions.DefaultsFor(pvm.Info.Abis[0]), Host.Profile);
         Find(rule).Check(pvm, [.. Enumerable.Range(0, 100).Select(i => generator.Generate(20261128, (ulong)i))]);
+    }
+
+    /// <summary>The rules that are about targets and not about x86 cases, with cases of a 64-bit Xen guest whose state differs from each to the next.</summary>
+    [XenTheory]
+    [InlineData("The order of cases does not matter")]
+    [InlineData("A batch gives what single runs give")]
+    public void AXenKeeps(string rule)
+    {
+        using XenTarget xen = new("xen", Xen.Installation);
+        Find(rule).Check(xen, XenCases.All);
     }
 
     [Theory]

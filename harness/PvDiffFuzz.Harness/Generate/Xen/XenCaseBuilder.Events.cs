@@ -1,4 +1,3 @@
-using PvDiffFuzz.Core;
 using PvDiffFuzz.Isa;
 using RflagsBits = PvDiffFuzz.Core.RflagsBits;
 

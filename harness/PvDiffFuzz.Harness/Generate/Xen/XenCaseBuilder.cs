@@ -159,7 +159,11 @@ internal sealed partial class XenCaseBuilder : ParavirtualCaseBuilder
         for (int step = 0; step < wanted && !_code.Full; step++)
         {
             _inside = false;
-            if (final && step == wanted - 1)
+            if (_kernel && _hazard == Hazard.Frame && step == wanted - 1)
+            {
+                Act(XenAction.Return);
+            }
+            else if (final && step == wanted - 1)
             {
                 Final();
             }

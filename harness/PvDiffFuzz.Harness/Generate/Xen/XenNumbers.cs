@@ -68,10 +68,10 @@ internal static class XenEdges
     /// <summary>Values of the flags word of an iret frame.</summary>
     public static ReadOnlySpan<ulong> IretFlags => [0, 0, 0, 0, 0, 0x100, 0x100, 0x100, 1, 4, 0x104, 0x20, 0xff, 0xffff_ffff_ffff_feff, ulong.MaxValue];
 
-    /// <summary>Releases on both sides of each row of the table of versions, and debug builds.</summary>
+    /// <summary>Releases on both sides of each row of the table of versions, and debug builds. In 4.21.1 RCX is not loaded under FRED, so that everything that counts with it differs from IDT delivery: it is not among them.</summary>
     public static ImmutableArray<XenVersion> Versions { get; } =
     [
-        .. ((ReadOnlySpan<string>)["4.14.6", "4.14.6", "4.14.6", "4.17.4", "4.17.7", "4.18.3", "4.19.4", "4.20.2", "4.20.4", "4.21.1", "4.21.2", "4.17.7+debug", "4.22.0+debug"]).ToArray().Select(text => XenVersion.Parse(text)!),
+        .. ((ReadOnlySpan<string>)["4.14.6", "4.14.6", "4.14.6", "4.17.4", "4.17.7", "4.18.3", "4.19.4", "4.20.2", "4.20.4", "4.21.2", "4.17.7+debug", "4.22.0+debug"]).ToArray().Select(text => XenVersion.Parse(text)!),
     ];
 
     /// <summary>Bytes of the upcall mask and of the pending flag: any value but 0 counts.</summary>

@@ -178,8 +178,8 @@ public sealed class XenGeneratorTests
 
     /// <summary>The first thousand cases of seed 1. When this fails on purpose, raise <see cref="XenOptions.Version"/> and put the new sum here.</summary>
     [Theory]
-    [InlineData(Abi.XenPv64, "72d497fb66fd813b19846ab0d9646238")]
-    [InlineData(Abi.XenPv32, "cb6c30ee34fa681b11c7537966d4d141")]
+    [InlineData(Abi.XenPv64, "6d1fa56df0b98e435b4800299d3c029b")]
+    [InlineData(Abi.XenPv32, "682903687272f28d78fe9fc42b37de77")]
     public void TheFirstThousandCasesAreAsTheyWere(Abi abi, string sum)
     {
         Generator generator = new(GeneratorOptions.DefaultsFor(abi) with { DebugPermille = 50 }, Amd);

@@ -1,0 +1,252 @@
+using System.Diagnostics;
+using PvDiffFuzz.Core;
+using PvDiffFuzz.Tests;
+
+namespace PvDiffFuzz.Backends.Xen.Tests;
+
+/// <summary>A real Xen under QEMU: what Xen's documents say of a few cases, and what the target does when something goes wrong.</summary>
+public sealed class LiveTests(LiveTests.Machine machine) : IClassFixture<LiveTests.Machine>
+{
+    private const ulong HighEnd = AddressMap.HighBlock + XenMap.CodeEnd;
+    private const ulong HighKernelStack = AddressMap.HighBlock + XenMap.Stack + 0x1000;
+
+    private XenTarget Xen => machine.Target;
+
+    /// <summary>INT3 in the kernel: seven words, the mask in the CS word, IF its inverse, RCX the handler and R11 the flags.</summary>
+    [XenFact]
+    public void AFrameOfTheKernelIsAsTheDocumentSays()
+    {
+        Outcome outcome = Xen.Run(XenPayloads.Case("cc", GuestMode.Supervisor));
+
+        Event e = Assert.Single(outcome.Events);
+        Assert.Equal((EventKind.Trap, (byte)3, EntryPoint.XenTrap), (e.Kind, e.Vector, e.Entry));
+        Assert.Equal([0x1111_1111_1111_1111UL, 0xbbbb_bbbb_bbbb_bbbb, HighEnd, 0x1_0000_e030, 0x2, HighKernelStack, 0xe02b], Words(e));
+        Assert.Equal(XenMap.Handlers + 0x30, e.Registers.Gpr[(int)Register.Rcx]);
+        Assert.Equal(HighKernelStack - 56, e.Registers.Gpr[(int)Register.Rsp]);
+        Assert.Equal(7, outcome.Memory.Length);
+    }
+
+    /// <summary>A page fault of user code at its end: eight words on the registered stack, user selectors, the address beside.</summary>
+    [XenFact]
+    public void UserCodeEndsWithTheFetchFault()
+    {
+        Outcome outcome = Xen.Run(XenPayloads.Case("90", GuestMode.User));
+
+        Event e = Assert.Single(outcome.Events);
+        Assert.Equal(EndKind.ReachedEnd, outcome.End);
+        Assert.Equal((0x14u, AddressMap.HighBlock + AddressMap.CodeEnd), (e.ErrorCode!.Value, e.Cr2!.Value));
+        Assert.Equal([0x14UL, AddressMap.HighBlock + AddressMap.CodeEnd, 0xe033], Words(e)[2..5]);
+        Assert.Equal(XenPayloads.KernelStack - 64, e.Registers.Gpr[(int)Register.Rsp]);
+    }
+
+    /// <summary>Kernel code runs into the stub behind it: no event, and registers as they are.</summary>
+    [XenFact]
+    public void KernelCodeEndsAtTheStub()
+    {
+        Outcome outcome = Xen.Run(XenPayloads.Case("48 ff c0", GuestMode.Supervisor));
+
+        Assert.Equal((EndKind.ReachedEnd, 0), (outcome.End, outcome.Events.Length));
+        Assert.Equal((1UL, HighEnd), (outcome.Registers!.Gpr[0], outcome.Registers.Rip));
+        Assert.Empty(outcome.Memory);
+    }
+
+    /// <summary>A hole of the trap table: #GP with the vector, for the kernel as for user code; with a handler the same case is a trap.</summary>
+    [XenFact]
+    public void AHoleIsOneForItsCaseOnly()
+    {
+        TestCase allowed = XenPayloads.Case("cd 41", GuestMode.Supervisor).WithTraps(t => t.With(t[0x41] with { Flags = 3 }));
+        TestCase hole = XenPayloads.Case("cd 41", GuestMode.Supervisor).WithTraps(t => t.Without(0x41));
+        allowed = Low(allowed);
+        Outcome[] outcomes = new Outcome[3];
+
+        Xen.Run([allowed, hole, allowed], outcomes);
+
+        Assert.Equal([0x41, 13, 0x41], outcomes.Select(o => (int)o.Events[0].Vector));
+        Assert.Equal(0x20au, outcomes[1].Events[0].ErrorCode);
+    }
+
+    /// <summary>UD2 is answered, INT3 has no handler: the domain dies with one event, and the next case knows nothing of it.</summary>
+    [XenFact]
+    public void ACrashShowsTheEventsBeforeItAndHurtsNobody()
+    {
+        TestCase crash = XenPayloads.Case("0f 0b 90 cc 90 90", GuestMode.User).WithTraps(t => t.Without(3));
+        crash = crash with { Responses = [new Response([new(Register.Rip, crash.Code.Address + 2)]) { Return = ReturnKind.XenIret }] };
+        TestCase next = XenPayloads.Case("cc", GuestMode.User);
+        Outcome alone = Xen.Run(next);
+        int restored = Xen.Restored;
+        Outcome[] outcomes = new Outcome[3];
+
+        Xen.Run([next, crash, next], outcomes);
+
+        Assert.Equal(EndKind.Crash, outcomes[1].End);
+        Assert.Equal(6, Assert.Single(outcomes[1].Events).Vector);
+        Assert.Equal((alone, alone), (outcomes[0], outcomes[2]));
+        Assert.Equal(restored + 1, Xen.Restored);
+    }
+
+    [XenFact]
+    public void AnEndlessLoopIsStoppedAlone()
+    {
+        TestCase next = XenPayloads.Case("cc", GuestMode.Supervisor);
+        Outcome alone = Xen.Run(next);
+        Outcome[] outcomes = new Outcome[3];
+
+        Xen.Run([next, XenPayloads.Case("eb fe", GuestMode.User), next], outcomes);
+
+        Assert.Equal((alone, EndKind.BudgetSpent, alone), (outcomes[0], outcomes[1].End, outcomes[2]));
+    }
+
+    /// <summary>SCHEDOP_block with nothing pending, after a store: the guest halts, and memory shows the store.</summary>
+    [XenFact]
+    public void AGuestThatBlocksHalts()
+    {
+        const ulong at = AddressMap.HighBlock + XenMap.Data;
+        TestCase testCase = XenPayloads.Case("48 89 1d 00 00 00 00 bf 01 00 00 00 b8 1d 00 00 00 0f 05", GuestMode.Supervisor);
+        byte[] code = [.. testCase.Code.Bytes];
+        BitConverter.GetBytes((int)(at - (testCase.Code.Address + 7))).CopyTo(code, 3);
+
+        Outcome outcome = Xen.Run(testCase with { Code = testCase.Code with { Bytes = [.. code] } });
+
+        Assert.Equal(EndKind.Halt, outcome.End);
+        Assert.Equal(new MemoryWord(at, 0x3333_3333_3333_3333), Assert.Single(outcome.Memory));
+        Assert.Equal(EndKind.ReachedEnd, Xen.Run(XenPayloads.Case("90", GuestMode.User)).End);
+    }
+
+    /// <summary>A hypercall that gives up the page of the next case's stack is undone before that case runs.</summary>
+    [XenFact]
+    public void ACallThatSpoilsThePageTablesIsUndone()
+    {
+        // update_va_mapping(the kernel's stack, 0, 0): the number is in RAX at the start, so the target does not know it beforehand.
+        TestCase spoils = XenPayloads.Case("0f 05", GuestMode.Supervisor);
+        GprFile gpr = spoils.Registers.Gpr;
+        (gpr[(int)Register.Rax], gpr[(int)Register.Rdi], gpr[(int)Register.Rsi], gpr[(int)Register.Rdx]) = (14, XenPayloads.KernelStack - 0x1000, 0, 0);
+        spoils = spoils with { Registers = spoils.Registers with { Gpr = gpr } };
+        TestCase next = XenPayloads.Case("cc", GuestMode.User);
+        Outcome alone = Xen.Run(next);
+        Outcome[] outcomes = new Outcome[3];
+
+        Xen.Run([next, spoils, next], outcomes);
+
+        Assert.Equal(0UL, outcomes[1].Registers!.Gpr[0]);
+        Assert.Equal((alone, alone), (outcomes[0], outcomes[2]));
+    }
+
+    /// <summary>Hypercalls of a response are recorded, its patches are applied, and what it makes pending comes before the next instruction.</summary>
+    [XenFact]
+    public void AResponseCallsPatchesAndInjects()
+    {
+        TestCase testCase = XenPayloads.Case("0f 0b 90 90 90 90", GuestMode.User);
+        testCase = testCase with
+        {
+            Responses =
+            [
+                new Response([new(Register.Rbx, 5), new(Register.Rip, testCase.Code.Address + 2)])
+                {
+                    Return = ReturnKind.XenIret, Hypercalls = [new Hypercall(99, [])], Inject = new Injection(InjectionKind.Upcall, 0),
+                },
+            ],
+        };
+
+        Outcome outcome = Xen.Run(testCase);
+
+        Assert.Equal([EventKind.Fault, EventKind.Hypercall, EventKind.Upcall], outcome.Events.Select(e => e.Kind));
+        Assert.Equal(unchecked((ulong)-38), outcome.Events[1].Registers.Gpr[0]);
+        Assert.Equal(5UL, outcome.Events[2].Registers.Gpr[(int)Register.Rbx]);
+        Assert.Equal(testCase.Code.Address + 2, Words(outcome.Events[2])[2]);
+    }
+
+    /// <summary>A guest with one root, with two, and with no user root at all take turns without a load of the snapshot, but for the crash that the last one is.</summary>
+    [XenFact]
+    public void UserRootsChangeFromCaseToCase()
+    {
+        TestCase two = XenPayloads.Case("cc", GuestMode.User);
+        TestCase one = two with { Xen = two.Xen! with { UserLayout = null } };
+        TestCase none = two with { Xen = two.Xen with { UserLayout = PageLayout.Create([]) } };
+        Xen.Run(two);
+        int restored = Xen.Restored;
+        Outcome[] outcomes = new Outcome[4];
+
+        Xen.Run([two, one, two, none], outcomes);
+
+        Assert.Equal([EndKind.Event, EndKind.Event, EndKind.Event, EndKind.Crash], outcomes.Select(o => o.End));
+        Assert.Equal(restored + 1, Xen.Restored);
+    }
+
+    /// <summary>QEMU is killed from outside: one case is told so, the next is run by another QEMU.</summary>
+    [XenFact]
+    public void AQemuThatDiesIsReplaced()
+    {
+        using XenTarget target = new("xen", LiveXen.Installation);
+        TestCase testCase = XenPayloads.Case("cc", GuestMode.User);
+        Outcome before = target.Run(testCase);
+        Process.GetProcessById(target.ProcessId!.Value).Kill();
+
+        Outcome during = target.Run(testCase);
+        Outcome after = target.Run(testCase);
+
+        Assert.Equal(EndKind.HarnessError, during.End);
+        Assert.Contains("QEMU has ended", during.Detail, StringComparison.Ordinal);
+        Assert.Equal(before, after);
+        Assert.Equal(1, target.Restarted);
+    }
+
+    [XenFact]
+    public void NoProcessIsLeftBehind()
+    {
+        XenTarget target = new("xen", LiveXen.Installation);
+        int id = target.ProcessId!.Value;
+
+        target.Dispose();
+
+        Assert.False(Directory.Exists($"/proc/{id}"));
+    }
+
+    /// <summary>No room for the snapshot is a reason that a person can act on.</summary>
+    [XenFact]
+    public void NoRoomForTheSnapshotIsNamed()
+    {
+        TargetUnavailableException trouble = Assert.Throws<TargetUnavailableException>(() => new XenTarget("xen", LiveXen.Installation with { SnapshotLimit = 0x10_0000 }));
+
+        Assert.Contains("QEMU cannot savevm", trouble.Message, StringComparison.Ordinal);
+    }
+
+    /// <summary>An image that is no Xen is refused with what QEMU says of it.</summary>
+    [XenFact]
+    public void AnImageThatIsNoXenIsRefused()
+    {
+        TargetUnavailableException trouble = Assert.Throws<TargetUnavailableException>(() => new XenTarget("xen", LiveXen.Installation with { Image = "/bin/ls" }));
+
+        Assert.Contains("/bin/ls does not come up", trouble.Message, StringComparison.Ordinal);
+        Assert.Contains("QEMU has ended", trouble.Message, StringComparison.Ordinal);
+    }
+
+    [XenFact]
+    public void TheProcessorIsTheEmulatedOne()
+    {
+        Assert.Equal(CpuVendor.Amd, Xen.Processor.Vendor);
+        Assert.Contains("SYSCALL", Xen.Processor.Features);
+        Assert.DoesNotContain("BMI2", Xen.Processor.Features);
+        Assert.Equal(("tcg", TargetKind.Hypervisor), (Xen.Info.Lineage, Xen.Info.Kind));
+    }
+
+    /// <summary>The same code in the slot below 4 GiB, where every version delivers what the virtual DPL allows.</summary>
+    private static TestCase Low(TestCase testCase)
+    {
+        ulong start = AddressMap.LowBlock + XenMap.CodeEnd - (ulong)testCase.Code.Bytes.Length;
+        return testCase with { Code = testCase.Code with { Address = start }, Registers = testCase.Registers with { Rip = start } };
+    }
+
+    private static ulong[] Words(Event e) => [.. Enumerable.Range(0, e.Frame.Length / sizeof(ulong)).Select(i => BitConverter.ToUInt64(e.Frame.AsSpan()[(i * sizeof(ulong))..]))];
+
+    /// <summary>One Xen for the tests that leave it alive.</summary>
+    public sealed class Machine : IDisposable
+    {
+        private XenTarget? _target;
+
+        /// <summary>The target, booted when it is needed first.</summary>
+        public XenTarget Target => _target ??= new XenTarget("xen", LiveXen.Installation);
+
+        /// <inheritdoc/>
+        public void Dispose() => _target?.Dispose();
+    }
+}
