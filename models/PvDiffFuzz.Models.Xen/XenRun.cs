@@ -193,7 +193,7 @@ internal sealed partial class XenRun<TGuest>(X86Engine engine, Vcpu vcpu)
                 return;
             case PendingKind.Fault when known && cpu.PendingVector == 13 && CallGates.IsFarTransfer(form) && TGuest.TryGate(ref cpu, vcpu, in op):
                 return;
-            case PendingKind.Trap when form == Code.Int1:
+            case PendingKind.Trap when form == Code.Int1 && cpu.DebugStatus == 0:
                 Exceptions.Int1<TGuest>(ref cpu, vcpu);
                 return;
             default:

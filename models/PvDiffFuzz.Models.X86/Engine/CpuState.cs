@@ -102,7 +102,7 @@ internal ref struct CpuState
     /// <summary>Data breakpoints that the running instruction has met, a bit each as in DR6.</summary>
     public byte Watched;
 
-    /// <summary>What a pending #DB adds to DR6: the breakpoints that were met, and BS for a single step. Of no meaning for INT1.</summary>
+    /// <summary>What a pending #DB adds to DR6: the breakpoints that were met, and BS for a single step. 0 for INT1.</summary>
     public ulong DebugStatus;
 
     /// <summary>What instructions have shown of the host, for the model that owns the engine; it clears this.</summary>

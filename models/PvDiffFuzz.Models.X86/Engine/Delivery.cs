@@ -46,6 +46,7 @@ internal static class Delivery
         cpu.TrapDue = (rflags & RflagsBits.TF) != 0;
         cpu.StepDue = cpu.TrapDue;
         cpu.Watched = 0;
+        cpu.DebugStatus = 0;
         SetMode(ref cpu);
         Breakpoints.BeforeInstruction(ref cpu, shadow: false);
     }
