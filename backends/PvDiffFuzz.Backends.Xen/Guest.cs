@@ -128,6 +128,9 @@ internal sealed unsafe class Guest : IDisposable
     /// <summary>Number of records of a slot that were run.</summary>
     public int Finished(int slot) => (int)SlotField(slot, Mailbox.SlotFinished);
 
+    /// <summary>Waits for a millisecond, or less when QEMU has something to tell.</summary>
+    public void Pause() => _qemu.Monitor.Pause();
+
     /// <summary>Tells what has happened to the guest, if something has.</summary>
     /// <returns>Null while nothing is wrong.</returns>
     public Death? Trouble() =>
@@ -297,7 +300,7 @@ internal sealed unsafe class Guest : IDisposable
             Death? death = Trouble();
             while (death is null && watch.Elapsed < LongestFarewell)
             {
-                Thread.Sleep(1);
+                Pause();
                 death = Trouble();
             }
 
@@ -376,7 +379,7 @@ internal sealed unsafe class Guest : IDisposable
                 throw new QemuException(otherwise);
             }
 
-            Thread.Sleep(1);
+            Pause();
         }
     }
 

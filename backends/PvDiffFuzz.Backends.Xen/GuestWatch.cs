@@ -38,7 +38,7 @@ internal static class GuestWatch
         TimeSpan nextLook = LongestRest;
         while (!guest.IsDone(slot) && !guest.IsFull(slot))
         {
-            Thread.Sleep(1);
+            guest.Pause();
             if (guest.Sequence != sequence)
             {
                 sequence = guest.Sequence;

@@ -42,6 +42,8 @@ internal sealed unsafe class QemuProcess : IDisposable
             Own(held);
             (SafeFileHandle monitor, SafeFileHandle theirs) = Fd.SocketPair();
             Monitor = Own(new QmpMonitor(monitor));
+
+            // SAFETY: the mapping is released with this object, and nobody keeps the pointer beyond it.
             Memory = Own(SafeMapping.Shared(ram, (ulong)QemuCommandLine.RamMegabytes << 20)).Start;
             using (theirs)
             {

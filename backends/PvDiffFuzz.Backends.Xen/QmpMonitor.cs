@@ -14,6 +14,7 @@ internal sealed class QmpMonitor : IDisposable
     private readonly SafeFileHandle _socket;
     private readonly byte[] _buffer = new byte[0x1000];
     private readonly List<byte> _pending = [];
+    private bool _closed;
 
     /// <summary>Talks over a connected socket, which becomes this object's.</summary>
     public QmpMonitor(SafeFileHandle socket) => _socket = socket;
@@ -74,6 +75,21 @@ internal sealed class QmpMonitor : IDisposable
         catch (PosixException e)
         {
             throw new QemuException($"the monitor is gone: {e.Message}");
+        }
+    }
+
+    /// <summary>Waits until QEMU has something to tell, as it has when its machine stops, or for a millisecond.</summary>
+    public void Pause()
+    {
+        if (_closed)
+        {
+            Thread.Yield();
+        }
+        else if (Fd.WaitReadable(_socket, milliseconds: 1))
+        {
+            int count = Fd.Read(_socket, _buffer);
+            _closed = count == 0;
+            _pending.AddRange(_buffer.AsSpan(0, count));
         }
     }
 
