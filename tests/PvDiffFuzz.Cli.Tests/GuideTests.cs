@@ -63,7 +63,7 @@ public sealed class GuideTests : IDisposable
 
         JsonElement[] progress = [.. _terminal.Run("coverage", _terminal.Path("out"), "--json").Json.GetProperty("progress").EnumerateArray()];
         Assert.True(progress.Length > 1);
-        Assert.Equal(8192, progress[^1].GetProperty("cases").GetInt32());
+        Assert.Equal(12288, progress[^1].GetProperty("cases").GetInt32());
         Assert.True(progress[0].GetProperty("edges").GetInt32() < progress[^1].GetProperty("edges").GetInt32());
         Assert.Contains("edges,", _terminal.Run("coverage", _terminal.Path("out")).Out, StringComparison.Ordinal);
     }
@@ -94,5 +94,5 @@ public sealed class GuideTests : IDisposable
     private static string[] Digests(JsonElement summary) => [.. summary.GetProperty("targets").EnumerateArray().Select(target => target.GetProperty("outcomeDigest").GetString()!)];
 
     private JsonElement Fuzz(string folder, string abi, string targets, params string[] more) =>
-        _terminal.Run(["fuzz", "--abi", abi, "--seed", "5eed", "--count", "8192", "--seconds", "0", "--targets", targets, "--json", "--out", _terminal.Path(folder), .. more]).Json;
+        _terminal.Run(["fuzz", "--abi", abi, "--seed", "5eed", "--count", "12288", "--seconds", "0", "--targets", targets, "--json", "--out", _terminal.Path(folder), .. more]).Json;
 }

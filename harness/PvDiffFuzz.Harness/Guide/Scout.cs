@@ -146,10 +146,26 @@ internal sealed class Scout : IDisposable
             }
         }
 
-        if (_found.Count > 0)
+        if (_found.Count > 0 && !AddTo(testCase))
         {
             Add(testCase, -1);
         }
+    }
+
+    /// <summary>Adds what was found to a case that this range has kept already.</summary>
+    private bool AddTo(TestCase testCase)
+    {
+        int at = _candidates.FindLastIndex(candidate => ReferenceEquals(candidate.Entry.Case, testCase));
+        if (at < 0)
+        {
+            return false;
+        }
+
+        CorpusEntry entry = _candidates[at].Entry;
+        entry = new CorpusEntry(testCase, entry.Features.AddRange(_found), entry.Value + _found.Sum(_seen.ValueOf));
+        _candidates[at] = _candidates[at] with { Entry = entry };
+        _entries[_known + at] = entry;
+        return true;
     }
 
     /// <summary>What a model keeps from its first cases on, such as arrays that grow, is made before anything counts.</summary>

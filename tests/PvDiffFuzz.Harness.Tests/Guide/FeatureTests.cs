@@ -68,7 +68,7 @@ public sealed class FeatureTests
         Distilled again = Distiller.Distil(model, [.. distilled.Kept.Select(i => corpus[i])]);
 
         // The first instruction is an edge of its own: f9 begins case 1 only. Cases 0 and 3 are covered by 2 and 4, and 5 repeats 2.
-        Assert.Equal([1, 2, 4], distilled.Kept);
+        Assert.Equal<IEnumerable<int>>([1, 2, 4], distilled.Kept);
         Assert.Equal((distilled.Edges, distilled.Rules), (again.Edges, again.Rules));
         Assert.Equal(distilled.Kept.Length, again.Kept.Length);
     }
