@@ -26,7 +26,7 @@ public static class Distiller
         int rules = uncovered.Count(feature => feature >= SeenFeatures.OfRule(0));
         int edges = uncovered.Count - rules;
         List<int> kept = [];
-        PriorityQueue<int, Gain> queue = new();
+        PriorityQueue<int, Gain> queue = new(Gain.Order);
         for (int i = 0; i < features.Length; i++)
         {
             if (features[i] is int[] own)
@@ -94,13 +94,13 @@ public static class Distiller
         return comparable ? [.. found] : null;
     }
 
-    /// <summary>The order in which cases are taken: more features, then smaller, then earlier.</summary>
-    private readonly record struct Gain(int Features, TestCase Case, int Index) : IComparable<Gain>
+    /// <summary>What taking a case would give.</summary>
+    private readonly record struct Gain(int Features, TestCase Case, int Index)
     {
-        /// <inheritdoc/>
-        public int CompareTo(Gain other) =>
-            Features != other.Features ? other.Features.CompareTo(Features)
-            : CaseSize.Compare(Case, other.Case) is int size and not 0 ? size
-            : Index.CompareTo(other.Index);
+        /// <summary>The order in which cases are taken: more features, then smaller, then earlier.</summary>
+        public static Comparer<Gain> Order { get; } = Comparer<Gain>.Create((one, other) =>
+            one.Features != other.Features ? other.Features.CompareTo(one.Features)
+            : CaseSize.Compare(one.Case, other.Case) is int size and not 0 ? size
+            : one.Index.CompareTo(other.Index));
     }
 }
