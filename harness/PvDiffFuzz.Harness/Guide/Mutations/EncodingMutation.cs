@@ -1,4 +1,4 @@
-using System.Collections.Immutable;
+using System.Buffers.Binary;
 using System.Runtime.InteropServices;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Harness.Generate;
