@@ -1,6 +1,5 @@
 using PvDiffFuzz.Cli.Output;
 using PvDiffFuzz.Core;
-using PvDiffFuzz.Harness;
 using PvDiffFuzz.Harness.Generate;
 using PvDiffFuzz.Models.Xen;
 
