@@ -1,5 +1,4 @@
 using System.Buffers.Binary;
-using System.Collections.Immutable;
 using System.Runtime.InteropServices;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Harness.Generate;
