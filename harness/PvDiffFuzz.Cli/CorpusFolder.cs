@@ -1,6 +1,5 @@
 using System.Collections.Immutable;
 using PvDiffFuzz.Core;
-using PvDiffFuzz.Harness;
 
 namespace PvDiffFuzz.Cli;
 

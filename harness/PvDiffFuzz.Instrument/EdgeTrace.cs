@@ -12,12 +12,10 @@ public static unsafe class EdgeTrace
 
     /// <summary>One counter an edge, <see cref="MapSize"/> of them; each wraps after 255.</summary>
     // SAFETY: set by InstrumentedModel before the first probe runs, to a pinned array that lives as long as the copy; indices are below MapSize because ids are.
-#pragma warning disable CA2211, MA0069, S2223 // Probes store to fields.
     public static byte* SharedMem;
 
     /// <summary>Half of the id of the block that was entered last.</summary>
     public static int PrevLocation;
-#pragma warning restore CA2211, MA0069, S2223
 
     /// <summary>Lets probes write into a map.</summary>
     /// <param name="map">Address of <see cref="MapSize"/> bytes that do not move.</param>

@@ -4,7 +4,7 @@ using PvDiffFuzz.FuzzTargets.Targets;
 namespace PvDiffFuzz.FuzzTargets;
 
 /// <summary>Something that any bytes may be given to. It throws when, and only when, a promise of ours is broken.</summary>
-public abstract class FuzzTarget
+public abstract class FuzzTarget : IDisposable
 {
     /// <summary>All targets by name. A further one is one line here.</summary>
     public static SortedDictionary<string, Func<FuzzTarget>> All { get; } = new(StringComparer.Ordinal)
@@ -23,6 +23,19 @@ public abstract class FuzzTarget
     /// <summary>Takes an input.</summary>
     /// <exception cref="BrokenPromiseException">A promise is broken.</exception>
     public abstract void Run(byte[] input);
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        Dispose(disposing: true);
+        GC.SuppressFinalize(this);
+    }
+
+    /// <summary>Releases what the target owns.</summary>
+    /// <param name="disposing">Always true.</param>
+    protected virtual void Dispose(bool disposing)
+    {
+    }
 
     /// <summary>The well-formed case that an input is the text of, or null.</summary>
     protected static TestCase? CaseOf(ReadOnlySpan<byte> input)

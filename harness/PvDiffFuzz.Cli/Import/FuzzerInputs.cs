@@ -55,5 +55,5 @@ internal static class FuzzerInputs
     /// <param name="id">Id of the case.</param>
     /// <param name="input">The input.</param>
     public static string NameOf(string format, int number, string id, byte[] input) =>
-        format == "afl" ? string.Create(CultureInfo.InvariantCulture, $"id:{number:d6},orig:{id}") : Convert.ToHexStringLower(SHA1.HashData(input));
+        format == "afl" ? string.Create(CultureInfo.InvariantCulture, $"id:{number:d6},orig:{id}") : Convert.ToHexStringLower(SHA256.HashData(input))[..40];
 }

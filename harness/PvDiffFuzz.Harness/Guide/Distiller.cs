@@ -14,6 +14,12 @@ public sealed record Distilled(ImmutableArray<int> Kept, int Edges, int Rules, i
 /// <remarks>Greedy set cover: each time the case that adds most, the smaller one of two. At most a logarithmic factor from the fewest, and no chosen case is covered by the others.</remarks>
 public static class Distiller
 {
+    /// <summary>The order in which cases are taken: more features, then smaller, then earlier.</summary>
+    private static readonly Comparer<Gain> BestFirst = Comparer<Gain>.Create((one, other) =>
+        one.Features != other.Features ? other.Features.CompareTo(one.Features)
+        : CaseSize.Compare(one.Case, other.Case) is int size and not 0 ? size
+        : one.Index.CompareTo(other.Index));
+
     /// <summary>Chooses.</summary>
     /// <param name="model">The model of the cases' ABI.</param>
     /// <param name="cases">The corpus.</param>
@@ -26,7 +32,7 @@ public static class Distiller
         int rules = uncovered.Count(feature => feature >= SeenFeatures.OfRule(0));
         int edges = uncovered.Count - rules;
         List<int> kept = [];
-        PriorityQueue<int, Gain> queue = new(Gain.Order);
+        PriorityQueue<int, Gain> queue = new(BestFirst);
         for (int i = 0; i < features.Length; i++)
         {
             if (features[i] is int[] own)
@@ -94,13 +100,5 @@ public static class Distiller
         return comparable ? [.. found] : null;
     }
 
-    /// <summary>What taking a case would give.</summary>
-    private readonly record struct Gain(int Features, TestCase Case, int Index)
-    {
-        /// <summary>The order in which cases are taken: more features, then smaller, then earlier.</summary>
-        public static Comparer<Gain> Order { get; } = Comparer<Gain>.Create((one, other) =>
-            one.Features != other.Features ? other.Features.CompareTo(one.Features)
-            : CaseSize.Compare(one.Case, other.Case) is int size and not 0 ? size
-            : one.Index.CompareTo(other.Index));
-    }
+    private readonly record struct Gain(int Features, TestCase Case, int Index);
 }

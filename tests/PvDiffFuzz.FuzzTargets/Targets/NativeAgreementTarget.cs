@@ -17,6 +17,9 @@ internal sealed class NativeAgreementTarget : FuzzTarget
     public NativeAgreementTarget() => _runner = new CaseRunner([new X86Model(_host), new NativeTarget()], CaseAnalyst.For(new X86Model(_host), _host.Vendor));
 
     /// <inheritdoc/>
+    protected override void Dispose(bool disposing) => _runner.Dispose();
+
+    /// <inheritdoc/>
     public override void Run(byte[] input)
     {
         // A stored case may be about another processor, and may hold what only this one should be asked.

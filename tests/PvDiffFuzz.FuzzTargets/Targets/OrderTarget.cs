@@ -13,6 +13,9 @@ internal sealed class OrderTarget : FuzzTarget
     private readonly Queue<(TestCase Case, Outcome[] Outcomes)> _before = new();
 
     /// <inheritdoc/>
+    protected override void Dispose(bool disposing) => Array.ForEach(_models, model => model.Dispose());
+
+    /// <inheritdoc/>
     public override void Run(byte[] input)
     {
         if (CaseOf(input) is not TestCase testCase)

@@ -11,6 +11,9 @@ internal sealed class PredecoderTarget : FuzzTarget
     private readonly X86Model _model = new();
 
     /// <inheritdoc/>
+    protected override void Dispose(bool disposing) => _model.Dispose();
+
+    /// <inheritdoc/>
     public override void Run(byte[] input)
     {
         if (CodeInput.ToCase(input) is not TestCase testCase)
