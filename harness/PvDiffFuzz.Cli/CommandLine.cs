@@ -31,8 +31,8 @@ public static class CommandLine
             ImportCommand.Create(composition),
             ReportCommand.Create(composition),
             MergeCommand.Create(composition),
-            ExportCommand.Create(),
             CoverageCommand.Create(),
+            ExportCommand.Create(),
         };
         ParseResult parsed = root.Parse(args);
         if (parsed.Errors.Count > 0)

@@ -3,9 +3,6 @@ namespace PvDiffFuzz.Core;
 /// <content>What can be stored of outcomes on a paravirtual guest's system side.</content>
 public sealed partial record CaseFile
 {
-    /// <summary>What is said of an ABI whose cases cannot be checked, and so not be stored, yet.</summary>
-    internal static string NotSupportedYet(Abi abi) => $"cases of {abi.Text()} are not supported yet";
-
     /// <summary>Finds what of an event cannot have happened under an ABI.</summary>
     private static CaseProblem? CheckEvent(Abi abi, Event e, int index)
     {
@@ -23,6 +20,13 @@ public sealed partial record CaseFile
         if (abi != Abi.X86 && (e.Kind == EventKind.Hypercall) != (e.Entry == EntryPoint.HypercallReturn))
         {
             return new CaseProblem($"event.{index}", $"{CaseFileWords.EventKinds[(int)e.Kind]} and {entry}; the return of a hypercall is a hypercall, and nothing else is");
+        }
+
+        if (abi.IsXen() && e.Entry != EntryPoint.HypercallReturn && !e.Frame.IsEmpty)
+        {
+            return FrameLayout.Of(abi, e.Entry, e.Frame.Length).IsEmpty
+                ? new CaseProblem($"frame.{index}", $"a frame of {e.Frame.Length} bytes; {abi.Text()} stores {(abi == Abi.XenPv32 ? "12, 16, 20 or 24" : "56, or 64 with an error code")}")
+                : null;
         }
 
         int length = FrameLayout.LengthAt(abi, e.Entry);

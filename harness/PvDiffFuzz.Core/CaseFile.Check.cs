@@ -121,12 +121,11 @@ public sealed partial record CaseFile
     }
 
     private CaseProblem? CheckAbi() =>
-        Case.Abi is < Abi.X86 or > Abi.XenPv32 ? new CaseProblem("abi", $"{(int)Case.Abi} is not an ABI; use one that is")
-        : Case.Abi.IsXen() ? new CaseProblem("abi", $"{NotSupportedYet(Case.Abi)}; use x86 or a revision of PVM") : null;
+        Case.Abi is < Abi.X86 or > Abi.XenPv32 ? new CaseProblem("abi", $"{(int)Case.Abi} is not an ABI; use one that is") : null;
 
     private CaseProblem? CheckPages()
     {
-        foreach ((string key, PageRange range) in Case.Layout.Ranges.Select(r => ("page", r)).Concat((Case.Pvm?.UserLayout?.Ranges ?? []).Select(r => ("user-page", r))))
+        foreach ((string key, PageRange range) in Case.Layout.Ranges.Select(r => ("page", r)).Concat(((Case.Pvm?.UserLayout ?? Case.Xen?.UserLayout)?.Ranges ?? []).Select(r => ("user-page", r))))
         {
             if (CaseFileWords.AccessOf(CaseFileWords.TextOf(range.Access)) != range.Access)
             {

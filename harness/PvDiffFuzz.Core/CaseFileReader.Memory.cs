@@ -123,6 +123,7 @@ internal sealed partial class CaseFileReader
             Profile = profile,
             System = _system,
             Pvm = _pvm is null ? null : _pvm with { UserLayout = UserLayout() },
+            Xen = FinishXen(next),
             Inject = _inject,
         };
         return all.Check() is not CaseProblem problem ? all : throw LineOf(all, problem).Wrong(problem.Message, Cure(problem.Field));
@@ -171,8 +172,9 @@ internal sealed partial class CaseFileReader
         "bytes" => "list contents in address order, in present pages, apart from each other and from the code",
         "response" => "list each register once, in the order rax to r15, rip, rflags, cs, ss, ds, es, fs, gs, fsbase, gsbase, with values that a case may start with",
         "page" or "user-page" => "a present page has r, and both roots together have few pages",
-        "abi" => "a PVM case has a line such as `pvm      pvcs=490000 path=cold`",
+        "abi" => "a PVM case has a line such as `pvm      pvcs=490000 path=cold`, a Xen case one such as `xen      version=any iret=0`",
         "pvm" => "give the structure a page of its own that no `page` names; other ABIs have none",
+        "xen" or "traps" or "trap" or "callback" or "gdt" => "state what a guest could have registered; other ABIs have none of it",
         "start" or "inject" => "leave the line out, or name another ABI",
         "sys" => "state what the ABI has, as its specification allows it",
         "hypercall" => "write the number and as many arguments as the ABI takes",

@@ -23,11 +23,6 @@ internal sealed partial class CaseFileReader
         {
             case "abi":
                 _abi = (Abi)line.OneOf(line.Value, "ABI", CaseFileWords.Abis);
-                if (_abi.IsXen())
-                {
-                    throw line.Wrong(CaseFile.NotSupportedYet(_abi), "use one of: x86, pvm-rfc1, pvm-612, pvm-abi1");
-                }
-
                 break;
             case "start":
                 _start = line;
@@ -46,6 +41,9 @@ internal sealed partial class CaseFileReader
                 break;
             case "inject":
                 _inject = InjectionOf(line, line.Words, "inject   interrupt 41", "inject   nmi");
+                break;
+            case "xen" or "traps" or "trap" or "callback" or "gdt":
+                TakeXen(line);
                 break;
             case "map":
                 _map = line;
@@ -84,6 +82,7 @@ internal sealed partial class CaseFileReader
     private static Injection InjectionOf(CaseFileLine line, ReadOnlySpan<string> words, string interrupt, string nmi) => words switch
     {
         ["nmi"] => new Injection(InjectionKind.Nmi, Injection.NmiVector),
+        ["upcall"] => new Injection(InjectionKind.Upcall, 0),
         ["interrupt", string vector] => new Injection(InjectionKind.Interrupt, line.Byte(vector, "vector")),
         _ => throw line.Wrong("this is nothing that comes from outside", $"write `{interrupt}` or `{nmi}`"),
     };
@@ -126,6 +125,13 @@ internal sealed partial class CaseFileReader
             words = [];
         }
 
+        ulong flags = 0;
+        if (words.Length > 0 && line.Pair(words[0]) is ("flags", string word0))
+        {
+            flags = line.Hex(word0, "flags");
+            words = words[1..];
+        }
+
         if (words.Length > 0 && line.Pair(words[0]) is ("inject", string what))
         {
             inject = InjectionOf(line, what.Split(':'), "inject=interrupt:41", "inject=nmi");
@@ -140,7 +146,7 @@ internal sealed partial class CaseFileReader
         }
 
         // Calls are made before the return, so their lines stand before it.
-        _responses.Add(([.. _calls.Select(c => c.Line)], line, new Response(patches.ToImmutable()) { Return = back, Inject = inject, Hypercalls = [.. _calls.Select(c => c.Call)] }));
+        _responses.Add(([.. _calls.Select(c => c.Line)], line, new Response(patches.ToImmutable()) { Return = back, Flags = flags, Inject = inject, Hypercalls = [.. _calls.Select(c => c.Call)] }));
         _calls.Clear();
     }
 
@@ -159,9 +165,9 @@ internal sealed partial class CaseFileReader
             throw next.Wrong("the case has no `start` line", "add `start user` or `start supervisor` before this line");
         }
 
-        if (_pvm is null && (_userMap ?? (_userPages.Count > 0 ? _userPages[0].Line : null)) is CaseFileLine user)
+        if (_pvm is null && _xen is null && (_userMap ?? (_userPages.Count > 0 ? _userPages[0].Line : null)) is CaseFileLine user)
         {
-            throw user.Wrong("pages of a user root without `pvm`", "only PVM cases have two roots; a `pvm` line comes with them");
+            throw user.Wrong("pages of a user root without `pvm` or `xen`", "only PVM and Xen cases have two roots; a `pvm` or `xen` line comes with them");
         }
 
         if (_calls.Count > 0)
@@ -172,13 +178,13 @@ internal sealed partial class CaseFileReader
 
     /// <summary>Pages under the supervisor root: a map by its name, or page lines.</summary>
     private PageLayout Layout(CaseFileLine next) =>
-        NamedOrListed(_map, _pages, "page", _abi == Abi.X86 ? ["standard"] : ["standard", "pvm"], PvmMap.SupervisorLayout)
+        NamedOrListed(_map, _pages, "page", _abi == Abi.X86 ? ["standard"] : ["standard", CaseFileWords.MapOf(_abi).Name], CaseFileWords.MapOf(_abi).Kernel)
             ?? throw next.Wrong("the case has no pages", "add `map standard` or `page` lines before this line");
 
     /// <summary>Pages under the user root; null when there is but one root.</summary>
-    private PageLayout? UserLayout() => NamedOrListed(_userMap, _userPages, "user-page", ["standard", "pvm", "none"], PvmMap.UserLayout);
+    private PageLayout? UserLayout() => NamedOrListed(_userMap, _userPages, "user-page", ["standard", CaseFileWords.MapOf(_abi).Name, "none"], CaseFileWords.MapOf(_abi).User);
 
-    private static PageLayout? NamedOrListed(CaseFileLine? map, List<(CaseFileLine Line, PageRange Range)> pages, string key, ReadOnlySpan<string> names, PageLayout pvm)
+    private static PageLayout? NamedOrListed(CaseFileLine? map, List<(CaseFileLine Line, PageRange Range)> pages, string key, ReadOnlySpan<string> names, PageLayout? own)
     {
         if (map is not CaseFileLine line)
         {
@@ -191,7 +197,7 @@ internal sealed partial class CaseFileReader
             : name switch
             {
                 0 => AddressMap.Standard,
-                1 => pvm,
+                1 => own,
                 _ => PageLayout.Create([]),
             };
     }

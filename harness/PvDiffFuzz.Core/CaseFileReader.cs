@@ -106,11 +106,11 @@ internal sealed partial class CaseFileReader(CaseFileText text)
 
     private static bool Known(string key) =>
         key is "pvdf" or "id" or "spec" or "found" or "abi" or "cpu" or "feature" or "gate" or "segment" or "reading" or "cpuid" or "map" or "page" or "at" or "code" or "gpr" or "rip" or "rflags"
-            or "sel" or "base" or "pkru" or "dr" or "bytes" or "+" or "response" or "limit" or "start" or "pvm" or "user-map" or "user-page" or "sys" or "inject" or "hypercall";
+            or "sel" or "base" or "pkru" or "dr" or "bytes" or "+" or "response" or "limit" or "start" or "pvm" or "xen" or "traps" or "trap" or "callback" or "gdt" or "user-map" or "user-page" or "sys" or "inject" or "hypercall";
 
     private void TakeCase(CaseFileLine line)
     {
-        if (line.Key is not ("spec" or "feature" or "segment" or "reading" or "cpuid" or "page" or "user-page" or "code" or "gpr" or "sys" or "bytes" or "+" or "hypercall" or "response"))
+        if (line.Key is not ("spec" or "feature" or "segment" or "reading" or "cpuid" or "page" or "user-page" or "code" or "gpr" or "sys" or "bytes" or "+" or "hypercall" or "response" or "trap" or "callback" or "gdt"))
         {
             if (!Known(line.Key))
             {
@@ -131,7 +131,7 @@ internal sealed partial class CaseFileReader(CaseFileText text)
             case "found":
                 _found = NotEmpty(line);
                 break;
-            case "abi" or "start" or "pvm" or "map" or "user-map" or "sys" or "inject" or "hypercall":
+            case "abi" or "start" or "pvm" or "xen" or "traps" or "trap" or "callback" or "gdt" or "map" or "user-map" or "sys" or "inject" or "hypercall":
                 TakeSystem(line);
                 break;
             case "cpu" or "feature" or "gate" or "segment" or "reading" or "cpuid":

@@ -31,7 +31,10 @@ internal static class CaseFileWords
     public static ReadOnlySpan<string> Returns => (string[])["iretq", "eretu", "erets", "xen-iret"];
 
     /// <summary>Spellings of <see cref="InjectionKind"/>.</summary>
-    public static ReadOnlySpan<string> Injections => (string[])["interrupt", "nmi"];
+    public static ReadOnlySpan<string> Injections => (string[])["interrupt", "nmi", "upcall"];
+
+    /// <summary>Spellings of <see cref="XenCallbackKind"/>.</summary>
+    public static ReadOnlySpan<string> Callbacks => (string[])["event", "failsafe", "syscall", "sysenter", "syscall32", "nmi"];
 
     /// <summary>Spellings of <see cref="SystemRegister"/>.</summary>
     public static ReadOnlySpan<string> SystemRegisters => SystemNames;
@@ -65,6 +68,7 @@ internal static class CaseFileWords
         "linear-address-range", "vcpu-struct", "supervisor-rsp", "supervisor-redzone", "event-entry", "retu-rip", "rets-rip", "switch-cr3",
         "pvcs.event-flags", "pvcs.event-errcode", "pvcs.event-vector", "pvcs.cr2", "pvcs.user-cs", "pvcs.user-ss", "pvcs.user-gsbase", "pvcs.eflags", "pvcs.pkru", "pvcs.rip",
         "pvcs.rsp", "pvcs.rcx", "pvcs.r11", "user-mode", "nmi-masked",
+        "kernel-sp", "kernel-ss", "upcall-mask", "upcall-pending", "vcpu-info-pad", "vm-assist", "iopl",
     ];
 
     private static readonly string[] ReadingNames =
@@ -77,6 +81,10 @@ internal static class CaseFileWords
         "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
         "rip", "rflags", "cs", "ss", "ds", "es", "fs", "gs", "fsbase", "gsbase", "pkru", "dr0", "dr1", "dr2", "dr3", "dr7",
     ];
+
+    /// <summary>The constant map that an ABI adds: its name, the pages of its kernel's root, and those of its user root, which a 32-bit Xen guest has not.</summary>
+    public static (string Name, PageLayout Kernel, PageLayout? User) MapOf(Abi abi) =>
+        abi.IsXen() ? ("xen", XenMap.KernelLayout(abi), XenMap.UserLayout(abi)) : ("pvm", PvmMap.SupervisorLayout, PvmMap.UserLayout);
 
     /// <summary>Rights as four letters or hyphens: read, write, execute, user. All hyphens: not present.</summary>
     public static string TextOf(PageAccess access)

@@ -22,27 +22,33 @@ internal sealed partial class CaseFileWriter
         {
             Line("pvm", $"pvcs={pvm.PvcsAddress:x} path={CaseFileWords.Paths[(int)pvm.Path]}");
         }
+
+        if (testCase.Xen is XenState xen)
+        {
+            Xen(xen);
+        }
     }
 
     private void Pages(TestCase testCase)
     {
-        if (testCase.Abi.IsPvm() && testCase.Layout.Equals(PvmMap.SupervisorLayout))
+        (string name, PageLayout kernel, PageLayout? both) = CaseFileWords.MapOf(testCase.Abi);
+        if (testCase.Abi != Abi.X86 && testCase.Layout.Equals(kernel))
         {
-            Line("map", "pvm");
+            Line("map", name);
         }
         else
         {
             Pages("map", "page", testCase.Layout);
         }
 
-        if (testCase.Pvm?.UserLayout is not PageLayout user)
+        if ((testCase.Pvm?.UserLayout ?? testCase.Xen?.UserLayout) is not PageLayout user)
         {
             return;
         }
 
-        if (user.Ranges.IsEmpty || user.Equals(PvmMap.UserLayout))
+        if (user.Ranges.IsEmpty || user.Equals(both))
         {
-            Line("user-map", user.Ranges.IsEmpty ? "none" : "pvm");
+            Line("user-map", user.Ranges.IsEmpty ? "none" : name);
         }
         else
         {
@@ -83,6 +89,11 @@ internal sealed partial class CaseFileWriter
         }
 
         List<string> words = abi == Abi.X86 ? [] : [CaseFileWords.Returns[(int)response.Return]];
+        if (response.Flags != 0)
+        {
+            words.Add($"flags={response.Flags:x}");
+        }
+
         if (response.Inject is Injection injection)
         {
             words.Add($"inject={TextOf(injection, ':')}");

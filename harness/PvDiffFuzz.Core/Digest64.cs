@@ -135,6 +135,15 @@ internal static class DigestWalk
             }
         }
 
+        if (testCase.Xen is XenState xen)
+        {
+            Visit(ref sink, xen);
+            foreach (Response response in testCase.Responses)
+            {
+                sink.Add(response.Flags);
+            }
+        }
+
         if (testCase.Pvm is PvmState pvm)
         {
             sink.Add(pvm.PvcsAddress | (ulong)pvm.Path);
@@ -143,6 +152,45 @@ internal static class DigestWalk
             {
                 Visit(ref sink, user);
             }
+        }
+    }
+
+    private static void Visit<TSink>(ref TSink sink, XenState xen)
+        where TSink : struct, IDigestSink
+    {
+        XenTrapTable traps = xen.Traps;
+        ulong given = (traps.Base is null ? 0u : 1) | (xen.IretFlags is null ? 0u : 2) | (xen.UserLayout is null ? 0u : 4) | (xen.Version is null ? 0u : 8);
+        sink.Add(given | ((ulong)traps.Cs << 16) | ((ulong)traps.Overrides.Length << 32));
+        sink.Add(traps.Base ?? 0);
+        foreach (XenTrap trap in traps.Overrides)
+        {
+            sink.Add(trap.Vector | ((ulong)trap.Flags << 8) | ((ulong)trap.Cs << 16));
+            sink.Add(trap.Address);
+        }
+
+        sink.Add((ulong)xen.Callbacks.Length);
+        foreach (XenCallback callback in xen.Callbacks)
+        {
+            sink.Add((ulong)callback.Kind | (callback.MaskEvents ? 1UL << 8 : 0) | ((ulong)callback.Cs << 16));
+            sink.Add(callback.Address);
+        }
+
+        sink.Add((ulong)xen.Gdt.Length);
+        foreach ((ushort selector, ulong descriptor) in xen.Gdt)
+        {
+            sink.Add(selector);
+            sink.Add(descriptor);
+        }
+
+        sink.Add(xen.IretFlags ?? 0);
+        if (xen.Version is XenVersion version)
+        {
+            sink.Add((uint)version.Major | ((ulong)(uint)version.Minor << 16) | ((ulong)(uint)version.Patch << 32) | (version.Debug ? 1UL << 63 : 0));
+        }
+
+        if (xen.UserLayout is PageLayout user)
+        {
+            Visit(ref sink, user);
         }
     }
 

@@ -22,6 +22,10 @@ public static class FrameLayout
     private static readonly FrameField[] Pvcs612 = Pvcs(Abi.Pvm612);
     private static readonly FrameField[] Xen64 = XenPv64(error: false);
     private static readonly FrameField[] Xen64Error = XenPv64(error: true);
+    private static readonly FrameField[] Xen32 = XenPv32(error: false, outer: false);
+    private static readonly FrameField[] Xen32Error = XenPv32(error: true, outer: false);
+    private static readonly FrameField[] Xen32Outer = XenPv32(error: false, outer: true);
+    private static readonly FrameField[] Xen32OuterError = XenPv32(error: true, outer: true);
 
     /// <summary>The fields of a frame, in the order of their offsets.</summary>
     /// <param name="abi">The ABI.</param>
@@ -35,6 +39,10 @@ public static class FrameLayout
         (Abi.Pvm612 or Abi.PvmAbi1, _, PvcsLayout.Size) => Pvcs612,
         (Abi.XenPv64 or Abi.XenPv64Fred, _, 56) => Xen64,
         (Abi.XenPv64 or Abi.XenPv64Fred, _, 64) => Xen64Error,
+        (Abi.XenPv32, _, 12) => Xen32,
+        (Abi.XenPv32, _, 16) => Xen32Error,
+        (Abi.XenPv32, _, 20) => Xen32Outer,
+        (Abi.XenPv32, _, 24) => Xen32OuterError,
         _ => [],
     };
 
@@ -52,7 +60,7 @@ public static class FrameLayout
         _ => abi.IsXen(),
     };
 
-    /// <summary>Bytes that a delivery at an entry stores; 0 for none, and for entries whose length depends on the event.</summary>
+    /// <summary>Bytes that a delivery at an entry stores; 0 for none, and for entries whose length depends on the event, as all of Xen's.</summary>
     public static int LengthAt(Abi abi, EntryPoint entry) => (abi, entry) switch
     {
         (Abi.PvmRfc1, EntryPoint.PvmSupervisor) => 64,
@@ -95,5 +103,16 @@ public static class FrameLayout
         ];
         FrameField[] first = [new("rcx", 0, 8, Register.Rcx), new("r11", 8, 8, Register.R11)];
         return error ? [.. first, new("errcode", 16, 8), .. rest] : [.. first, .. rest];
+    }
+
+    private static FrameField[] XenPv32(bool error, bool outer)
+    {
+        int at = error ? 4 : 0;
+        FrameField[] rest =
+        [
+            new("eip", at, 4, Register.Rip), new("cs", at + 4, 2), new("mask", at + 6, 1), new("mask.upper", at + 7, 1), new("eflags", at + 8, 4, Register.Rflags),
+        ];
+        FrameField[] stack = outer ? [new("esp", at + 12, 4, Register.Rsp), new("ss", at + 16, 2), new("ss.upper", at + 18, 2)] : [];
+        return error ? [new("errcode", 0, 4), .. rest, .. stack] : [.. rest, .. stack];
     }
 }

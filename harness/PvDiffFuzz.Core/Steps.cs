@@ -26,11 +26,14 @@ public enum InjectionKind
 
     /// <summary>A non-maskable interrupt.</summary>
     Nmi,
+
+    /// <summary>A pending event of a Xen guest.</summary>
+    Upcall,
 }
 
 /// <summary>Something from outside that is pending when the guest goes on.</summary>
 /// <param name="Kind">What.</param>
-/// <param name="Vector">Vector of an interrupt; 2 for an NMI.</param>
+/// <param name="Vector">Vector of an interrupt; 2 for an NMI, 0 for an event upcall.</param>
 public readonly record struct Injection(InjectionKind Kind, byte Vector)
 {
     /// <summary>The vector of every NMI.</summary>
@@ -72,13 +75,16 @@ public sealed record Response(ImmutableArray<KeyValuePair<Register, ulong>> Patc
     /// <summary>Calls before the return, in order. Each is recorded as an event of kind <see cref="EventKind.Hypercall"/>, which no response answers.</summary>
     public ImmutableArray<Hypercall> Hypercalls { get; init; } = [];
 
+    /// <summary>Flags word of <see cref="ReturnKind.XenIret"/>'s frame; 0 for other returns.</summary>
+    public ulong Flags { get; init; }
+
     /// <summary>What is pending at the return; null for nothing.</summary>
     public Injection? Inject { get; init; }
 
     /// <inheritdoc/>
     public bool Equals(Response? other) =>
         ReferenceEquals(this, other)
-        || (other is not null && Return == other.Return && Inject == other.Inject && Patches.AsSpan().SequenceEqual(other.Patches.AsSpan())
+        || (other is not null && Return == other.Return && Flags == other.Flags && Inject == other.Inject && Patches.AsSpan().SequenceEqual(other.Patches.AsSpan())
             && Hypercalls.AsSpan().SequenceEqual(other.Hypercalls.AsSpan()));
 
     /// <inheritdoc/>

@@ -15,11 +15,32 @@ public enum SystemRegister
     PvcsEventFlags, PvcsEventErrcode, PvcsEventVector, PvcsCr2, PvcsUserCs, PvcsUserSs, PvcsUserGsBase, PvcsEflags, PvcsPkru, PvcsRip, PvcsRsp, PvcsRcx, PvcsR11,
 #pragma warning restore CS1591
 
-    /// <summary>1 in PVM user mode, 0 in supervisor mode.</summary>
+    /// <summary>1 in the guest's user mode, 0 in its kernel.</summary>
     PvmUserMode,
 
     /// <summary>1 while NMIs are held back.</summary>
     NmiMasked,
+
+    /// <summary>Stack pointer with which Xen enters the guest kernel from user mode (HYPERVISOR_stack_switch).</summary>
+    XenKernelSp,
+
+    /// <summary>Stack selector with which Xen enters the guest kernel from user mode.</summary>
+    XenKernelSs,
+
+    /// <summary>The byte evtchn_upcall_mask of the vcpu_info.</summary>
+    XenUpcallMask,
+
+    /// <summary>The byte evtchn_upcall_pending of the vcpu_info.</summary>
+    XenUpcallPending,
+
+    /// <summary>Bytes 2 to 7 of the vcpu_info, which have no name; frames show the first three of them.</summary>
+    XenVcpuInfoPad,
+
+    /// <summary>Enabled assists, a bit each (HYPERVISOR_vm_assist).</summary>
+    XenVmAssist,
+
+    /// <summary>The guest's virtual IOPL, 0 to 3.</summary>
+    XenIopl,
 }
 
 /// <summary>Values of some <see cref="SystemRegister"/>s. Immutable; what is not stated is 0 at the start of a case and not compared at its end.</summary>

@@ -11,13 +11,15 @@ public sealed partial record TestCase
     private const ulong EventFlagIPOfAbi1 = 1UL << 32;
 
     /// <summary>The pages that user code sees.</summary>
-    public PageLayout UserPages => Pvm?.UserLayout ?? Layout;
+    public PageLayout UserPages => Pvm?.UserLayout ?? Xen?.UserLayout ?? Layout;
 
     private CaseProblem? CheckPvm()
     {
-        if (Pvm is null)
+        if (Pvm is null || Xen is not null)
         {
-            return new CaseProblem("abi", $"a case of {Abi.Text()} has no `pvm` line, which says where the supervisor sees the per-VCPU structure");
+            return Pvm is null
+                ? new CaseProblem("abi", $"a case of {Abi.Text()} has no `pvm` line, which says where the supervisor sees the per-VCPU structure")
+                : new CaseProblem("xen", $"{Abi.Text()} is not Xen's; only Xen cases have a `xen` line");
         }
 
         if (Pvm.PvcsAddress % PageLayout.PageSize != 0 || !IsCanonical(Pvm.PvcsAddress))
@@ -68,7 +70,7 @@ public sealed partial record TestCase
     /// <returns>Null when it can; else what is wrong, starting with the name of the register in case files.</returns>
     public static string? CheckSystemValue(Abi abi, SystemRegister register, ulong value)
     {
-        if (register is < SystemRegister.Cr0 or > SystemRegister.NmiMasked)
+        if (register is < SystemRegister.Cr0 or > SystemRegister.XenIopl)
         {
             return $"{(int)register} is no system register";
         }
@@ -76,7 +78,7 @@ public sealed partial record TestCase
         string name = CaseFileWords.SystemRegisters[(int)register];
         if (!abi.IsPvm())
         {
-            return abi == Abi.X86 ? $"{name}: the system side of an x86 case is not stated" : null;
+            return abi == Abi.X86 ? $"{name}: the system side of an x86 case is not stated" : CheckXenValue(abi, register, value);
         }
 
         if (register is >= SystemRegister.PvcsEventFlags and <= SystemRegister.PvcsR11)
@@ -94,6 +96,7 @@ public sealed partial record TestCase
 
         bool exists = register switch
         {
+            >= SystemRegister.XenKernelSp => false,
             SystemRegister.PvmSupervisorRsp or SystemRegister.PvmSupervisorRedzone or SystemRegister.PvmRetsRip or SystemRegister.PvmSwitchCr3 => abi == Abi.PvmRfc1,
             SystemRegister.PvmLinearAddressRange => abi != Abi.PvmAbi1,
             _ => true,

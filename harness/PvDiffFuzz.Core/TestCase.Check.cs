@@ -22,7 +22,7 @@ public sealed partial record TestCase
 
     /// <summary>Finds what makes this case malformed.</summary>
     /// <returns>Null when the case is well formed, else the first problem.</returns>
-    public CaseProblem? Check() => CheckCode() ?? CheckRegisters() ?? CheckMemory() ?? CheckRest() ?? (Abi.IsPvm() ? CheckPvm() : CheckNotPvm());
+    public CaseProblem? Check() => CheckCode() ?? CheckRegisters() ?? CheckMemory() ?? CheckRest() ?? (Abi.IsPvm() ? CheckPvm() : Abi.IsXen() ? CheckXen() : CheckX86());
 
     private CaseProblem? CheckCode()
     {
@@ -64,13 +64,13 @@ public sealed partial record TestCase
             }
         }
 
-        return !user || pages.AccessAt(Code.End) == PageAccess.None || (Abi.IsPvm() && EndsWithCall)
+        return !user || pages.AccessAt(Code.End) == PageAccess.None || (Abi.IsPvm() && EndsWithCall) || (Abi.IsXen() && Code.Bytes[^1] == 0xcc)
             ? null
             : new CaseProblem("code", $"the code ends at {Code.End:x}, where a page is mapped; nothing may be mapped at the end of user code");
     }
 
     /// <summary>
-    /// True when the last instruction calls the supervisor: SYSCALL or INT 80h. Observed runs of paravirtual guests end so, with whatever page after the code.
+    /// True when the last instruction calls the supervisor: SYSCALL or INT 80h. Observed runs of PVM guests end so, those of Xen guests with INT3, with whatever page after the code.
     /// </summary>
     private bool EndsWithCall => Code.Lengths[^1] == 2 && Code.Bytes.AsSpan()[^2..] is [0x0f, 0x05] or [0xcd, 0x80];
 
@@ -129,7 +129,7 @@ public sealed partial record TestCase
     private CaseProblem? CheckMemory()
     {
         long pages = 0;
-        foreach (PageRange range in Pvm?.UserLayout is PageLayout second ? Layout.Ranges.AddRange(second.Ranges) : Layout.Ranges)
+        foreach (PageRange range in (Pvm?.UserLayout ?? Xen?.UserLayout) is PageLayout second ? Layout.Ranges.AddRange(second.Ranges) : Layout.Ranges)
         {
             pages += range.Pages;
             if ((range.Access & PageAccess.Read) == 0 && range.Access != PageAccess.None)
@@ -183,16 +183,11 @@ public sealed partial record TestCase
         return null;
     }
 
-    private CaseProblem? CheckNotPvm()
+    private CaseProblem? CheckX86()
     {
-        if (Pvm is not null)
+        if (Pvm is not null || Xen is not null)
         {
-            return new CaseProblem("pvm", $"{Abi.Text()} has no per-VCPU structure; only PVM cases have a `pvm` line");
-        }
-
-        if (Abi != Abi.X86)
-        {
-            return null;
+            return new CaseProblem(Pvm is null ? "xen" : "pvm", $"{Abi.Text()} has no hypervisor; only PVM cases have a `pvm` line, and only Xen cases a `xen` line");
         }
 
         if (Start != GuestMode.User || !System.Values.IsEmpty || Inject is not null)
@@ -222,6 +217,11 @@ public sealed partial record TestCase
             if (response.Hypercalls.Length > Response.MaximumHypercalls)
             {
                 return new CaseProblem("response", $"{response.Hypercalls.Length} hypercalls in a response; it makes at most {Response.MaximumHypercalls}");
+            }
+
+            if (response.Flags != 0 && response.Return != ReturnKind.XenIret)
+            {
+                return new CaseProblem("response", "flags of an iret frame; only xen-iret has them");
             }
 
             Register previous = (Register)(-1);

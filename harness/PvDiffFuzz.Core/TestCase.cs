@@ -94,11 +94,19 @@ public sealed partial record TestCase
     /// <summary>What only PVM cases have; null for others.</summary>
     public PvmState? Pvm { get; init; }
 
+    /// <summary>What only Xen cases have; null for others.</summary>
+    public XenState? Xen { get; init; }
+
     /// <summary>What is pending from outside when the first instruction would run; null for nothing.</summary>
     public Injection? Inject { get; init; }
 
     /// <summary>Mode in which the payload starts, by its CS.</summary>
-    public CpuMode Mode => Registers.Cs == Selectors.UserCode32 ? CpuMode.Compatibility32 : CpuMode.Long64;
+    public CpuMode Mode => Abi switch
+    {
+        Abi.XenPv32 => CpuMode.Compatibility32,
+        Abi.XenPv64 or Abi.XenPv64Fred => (Registers.Cs | 3) == XenMap.FlatCode32 ? CpuMode.Compatibility32 : CpuMode.Long64,
+        _ => Registers.Cs == Selectors.UserCode32 ? CpuMode.Compatibility32 : CpuMode.Long64,
+    };
 
     /// <inheritdoc/>
     public bool Equals(TestCase? other) =>
@@ -106,7 +114,7 @@ public sealed partial record TestCase
         || (other is not null && Abi == other.Abi && Code.Equals(other.Code) && Registers.Equals(other.Registers) && Layout.Equals(other.Layout)
             && Contents.AsSpan().SequenceEqual(other.Contents.AsSpan()) && Responses.AsSpan().SequenceEqual(other.Responses.AsSpan())
             && Limits.Equals(other.Limits) && Equals(Profile, other.Profile)
-            && Start == other.Start && System.Equals(other.System) && Equals(Pvm, other.Pvm) && Inject == other.Inject);
+            && Start == other.Start && System.Equals(other.System) && Equals(Pvm, other.Pvm) && Equals(Xen, other.Xen) && Inject == other.Inject);
 
     /// <inheritdoc/>
     public override int GetHashCode() => HashCode.Combine(Code, Registers.Rip, Contents.Length, Responses.Length);

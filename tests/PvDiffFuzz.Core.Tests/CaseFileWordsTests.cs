@@ -31,7 +31,8 @@ public sealed class CaseFileWordsTests
                 .Select(r => Samples.Adc with { Case = Samples.Adc.Case with { Responses = [new Response([new(r, Samples.Adc.Case.Registers[r])])] } }),
             .. Enum.GetValues<Abi>().Where(abi => abi.IsPvm()).Select(abi => OnlyCase(Supervisor with { Abi = abi })),
             .. Enum.GetValues<HostPath>().Select(path => OnlyCase(Supervisor with { Pvm = Supervisor.Pvm! with { Path = path } })),
-            .. Enum.GetValues<SystemRegister>().Select(r => Samples.Pvm with { Outcomes = [Stating(r)] }),
+            .. Enum.GetValues<SystemRegister>().Select(Stating),
+            .. Enum.GetValues<XenCallbackKind>().Select(kind => OnlyCase(Samples.Xen.Case with { Xen = Samples.Xen.Case.Xen! with { Callbacks = [new XenCallback(kind, MaskEvents: true, XenMap.FlatCode64, 0x1000)] } })),
             OnlyCase(Supervisor with { Inject = new Injection(InjectionKind.Nmi, 2), Responses = [new Response([]) { Return = ReturnKind.Eretu }] }),
             OnlyCase(Supervisor with { Inject = new Injection(InjectionKind.Interrupt, 32), Abi = Abi.Pvm612, Responses = [new Response([]) { Return = ReturnKind.Iretq }] }),
             OnlyCase(Supervisor with { System = Supervisor.System.With(SystemRegister.PvmRetsRip, PvmMap.RetsRip), Responses = [new Response([]) { Return = ReturnKind.Erets }] }),
@@ -47,30 +48,20 @@ public sealed class CaseFileWordsTests
     public void NoTwoMembersHaveOneName()
     {
         Assert.Equal(Enum.GetValues<Abi>().Length, Enum.GetValues<Abi>().Select(abi => abi.Text()).Distinct(StringComparer.Ordinal).Count());
-        string[] lines = [.. Enum.GetValues<SystemRegister>().Select(r => (Samples.Pvm with { Outcomes = [Stating(r)] }).Write().Split('\n').Single(l => l.StartsWith("state ", StringComparison.Ordinal)))];
+        string[] lines = [.. Enum.GetValues<SystemRegister>().Select(r => Stating(r).Write().Split('\n').Single(l => l.StartsWith("state ", StringComparison.Ordinal)))];
         Assert.Equal(Enum.GetValues<SystemRegister>().Length, lines.Distinct(StringComparer.Ordinal).Count());
-    }
-
-    /// <summary>An ABI whose cases cannot be checked is refused by reader and writer alike, not read for what it is not.</summary>
-    [Theory]
-    [InlineData(Abi.XenPv64, "xen-pv64")]
-    [InlineData(Abi.XenPv64Fred, "xen-pv64-fred")]
-    [InlineData(Abi.XenPv32, "xen-pv32")]
-    public void CasesOfXenAreNotSupportedYet(Abi abi, string name)
-    {
-        CaseFileException unread = Assert.Throws<CaseFileException>(() => CaseFile.Parse(Samples.AdcWith("abi      x86", $"abi      {name}"), "x"));
-        InvalidOperationException unwritten = Assert.Throws<InvalidOperationException>(() => OnlyCase(Samples.Adc.Case with { Abi = abi }).Write());
-
-        Assert.Equal($"x:10: cases of {name} are not supported yet; use one of: x86, pvm-rfc1, pvm-612, pvm-abi1", unread.Message);
-        Assert.Equal($"this case cannot be stored: abi: cases of {name} are not supported yet; use x86 or a revision of PVM", unwritten.Message);
     }
 
     private static CaseFile With(RecordedOutcome outcome) => Samples.Adc with { Outcomes = [outcome] };
 
-    private static CaseFile OnlyCase(TestCase testCase) => Samples.Pvm with { Case = testCase, Outcomes = [] };
+    private static CaseFile OnlyCase(TestCase testCase) => (testCase.Abi.IsXen() ? Samples.Xen : Samples.Pvm) with { Case = testCase, Outcomes = [] };
 
-    private static RecordedOutcome Stating(SystemRegister register) =>
-        Samples.Pvm.Outcomes[0] with { Outcome = Samples.Pvm.Outcomes[0].Outcome with { System = SystemState.Empty.With(register, 1) } };
+    /// <summary>A sample whose ABI has a register, with an outcome that states it.</summary>
+    private static CaseFile Stating(SystemRegister register)
+    {
+        CaseFile file = register < SystemRegister.XenKernelSp ? Samples.Pvm : Samples.Xen;
+        return file with { Outcomes = [file.Outcomes[0] with { Outcome = file.Outcomes[0].Outcome with { System = SystemState.Empty.With(register, 1) } }] };
+    }
 
     private static CaseFile WithEntry(CaseFile file, EntryPoint entry)
     {

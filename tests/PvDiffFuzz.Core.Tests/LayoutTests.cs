@@ -37,7 +37,7 @@ public sealed class LayoutTests
         {
             foreach (EntryPoint entry in Enum.GetValues<EntryPoint>().Where(e => FrameLayout.HasEntry(abi, e)))
             {
-                foreach (int length in (int[])[FrameLayout.LengthAt(abi, entry), 56, 64])
+                foreach (int length in (int[])[FrameLayout.LengthAt(abi, entry), 12, 16, 20, 24, 56, 64])
                 {
                     int free = 0;
                     foreach (FrameField field in FrameLayout.Of(abi, entry, length))
@@ -70,6 +70,17 @@ public sealed class LayoutTests
         Assert.Equal(
             "rcx 00 8, r11 08 8, errcode 10 8, " + string.Format(null, rest, 0x18, 0x20, 0x22, 0x24, 0x25, 0x28, 0x30, 0x38, 0x3a),
             Frame(Abi.XenPv64, EntryPoint.XenTrap, 64));
+    }
+
+    /// <summary>Ring 1 is interrupted on its own stack; ring 3 brings ESP and SS.</summary>
+    [Fact]
+    public void FramesOfXenWith32Bits()
+    {
+        Assert.Equal("eip 00 4, cs 04 2, mask 06 1, mask.upper 07 1, eflags 08 4", Frame(Abi.XenPv32, EntryPoint.XenTrap, 12));
+        Assert.Equal("errcode 00 4, eip 04 4, cs 08 2, mask 0a 1, mask.upper 0b 1, eflags 0c 4", Frame(Abi.XenPv32, EntryPoint.XenTrap, 16));
+        Assert.Equal("eip 00 4, cs 04 2, mask 06 1, mask.upper 07 1, eflags 08 4, esp 0c 4, ss 10 2, ss.upper 12 2", Frame(Abi.XenPv32, EntryPoint.XenSyscall32, 20));
+        Assert.Equal(
+            "errcode 00 4, eip 04 4, cs 08 2, mask 0a 1, mask.upper 0b 1, eflags 0c 4, esp 10 4, ss 14 2, ss.upper 16 2", Frame(Abi.XenPv32, EntryPoint.XenTrap, 24));
     }
 
     [Theory]

@@ -112,6 +112,11 @@ public struct Digest
             }
         }
 
+        if (testCase.Xen is not null)
+        {
+            Add(Digest64.Of(testCase));
+        }
+
         if (testCase.Pvm is PvmState pvm)
         {
             Add(pvm.PvcsAddress);
