@@ -31,7 +31,6 @@ public static class CommandLine
             ImportCommand.Create(composition),
             ReportCommand.Create(composition),
             MergeCommand.Create(composition),
-            ExportCommand.Create(),
             CoverageCommand.Create(),
         };
         XenCommandOptions xen = new();

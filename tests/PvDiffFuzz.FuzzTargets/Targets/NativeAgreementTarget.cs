@@ -17,7 +17,11 @@ internal sealed class NativeAgreementTarget : FuzzTarget
     public NativeAgreementTarget() => _runner = new CaseRunner([new X86Model(_host), new NativeTarget()], CaseAnalyst.For(new X86Model(_host), _host.Vendor));
 
     /// <inheritdoc/>
-    protected override void Dispose(bool disposing) => _runner.Dispose();
+    protected override void Dispose(bool disposing)
+    {
+        _runner.Dispose();
+        base.Dispose(disposing);
+    }
 
     /// <inheritdoc/>
     public override void Run(byte[] input)

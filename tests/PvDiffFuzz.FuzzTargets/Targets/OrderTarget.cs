@@ -13,7 +13,11 @@ internal sealed class OrderTarget : FuzzTarget
     private readonly Queue<(TestCase Case, Outcome[] Outcomes)> _before = new();
 
     /// <inheritdoc/>
-    protected override void Dispose(bool disposing) => Array.ForEach(_models, model => model.Dispose());
+    protected override void Dispose(bool disposing)
+    {
+        Array.ForEach(_models, model => model.Dispose());
+        base.Dispose(disposing);
+    }
 
     /// <inheritdoc/>
     public override void Run(byte[] input)

@@ -11,7 +11,11 @@ internal sealed class PredecoderTarget : FuzzTarget
     private readonly X86Model _model = new();
 
     /// <inheritdoc/>
-    protected override void Dispose(bool disposing) => _model.Dispose();
+    protected override void Dispose(bool disposing)
+    {
+        _model.Dispose();
+        base.Dispose(disposing);
+    }
 
     /// <inheritdoc/>
     public override void Run(byte[] input)
