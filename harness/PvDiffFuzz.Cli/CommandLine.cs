@@ -32,6 +32,7 @@ public static class CommandLine
             ReportCommand.Create(composition),
             MergeCommand.Create(composition),
             CoverageCommand.Create(),
+            ExportCommand.Create(),
         };
         XenCommandOptions xen = new();
         xen.AddTo(root);
