@@ -13,7 +13,7 @@ public sealed class ArrowTests
         ("Core", [], []),
         ("Isa", ["Core"], ["Iced"]),
         ("Harness", ["Core", "Isa"], ["Iced", "Microsoft.Extensions.Logging.Abstractions"]), // Iced: its names appear in Isa's public types.
-        ("Instrument", [], ["Mono.Cecil", "Mono.Cecil.Rocks"]),
+        ("Instrument", [], ["Mono.Cecil", "Mono.Cecil.Rocks"]), // Rocks comes with the package Mono.Cecil.
         ("Models.*", ["Core", "Models.X86"], ["Iced"]),
         ("Backends.Interop", [], ["Tmds.LibC"]),
         ("Backends.*", ["Core", "Backends.*"], ["Iced"]),

@@ -1,5 +1,4 @@
 using System.Collections.Immutable;
-using System.Diagnostics;
 using System.Globalization;
 using PvDiffFuzz.Cli;
 using PvDiffFuzz.Core;
@@ -8,87 +7,78 @@ using PvDiffFuzz.Harness.Generate;
 
 namespace PvDiffFuzz.Benchmarks;
 
-/// <summary>How many cases it takes to execute every rule that can be reached, with guidance and without.</summary>
+/// <summary>How many cases it takes to execute every rule that can be reached, with guidance and without. Reachable is what random cases of any seed execute in a million.</summary>
 internal static class RuleRace
 {
-    private const long MostCases = 150_000;
+    private const long RandomCases = 1_000_000;
+    private const long GuidedCases = 400_000;
 
     /// <summary>PVM, three seeds.</summary>
-    public static void Run()
+    public static void Run() => Race(Abi.PvmRfc1, [1, 2, 3]);
+
+    private static void Race(Abi abi, ulong[] seeds)
     {
-        Race(Abi.PvmRfc1, [1, 2]);
+        (long[] Random, long[] Guided)[] runs = [.. seeds.Select(seed => (Random(abi, seed), Guided(abi, seed)))];
+        using IProbedModel model = ModelsByAbi.Of(abi)!.Probed(CpuProfile.DefaultAmd, null);
+        int[] reachable = [.. Enumerable.Range(0, model.Rules.Length).Where(rule => runs.Any(run => run.Random[rule] > 0))];
+        int[] documents = [.. reachable.Where(rule => model.Rules[rule].Document.Contains("pvm", StringComparison.OrdinalIgnoreCase))];
+        for (int i = 0; i < seeds.Length; i++)
+        {
+            Print($"{abi.Text()} seed {seeds[i]}, all {reachable.Length} reachable rules", runs[i], reachable, model.Rules);
+            Print($"{abi.Text()} seed {seeds[i]}, the {documents.Length} of PVM's documents", runs[i], documents, model.Rules);
+        }
     }
 
-    private static void Race(Abi abi, ReadOnlySpan<ulong> seeds)
+    private static void Print(string what, (long[] Random, long[] Guided) run, int[] rules, ImmutableArray<RuleName> names)
     {
-        List<(ulong Seed, long[] Random, long[] Guided)> runs = [];
-        ImmutableArray<RuleName> rules = [];
-        foreach (ulong seed in seeds)
-        {
-            long[] guided = Guided(abi, seed, out rules);
-            long[] random = Random(abi, seed);
-            runs.Add((seed, random, guided));
-        }
+        int last = rules.MaxBy(rule => run.Guided[rule] == 0 ? long.MaxValue : run.Guided[rule]);
+        Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{what}: random {Text(run.Random, RandomCases)}, guided {Text(run.Guided, GuidedCases)} cases; guided last {names[last].Implementation}"));
 
-        bool[] reachable = [.. rules.Select((_, rule) => runs.Any(run => run.Random[rule] > 0 || run.Guided[rule] > 0))];
-        foreach ((ulong seed, long[] random, long[] guided) in runs)
-        {
-            Console.WriteLine("pvm guided last: " + string.Join("; ", rules.Select((rule, i) => (rule, guided[i], random[i])).Where(x => x.rule.Document.Contains("pvm", StringComparison.OrdinalIgnoreCase) && reachable[rules.IndexOf(x.rule)]).OrderByDescending(x => x.Item2 == 0 ? long.MaxValue : x.Item2).Take(8).Select(x => $"{x.Item2} ({x.Item3}) {x.rule.Implementation}")));
-            foreach (string documents in (string[])["", "pvm"])
-            {
-                long r = Last(random, documents);
-                long g = Last(guided, documents);
-                Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{abi.Text()} seed {seed} rules of '{documents}': random {r:N0}, guided {g:N0}, ratio {(double)g / r:F3}"));
-            }
-
-            Console.WriteLine("guided last: " + string.Join("; ", rules.Select((rule, i) => (rule, guided[i], random[i])).Where(x => reachable[rules.IndexOf(x.rule)]).OrderByDescending(x => x.Item2 == 0 ? long.MaxValue : x.Item2).Take(8).Select(x => $"{x.Item2} ({x.Item3}) {x.rule.Implementation}")));
-            Console.WriteLine("random last: " + string.Join("; ", rules.Select((rule, i) => (rule, guided[i], random[i])).Where(x => reachable[rules.IndexOf(x.rule)]).OrderByDescending(x => x.Item3 == 0 ? long.MaxValue : x.Item3).Take(8).Select(x => $"{x.Item3} ({x.Item2}) {x.rule.Implementation}")));
-        }
-
-        long Last(long[] first, string documents) =>
-            rules.Select((rule, i) => !reachable[i] || !rule.Document.Contains(documents, StringComparison.OrdinalIgnoreCase) ? 0 : first[i] == 0 ? MostCases : first[i]).Max();
+        string Text(long[] first, long most) =>
+            rules.Count(rule => first[rule] == 0) is int missing and > 0 ? $"more than {most:N0} ({missing} missing)" : rules.Max(rule => first[rule]).ToString("N0", CultureInfo.InvariantCulture);
     }
 
     private static long[] Random(Abi abi, ulong seed)
     {
-        using IProbedModel model = ModelsByAbi.Of(abi)!.Probed(CpuProfile.DefaultAmd, null);
-        FirstUse first = new(model);
-        Generator generator = new(GeneratorOptions.DefaultsFor(abi), CpuProfile.DefaultAmd);
-        for (ulong i = 0; i < MostCases; i++)
+        using FirstUse first = new(ModelsByAbi.Of(abi)!.Probed(CpuProfile.DefaultAmd, null));
+        GeneratedCases cases = new(GeneratorOptions.DefaultsFor(abi), CpuProfile.DefaultAmd, seed);
+        int[] counts = new int[first.Rules.Length];
+        for (ulong i = 0; i < RandomCases; i++)
         {
-            first.Run(generator.Generate(seed, i));
-            first.AddRules(new int[first.Rules.Length]);
+            first.Run(cases.Generate(i));
+            first.AddRules(counts);
         }
 
         return first.First;
     }
 
-    private static long[] Guided(Abi abi, ulong seed, out ImmutableArray<RuleName> rules)
+    private static long[] Guided(Abi abi, ulong seed)
     {
-        FirstUse? last = null;
+        FirstUse? used = null;
+        GeneratorOptions options = GeneratorOptions.DefaultsFor(abi);
         CampaignParts parts = new()
         {
             Targets = [() => ModelsByAbi.Of(abi)!.Probed(CpuProfile.DefaultAmd, null)],
-            Source = () => new GeneratedCases(GeneratorOptions.DefaultsFor(abi), CpuProfile.DefaultAmd, seed),
+            Source = () => new GeneratedCases(options, CpuProfile.DefaultAmd, seed),
             Allowed = testCase => Session.MayRunLive(testCase, CpuProfile.DefaultAmd),
-            Guide = new GuideParts { Model = () => last = new FirstUse(ModelsByAbi.Of(abi)!.Probed(CpuProfile.DefaultAmd, null)), Target = 0, Source = () => new Swarm(GeneratorOptions.DefaultsFor(abi), CpuProfile.DefaultAmd, seed) },
+            Guide = new GuideParts
+            {
+                Model = () => used = new FirstUse(ModelsByAbi.Of(abi)!.Probed(CpuProfile.DefaultAmd, null)),
+                Source = () => new Swarm(options, CpuProfile.DefaultAmd, seed),
+                Target = 0,
+            },
         };
-        long start = Stopwatch.GetTimestamp();
-        CampaignSummary summary = new Campaign(new CampaignOptions { Seed = seed, Count = (ulong)MostCases, RangeSize = 1024 }, parts).Run(CancellationToken.None);
-        if (summary.Failure is not null) { Console.WriteLine(summary.Failure); }
-        Console.WriteLine($"guided seed {seed}: {summary.Cases / Stopwatch.GetElapsedTime(start).TotalSeconds:F0}/s, runs {last!.Runs}, unsupported {summary.Unsupported}, budget {summary.BudgetSpent}; {string.Join(" ", summary.Evidence.Progress.Where((_, i) => i % 6 == 0).Select(p => $"{p.Cases}:{p.Edges}/{p.Rules}/{p.Corpus}"))}");
-        rules = last!.Rules;
-        return last.First;
+        new Campaign(new CampaignOptions { Seed = seed, Count = (ulong)GuidedCases }, parts).Run(CancellationToken.None);
+        return used!.First;
     }
 
-    /// <summary>Remembers with which run each rule was first used.</summary>
+    /// <summary>Remembers with which case each rule was first used. Cases that the model cannot run do not count as uses, but as cases.</summary>
     private sealed class FirstUse(IProbedModel model) : IProbedModel
     {
+        private long _runs;
         private bool _comparable;
 
         public long[] First { get; } = new long[model.Rules.Length];
-
-        public long Runs { get; private set; }
 
         public TargetInfo Info => model.Info;
 
@@ -105,13 +95,14 @@ internal static class RuleRace
 
         public void AddRules(Span<int> counts)
         {
+            counts.Clear();
             model.AddRules(counts);
-            Runs++;
+            _runs++;
             for (int rule = 0; rule < counts.Length; rule++)
             {
                 if (_comparable && counts[rule] > 0 && First[rule] == 0)
                 {
-                    First[rule] = Runs;
+                    First[rule] = _runs;
                 }
             }
         }

@@ -246,7 +246,10 @@ public sealed class ExportTests : IDisposable
     {
         using Process process = Process.Start(new ProcessStartInfo(command[0], command[1..])
         {
-            WorkingDirectory = _terminal.Path("built"), RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false,
+            WorkingDirectory = _terminal.Path("built"),
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+            UseShellExecute = false,
         })!;
         Task<string> errors = process.StandardError.ReadToEndAsync();
         string output = process.StandardOutput.ReadToEnd();

@@ -30,7 +30,11 @@ internal static partial class Samples
                 Code = new CodeBlock(AddressMap.HighBlock + 0x1ffe, [0xcd, 0x40], [2]),
                 Registers = new RegisterState
                 {
-                    Gpr = gpr, Rip = AddressMap.HighBlock + 0x1ffe, Rflags = 0x202, Cs = XenMap.FlatCode64, Ss = XenMap.FlatData,
+                    Gpr = gpr,
+                    Rip = AddressMap.HighBlock + 0x1ffe,
+                    Rflags = 0x202,
+                    Cs = XenMap.FlatCode64,
+                    Ss = XenMap.FlatData,
                 },
                 Layout = XenMap.KernelLayout(Abi.XenPv64),
                 System = SystemState.Of(

@@ -14,22 +14,22 @@ if (args.Length < 2 || !FuzzTarget.All.ContainsKey(args[0]))
 
 string name = args[0];
 #if SHARPFUZZ
+// Made in the first run: before that, SharpFuzz's probes have no map to write to.
+Lazy<Action<byte[]>> served = new(() => FuzzTarget.Bind(name));
 if (args[1] is "--afl")
 {
-    Action<byte[]> target = FuzzTarget.Bind(name);
     SharpFuzz.Fuzzer.OutOfProcess.Run(stream =>
     {
         using MemoryStream input = new();
         stream.CopyTo(input);
-        target(input.ToArray());
+        served.Value(input.ToArray());
     });
     return 0;
 }
 
 if (args[1] is "--libfuzzer")
 {
-    Action<byte[]> target = FuzzTarget.Bind(name);
-    SharpFuzz.Fuzzer.LibFuzzer.Run(input => target(input.ToArray()));
+    SharpFuzz.Fuzzer.LibFuzzer.Run(input => served.Value(input.ToArray()));
     return 0;
 }
 #endif
