@@ -91,18 +91,19 @@ internal sealed class FuzzOptions(Composition composition)
             Shard = journal is not null && IsDefault(parsed, _shard) ? journal.Shard : ParseShard(parsed.GetRequiredValue(_shard)),
         };
         GeneratorOptions generator = ReadGenerator(parsed);
-        GuideBy guide = ParseGuide(parsed.GetRequiredValue(_guide));
+        string targets = journal is not null && IsDefault(parsed, _targets) ? string.Join(',', journal.Targets) : parsed.GetRequiredValue(_targets);
+        IReadOnlyList<string> names = _composition.Parse(targets);
+        GuideBy guide = GuideOf(parsed, names);
         if (guide == GuideBy.None && parsed.GetValue(_corpus) is string unused)
         {
             throw new UsageException($"--corpus {unused}: only a guided campaign begins with cases; leave out --guide none");
         }
 
         string? wrong = campaign.Check() ?? generator.Check();
-        string targets = journal is not null && IsDefault(parsed, _targets) ? string.Join(',', journal.Targets) : parsed.GetRequiredValue(_targets);
         string folder = resume is not null && IsDefault(parsed, _out) ? Path.GetDirectoryName(Path.GetFullPath(resume))! : parsed.GetRequiredValue(_out);
         return wrong is null
             ? new FuzzSettings(
-                _composition.Parse(targets),
+                names,
                 campaign with { Source = guide == GuideBy.None ? generator.ToString() : $"{generator} {new GuideOptions { By = guide }}" },
                 generator,
                 folder,
@@ -115,6 +116,17 @@ internal sealed class FuzzOptions(Composition composition)
                 parsed.GetValue(_json),
                 parsed.GetValue(_verbose))
             : throw new UsageException(wrong);
+    }
+
+    /// <summary>What steers. Live hypervisors take no guided cases: a mutant keeps to the generator's bytes, but not to all values that the generator keeps away from a host.</summary>
+    private GuideBy GuideOf(ParseResult parsed, IReadOnlyList<string> targets)
+    {
+        string text = parsed.GetRequiredValue(_guide);
+        GuideBy asked = ParseGuide(text);
+        bool hypervisor = targets.Any(target => target is "pvm" or "xen" || target.StartsWith("xen:", StringComparison.Ordinal));
+        return asked == GuideBy.None || !hypervisor ? asked
+            : IsDefault(parsed, _guide) ? GuideBy.None
+            : throw new UsageException($"--guide {text}: guided cases may hold values that a PVM or Xen host does not survive; leave it out, or use none, with these targets");
     }
 
     /// <summary>What was asked for; what was not is the default of the ABI.</summary>
