@@ -94,30 +94,8 @@ internal sealed partial class PvmRun<TAbi>(X86Engine engine, Vcpu vcpu) : IPvmRu
         return ToOutcome(system, changes);
     }
 
-    private Outcome ToOutcome(SystemState system, ImmutableArray<MemoryWord> changes)
-    {
-        EndKind end;
-        switch (vcpu.Verdict)
-        {
-            case Verdict.ReachedEnd:
-                end = EndKind.ReachedEnd;
-                break;
-            case Verdict.Event:
-                end = EndKind.Event;
-                break;
-            case Verdict.Halt:
-                end = EndKind.Halt;
-                break;
-            case Verdict.Crash:
-                return new Outcome { End = EndKind.Crash, Events = [.. _events], Detail = vcpu.Reason };
-            case Verdict.BudgetSpent:
-                return Outcome.BudgetSpent("instruction limit");
-            default:
-                return Outcome.Unsupported(vcpu.Reason ?? "unsupported");
-        }
-
-        return new Outcome { End = end, Events = [.. _events], Registers = _final ?? _events[^1].Registers, Memory = changes, System = system };
-    }
+    private Outcome ToOutcome(SystemState system, ImmutableArray<MemoryWord> changes) =>
+        vcpu.Verdict.ToOutcome(vcpu.Reason, [.. _events], _final, system, changes);
 
     /// <summary>The state in which a case begins. In user mode it begins with the return there.</summary>
     private void Begin(ref CpuState cpu, TestCase testCase)

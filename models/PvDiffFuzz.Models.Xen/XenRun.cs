@@ -65,30 +65,8 @@ internal sealed partial class XenRun<TGuest>(X86Engine engine, Vcpu vcpu)
         return user;
     }
 
-    private Outcome ToOutcome(SystemState system, ImmutableArray<MemoryWord> changes)
-    {
-        EndKind end;
-        switch (vcpu.Verdict)
-        {
-            case Verdict.ReachedEnd:
-                end = EndKind.ReachedEnd;
-                break;
-            case Verdict.Event:
-                end = EndKind.Event;
-                break;
-            case Verdict.Halt:
-                end = EndKind.Halt;
-                break;
-            case Verdict.Crash:
-                return new Outcome { End = EndKind.Crash, Events = [.. _events], Detail = vcpu.Reason };
-            case Verdict.BudgetSpent:
-                return Outcome.BudgetSpent("instruction limit");
-            default:
-                return Outcome.Unsupported(vcpu.Reason ?? "unsupported");
-        }
-
-        return new Outcome { End = end, Events = [.. _events], Registers = _final ?? _events[^1].Registers, Memory = changes, System = system };
-    }
+    private Outcome ToOutcome(SystemState system, ImmutableArray<MemoryWord> changes) =>
+        vcpu.Verdict.ToOutcome(vcpu.Reason, [.. _events], _final, system, changes);
 
     /// <summary>The state in which a case begins: the guest kernel is simply there, or the payload is entered by HYPERVISOR_iret from the agent.</summary>
     private void Begin(ref CpuState cpu, TestCase testCase)
