@@ -22,6 +22,10 @@ internal static unsafe partial class LibCMore
     [LibraryImport(Library)]
     internal static partial int gettid();
 
+    /// <summary>usleep(3).</summary>
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial int usleep(uint microseconds);
+
     /// <summary>timer_create(2).</summary>
     [LibraryImport(Library, SetLastError = true)]
     internal static partial int timer_create(int clock, void* sigevent, nint* timer);

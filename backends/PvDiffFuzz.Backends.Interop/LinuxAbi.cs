@@ -27,6 +27,17 @@ public static class LinuxAbi
 
     public const int SYS_read = 0;
     public const int SYS_write = 1;
+    public const int SYS_open = 2;
+    public const int SYS_close = 3;
+    public const int SYS_ioctl = 16;
+    public const int SYS_pread64 = 17;
+    public const int SYS_nanosleep = 35;
+    public const int SYS_uname = 63;
+    public const int SYS_rt_sigtimedwait = 128;
+    public const int SYS_mount = 165;
+    public const int SYS_timer_create = 222;
+    public const int SYS_timer_settime = 223;
+    public const int SYS_clock_gettime = 228;
     public const int SYS_mmap = 9;
     public const int SYS_munmap = 11;
     public const int SYS_rt_sigaction = 13;
@@ -38,6 +49,14 @@ public static class LinuxAbi
     public const int SYS_exit_group = 231;
     public const int SYS_seccomp = 317;
     public const int SYS_close_range = 436;
+
+    public const int PROT_NONE = 0;
+    public const int MAP_PRIVATE = 2;
+    public const int MAP_FIXED = 0x10;
+    public const int MAP_ANONYMOUS = 0x20;
+    public const int MAP_LOCKED = 0x2000;
+    public const int MAP_NORESERVE = 0x4000;
+    public const int MAP_POPULATE = 0x8000;
 
     public const int SIG_BLOCK = 0;
     public const int SIG_SETMASK = 2;

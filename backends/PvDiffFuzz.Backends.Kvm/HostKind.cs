@@ -1,5 +1,6 @@
 using System.Runtime.Intrinsics.X86;
 using System.Text;
+using PvDiffFuzz.Backends.Interop;
 
 namespace PvDiffFuzz.Backends.Kvm;
 
@@ -16,7 +17,8 @@ internal static class HostKind
     public const string Pvm = "kvm-pvm";
 
     private const string Modules = "/sys/module/";
-    private const string TinyCodeGenerator = "TCGTCGTCGTCG";
+    /// <summary>How QEMU names itself in CPUID where it emulates the processor.</summary>
+    public const string TinyCodeGenerator = "TCGTCGTCGTCG";
 
     /// <summary>The kind of this host.</summary>
     public static string OfThisHost() => Of(Directory.Exists, (X86Base.CpuId(1, 0).Ecx & (1 << 5)) != 0, (X86Base.CpuId(unchecked((int)0x8000_0001), 0).Ecx & (1 << 2)) != 0);
@@ -40,28 +42,40 @@ internal static class HostKind
     public static bool IsEmulated => Hypervisor() == TinyCodeGenerator;
 
     /// <summary>The name of the hypervisor below this host, or <c>none</c>.</summary>
-    public static string Hypervisor()
+    public static string Hypervisor() => HypervisorOf(X86Base.CpuId);
+
+    /// <summary>The name of the hypervisor below a host, or <c>none</c>.</summary>
+    /// <param name="cpuid">What CPUID shows there.</param>
+    public static string HypervisorOf(Cpuid cpuid)
     {
-        if (X86Base.CpuId(1, 0).Ecx >= 0)
+        if (cpuid(1, 0).Ecx >= 0)
         {
             return "none";
         }
 
-        (_, int b, int c, int d) = X86Base.CpuId(0x4000_0000, 0);
+        (_, int b, int c, int d) = cpuid(0x4000_0000, 0);
         return Text(b, c, d);
     }
 
     /// <summary>The vendor string of the processor.</summary>
-    public static string Vendor()
+    public static string Vendor() => VendorOf(X86Base.CpuId);
+
+    /// <summary>The vendor string of a host's processor.</summary>
+    /// <param name="cpuid">What CPUID shows there.</param>
+    public static string VendorOf(Cpuid cpuid)
     {
-        (_, int b, int c, int d) = X86Base.CpuId(0, 0);
+        (_, int b, int c, int d) = cpuid(0, 0);
         return Text(b, d, c);
     }
 
     /// <summary>Family, model and stepping, with dots.</summary>
-    public static string Model()
+    public static string Model() => ModelOf(X86Base.CpuId);
+
+    /// <summary>Family, model and stepping of a host's processor, with dots.</summary>
+    /// <param name="cpuid">What CPUID shows there.</param>
+    public static string ModelOf(Cpuid cpuid)
     {
-        int a = X86Base.CpuId(1, 0).Eax;
+        int a = cpuid(1, 0).Eax;
         int family = (a >> 8) & 15;
         int model = (a >> 4) & 15;
         model |= family is 6 or 15 ? (a >> 12) & 0xf0 : 0;

@@ -1,6 +1,5 @@
 using Microsoft.Win32.SafeHandles;
 using PvDiffFuzz.Backends.Interop;
-using static Tmds.Linux.LibC;
 
 namespace PvDiffFuzz.Backends.Kvm;
 
@@ -8,10 +7,17 @@ namespace PvDiffFuzz.Backends.Kvm;
 internal abstract unsafe class KvmDescriptor : SafeHandleMinusOneIsInvalid
 {
     /// <summary>Takes over a descriptor.</summary>
-    protected KvmDescriptor(int fd)
-        : base(ownsHandle: true) => SetHandle(fd);
+    protected KvmDescriptor(int fd, KernelPort kernel)
+        : base(ownsHandle: true)
+    {
+        Kernel = kernel;
+        SetHandle(fd);
+    }
 
-    /// <summary>The number of the descriptor, for mmap(2).</summary>
+    /// <summary>The kernel whose descriptor it is.</summary>
+    public KernelPort Kernel { get; }
+
+    /// <summary>The number of the descriptor.</summary>
     protected int Number => (int)handle;
 
     /// <summary>Makes a call.</summary>
@@ -31,14 +37,11 @@ internal abstract unsafe class KvmDescriptor : SafeHandleMinusOneIsInvalid
     protected int TryCall(ulong request, void* argument)
     {
         ObjectDisposedException.ThrowIf(IsClosed, this);
-
-        // SAFETY: the caller passes what the request takes; the kernel does not keep the pointer.
-        int result = LibCMore.ioctl((int)handle, request, argument);
-        return result >= 0 ? result : -errno;
+        return Kernel.Ioctl((int)handle, request, argument);
     }
 
     /// <inheritdoc/>
-    protected override bool ReleaseHandle() => LibCMore.close((int)handle) == 0;
+    protected override bool ReleaseHandle() => Kernel.Close((int)handle);
 }
 
 /// <summary>KVM refused a call.</summary>

@@ -1,7 +1,6 @@
 using PvDiffFuzz.Backends.Interop;
 using PvDiffFuzz.Core;
 using static PvDiffFuzz.Backends.Kvm.KvmAbi;
-using static Tmds.Linux.LibC;
 
 namespace PvDiffFuzz.Backends.Kvm;
 
@@ -15,24 +14,30 @@ internal sealed unsafe class KvmSystem : KvmDescriptor
     private const int CpuidHeader = 8;
     private const int CpuidEntry = 40;
 
-    private KvmSystem(int fd)
-        : base(fd)
+    private KvmSystem(int fd, KernelPort kernel)
+        : base(fd, kernel)
     {
     }
 
     /// <summary>Opens the device.</summary>
     /// <param name="path">Where it is.</param>
     /// <exception cref="TargetUnavailableException">It is missing, closed to us, something else, or speaks another version; the cure says which.</exception>
-    public static KvmSystem Open(string path = Device)
+    public static KvmSystem Open(string path = Device) => Open(KernelPort.Local, path);
+
+    /// <summary>Opens the device of a kernel.</summary>
+    /// <param name="kernel">The kernel.</param>
+    /// <param name="path">Where it is.</param>
+    /// <exception cref="TargetUnavailableException">It is missing, closed to us, something else, or speaks another version; the cure says which.</exception>
+    public static KvmSystem Open(KernelPort kernel, string path = Device)
     {
-        int fd = LibCMore.open(path, LinuxAbi.O_RDWR | O_CLOEXEC);
+        int fd = kernel.Open(path);
         if (fd < 0)
         {
-            int error = errno;
+            int error = -fd;
             throw new TargetUnavailableException($"{path} cannot be opened: {PosixException.Describe(error)} (errno {error})", CureOfOpen(error));
         }
 
-        KvmSystem system = new(fd);
+        KvmSystem system = new(fd, kernel);
         int version = system.TryCall(KVM_GET_API_VERSION, null);
         if (version == KVM_API_VERSION)
         {
@@ -49,7 +54,7 @@ internal sealed unsafe class KvmSystem : KvmDescriptor
 
     /// <summary>Makes a virtual machine.</summary>
     /// <exception cref="KvmException">The kernel refused.</exception>
-    public KvmVm CreateVm() => new(Call(KVM_CREATE_VM, null, nameof(KVM_CREATE_VM)), VcpuMappingSize());
+    public KvmVm CreateVm() => new(Call(KVM_CREATE_VM, null, nameof(KVM_CREATE_VM)), VcpuMappingSize(), Kernel);
 
     /// <summary>Value of a capability; 0 when it is not there.</summary>
     public int Extension(int capability) => Math.Max(0, TryCall(KVM_CHECK_EXTENSION, (void*)capability));

@@ -12,20 +12,19 @@ internal sealed unsafe class KvmVcpu : KvmDescriptor
 
     /// <summary>Takes over the descriptor of a new processor and maps what it shares with the kernel.</summary>
     /// <exception cref="PosixException">mmap(2) failed; the descriptor is closed.</exception>
-    public KvmVcpu(int fd, int mappingSize)
-        : base(fd)
+    public KvmVcpu(int fd, int mappingSize, KernelPort kernel)
+        : base(fd, kernel)
     {
-        // SAFETY: the kernel chooses a free place, so nothing existing is replaced.
-        void* run = mmap(null, mappingSize, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        if (run == MAP_FAILED)
+        try
         {
-            int error = errno;
-            Dispose();
-            throw new PosixException("mmap(struct kvm_run)", error);
+            _run = kernel.MapRun(fd, mappingSize);
+            _mappingSize = mappingSize;
         }
-
-        _run = (byte*)run;
-        _mappingSize = mappingSize;
+        catch
+        {
+            Dispose();
+            throw;
+        }
     }
 
     /// <summary>Why the last run ended.</summary>
@@ -66,7 +65,8 @@ internal sealed unsafe class KvmVcpu : KvmDescriptor
     /// <exception cref="KvmException">The kernel refused.</exception>
     public bool Run()
     {
-        int result = TryCall(KVM_RUN, null);
+        ObjectDisposedException.ThrowIf(IsClosed, this);
+        int result = Kernel.Run(Number, _run);
         return result >= 0 || (result == -EINTR || result == -LinuxAbi.EAGAIN ? false : throw new KvmException(nameof(KVM_RUN), -result));
     }
 
@@ -285,8 +285,11 @@ internal sealed unsafe class KvmVcpu : KvmDescriptor
     /// <inheritdoc/>
     protected override bool ReleaseHandle()
     {
-        // SAFETY: mapped by the constructor with this length; released once.
-        bool unmapped = _run is null || munmap(_run, _mappingSize) == 0;
-        return base.ReleaseHandle() && unmapped;
+        if (_run is not null)
+        {
+            Kernel.UnmapRun(_run, _mappingSize);
+        }
+
+        return base.ReleaseHandle();
     }
 }

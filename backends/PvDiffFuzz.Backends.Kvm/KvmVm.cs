@@ -10,12 +10,13 @@ internal sealed unsafe class KvmVm : KvmDescriptor
     /// <summary>Takes over the descriptor of a new machine.</summary>
     /// <param name="fd">The descriptor.</param>
     /// <param name="vcpuMappingSize">Bytes of <c>struct kvm_run</c> and what follows it.</param>
-    public KvmVm(int fd, int vcpuMappingSize)
-        : base(fd) => _vcpuMappingSize = vcpuMappingSize;
+    /// <param name="kernel">The kernel whose descriptor it is.</param>
+    public KvmVm(int fd, int vcpuMappingSize, KernelPort kernel)
+        : base(fd, kernel) => _vcpuMappingSize = vcpuMappingSize;
 
     /// <summary>Makes the only virtual processor.</summary>
     /// <exception cref="KvmException">The kernel refused.</exception>
-    public KvmVcpu CreateVcpu() => new(Call(KVM_CREATE_VCPU, null, nameof(KVM_CREATE_VCPU)), _vcpuMappingSize);
+    public KvmVcpu CreateVcpu() => new(Call(KVM_CREATE_VCPU, null, nameof(KVM_CREATE_VCPU)), _vcpuMappingSize, Kernel);
 
     /// <summary>Reserves three pages of guest memory, which KVM wants on older Intel processors.</summary>
     /// <exception cref="KvmException">The kernel refused.</exception>
@@ -25,10 +26,16 @@ internal sealed unsafe class KvmVm : KvmDescriptor
     /// <param name="memory">First byte in this process, mapped as long as the machine has it.</param>
     /// <param name="size">Bytes; 0 takes the memory away.</param>
     /// <exception cref="KvmException">The kernel refused.</exception>
-    public void SetMemory(byte* memory, ulong size)
+    public void SetMemory(byte* memory, ulong size) => SetMemory((ulong)memory, size);
+
+    /// <summary>Gives the guest memory from address 0 on, or takes it away.</summary>
+    /// <param name="memory">Address of the first byte as the kernel is to be told, mapped as long as the machine has it.</param>
+    /// <param name="size">Bytes; 0 takes the memory away.</param>
+    /// <exception cref="KvmException">The kernel refused.</exception>
+    public void SetMemory(ulong memory, ulong size)
     {
         // SAFETY: the kernel reads one structure; the caller keeps the memory mapped.
-        KvmUserspaceMemoryRegion region = new() { Slot = 0, GuestPhysAddr = 0, MemorySize = size, UserspaceAddr = (ulong)memory };
+        KvmUserspaceMemoryRegion region = new() { Slot = 0, GuestPhysAddr = 0, MemorySize = size, UserspaceAddr = memory };
         Call(KVM_SET_USER_MEMORY_REGION, &region, nameof(KVM_SET_USER_MEMORY_REGION));
     }
 }

@@ -8,7 +8,7 @@ namespace PvDiffFuzz.Backends.Kvm;
 /// A real-time signal is blocked in the thread, for good, and let through by KVM only while the guest runs. So no handler is needed in a process that belongs to
 /// the runtime, and a signal that comes between two runs is not lost: the next run returns at once.
 /// </remarks>
-internal sealed unsafe class RunTimer : IDisposable
+internal sealed unsafe class RunTimer : IRunTimer
 {
     /// <summary>The signal: a real-time one that the C library and the runtime do not use.</summary>
     public const int Signal = 44;
@@ -38,6 +38,9 @@ internal sealed unsafe class RunTimer : IDisposable
 
     /// <summary>Processor time after which the agent itself must have gone wrong, in nanoseconds: no case takes it as long.</summary>
     public static long LongestWork => 50 * LongestRun;
+
+    /// <inheritdoc/>
+    public long Nanoseconds => ThreadNanoseconds();
 
     /// <summary>Begins to interrupt runs of the calling thread.</summary>
     /// <exception cref="PosixException">The kernel has no timer for us.</exception>

@@ -3,6 +3,7 @@ using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
 using Iced.Intel;
+using PvDiffFuzz.Backends.Interop;
 using PvDiffFuzz.Core;
 using static Iced.Intel.AssemblerRegisters;
 

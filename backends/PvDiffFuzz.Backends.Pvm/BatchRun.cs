@@ -10,7 +10,7 @@ namespace PvDiffFuzz.Backends.Pvm;
 /// <param name="single">Loads the state that the cases of a batch have in common.</param>
 /// <param name="agent">The agent.</param>
 /// <param name="timer">Runs.</param>
-internal sealed class BatchRun(Machine machine, CaseRun single, BatchAgent agent, RunTimer timer)
+internal sealed class BatchRun(Machine machine, CaseRun single, BatchAgent agent, IRunTimer timer)
 {
     private const int ResultPerEvent = Context.Size;
 
@@ -109,7 +109,7 @@ internal sealed class BatchRun(Machine machine, CaseRun single, BatchAgent agent
         while (!machine.Vcpu.Run())
         {
             timer.Consume();
-            long now = RunTimer.ThreadNanoseconds();
+            long now = timer.Nanoseconds;
             if (Word(Mailbox.Record) != record || begin == 0)
             {
                 (record, begin) = (Word(Mailbox.Record), now);

@@ -10,7 +10,7 @@ namespace PvDiffFuzz.Backends.Pvm;
 /// <param name="machine">A machine for the plan of the case; its pool is zero.</param>
 /// <param name="host">The host.</param>
 /// <param name="timer">Runs.</param>
-internal sealed partial class CaseRun(Machine machine, PvmHost host, RunTimer timer)
+internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer timer)
 {
     private readonly VcpuState _state = new(machine, host);
     private readonly List<Event> _events = [];
@@ -234,7 +234,7 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, RunTimer ti
             if (!machine.Vcpu.Run())
             {
                 timer.Consume();
-                long now = RunTimer.ThreadNanoseconds();
+                long now = timer.Nanoseconds;
                 begin = begin == 0 ? now : begin;
                 if (now - begin >= LongestRun || ++interruptions >= mostInterruptions)
                 {

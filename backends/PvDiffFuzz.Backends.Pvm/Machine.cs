@@ -1,4 +1,3 @@
-using Microsoft.Win32.SafeHandles;
 using PvDiffFuzz.Backends.Interop;
 using PvDiffFuzz.Backends.Kvm;
 using PvDiffFuzz.Core;
@@ -9,11 +8,11 @@ namespace PvDiffFuzz.Backends.Pvm;
 internal sealed unsafe class Machine : IDisposable
 {
     // SAFETY: pointers go into _memory only, at places that the plan has laid out within its length, and are not kept beyond it.
-    private readonly SafeMapping _memory;
+    private readonly GuestMemory _memory;
     private KvmVm _vm;
     private BatchAgent? _agent;
 
-    private Machine(GuestPlan plan, KvmVm vm, KvmVcpu vcpu, SafeMapping memory)
+    private Machine(GuestPlan plan, KvmVm vm, KvmVcpu vcpu, GuestMemory memory)
     {
         Plan = plan;
         _vm = vm;
@@ -48,12 +47,10 @@ internal sealed unsafe class Machine : IDisposable
     /// <exception cref="PosixException">Memory could not be had.</exception>
     public static Machine Create(KvmSystem system, byte[] cpuid, GuestPlan plan)
     {
-        using SafeFileHandle file = Memfd.Create("pvdf-pvm-guest", executable: false);
-        Memfd.Resize(file, GuestMap.Size);
-        SafeMapping? memory = null;
+        GuestMemory? memory = null;
         try
         {
-            memory = SafeMapping.Shared(file, GuestMap.Size);
+            memory = system.Kernel.Allocate("pvdf-pvm-guest", GuestMap.Size);
             (KvmVm vm, KvmVcpu vcpu) = Processor(system, cpuid, memory);
             Machine machine = new(plan, vm, vcpu, memory);
             Write(machine.Memory, plan, machine.Pages);
@@ -145,14 +142,14 @@ internal sealed unsafe class Machine : IDisposable
         }
     }
 
-    private static (KvmVm Vm, KvmVcpu Vcpu) Processor(KvmSystem system, byte[] cpuid, SafeMapping memory)
+    private static (KvmVm Vm, KvmVcpu Vcpu) Processor(KvmSystem system, byte[] cpuid, GuestMemory memory)
     {
         KvmVm? vm = null;
         KvmVcpu? vcpu = null;
         try
         {
             vm = system.CreateVm();
-            vm.SetMemory(memory.Start, GuestMap.Size);
+            vm.SetMemory(memory.Address, GuestMap.Size);
             vcpu = vm.CreateVcpu();
             vcpu.SetCpuid(cpuid);
             vcpu.SetSignalMask(RunTimer.BlockedWhileRunning);

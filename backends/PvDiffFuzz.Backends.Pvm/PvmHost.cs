@@ -73,13 +73,14 @@ internal sealed record PvmHost(Abi Revision, ulong Range)
     }
 
     /// <summary>The facts that identify this host.</summary>
-    public Fingerprint Describe() => new(
+    /// <param name="kernel">Its kernel.</param>
+    public Fingerprint Describe(KernelPort kernel) => new(
     [
         Fact("revision", Revision.Text()),
-        Fact("cpu", HostKind.Vendor()),
-        Fact("model", HostKind.Model()),
-        Fact("kernel", File.ReadAllText("/proc/sys/kernel/osrelease").Trim()),
-        Fact("hypervisor", HostKind.Hypervisor()),
+        Fact("cpu", HostKind.VendorOf(kernel.CpuId)),
+        Fact("model", HostKind.ModelOf(kernel.CpuId)),
+        Fact("kernel", kernel.Release),
+        Fact("hypervisor", HostKind.HypervisorOf(kernel.CpuId)),
         Fact("range", Range.ToString("x")),
     ]);
 

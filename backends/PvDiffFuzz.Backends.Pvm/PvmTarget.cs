@@ -2,6 +2,7 @@ using System.Collections.Immutable;
 using System.Runtime.InteropServices;
 using PvDiffFuzz.Backends.Interop;
 using PvDiffFuzz.Backends.Kvm;
+using PvDiffFuzz.Backends.Pvm.Emulated;
 using PvDiffFuzz.Core;
 
 namespace PvDiffFuzz.Backends.Pvm;
@@ -23,55 +24,78 @@ public sealed class PvmTarget : ITarget
     /// <summary>Nanoseconds between looks at a runaway payload where the host is emulated. A case takes well under a millisecond there.</summary>
     private const long EmulatedInterval = 25_000_000;
 
-    private readonly KvmSystem _system;
+    private readonly Func<KernelPort> _boot;
     private readonly PvmHost _host;
     private readonly PvmRules _rules;
     private readonly byte[] _cpuid;
-    private readonly RunTimer _timer = new(HostKind.IsEmulated ? EmulatedInterval : 0);
+    private readonly long _interval;
     private readonly List<Seat> _machines = [];
     private readonly List<GuestPlan> _plans = [];
     private readonly BatchAgent _agent;
     private readonly bool _batches;
+    private KernelPort _kernel;
+    private KvmSystem _system;
+    private IRunTimer _timer;
     private bool _disposed;
 
-    /// <summary>Starts the target.</summary>
+    /// <summary>Starts the target on this host.</summary>
     /// <param name="profile">The processor at hand.</param>
     /// <exception cref="TargetUnavailableException">This host cannot run it; the message says why, and what to do.</exception>
     /// <param name="batches">False to let each case enter the guest alone.</param>
     public PvmTarget(CpuProfile profile, bool batches = true)
+        : this("pvm", () => KernelPort.Local, _ => profile, batches) => ArgumentNullException.ThrowIfNull(profile);
+
+    /// <summary>Starts the target on a host that is booted for it.</summary>
+    /// <param name="options">The host.</param>
+    /// <param name="batches">False to let each case enter the guest alone.</param>
+    /// <exception cref="TargetUnavailableException">It does not boot, or cannot run it; the message says why, and what to do.</exception>
+    public PvmTarget(EmulatedHostOptions options, bool batches = true)
+        : this(options?.Name!, () => EmulatedKernel.Boot(options!), kernel => EmulatedProcessor.Ask((EmulatedKernel)kernel), batches) => ArgumentNullException.ThrowIfNull(options);
+
+    private PvmTarget(string name, Func<KernelPort> boot, Func<KernelPort, CpuProfile> processor, bool batches)
     {
-        ArgumentNullException.ThrowIfNull(profile);
-        _system = KvmSystem.Open();
+        _boot = boot;
+        _kernel = boot();
         try
         {
+            _system = KvmSystem.Open(_kernel);
             _host = PvmHost.Detect(_system);
             _cpuid = _system.SupportedCpuid();
+            Processor = processor(_kernel);
+            _interval = _kernel.IsEmulated ? EmulatedInterval : 0;
+            _timer = _kernel.CreateTimer(_interval);
         }
         catch (IOException e)
         {
-            _system.Dispose();
+            Release();
             throw new TargetUnavailableException(e.Message, e is KvmException refused ? refused.Cure : "raise the limits of this process", e);
         }
         catch
         {
-            _system.Dispose();
+            Release();
             throw;
         }
 
         _batches = batches;
         _agent = BatchAgent.Assemble(_host.Revision);
-        _rules = new PvmRules(_host, profile, HostKind.IsEmulated);
+        _rules = new PvmRules(_host, Processor, _kernel.IsEmulated);
         const Capabilities capabilities =
             Capabilities.CompatibilityMode | Capabilities.DebugRegisters | Capabilities.SegmentBases | Capabilities.Responses | Capabilities.SupervisorPages;
-        Info = new TargetInfo("pvm", TargetKind.Hypervisor, HostKind.Lineage("hardware"), capabilities, _host.Describe())
+        Info = new TargetInfo(name, TargetKind.Hypervisor, _kernel.IsEmulated ? "tcg" : "hardware", capabilities, _host.Describe(_kernel))
         {
             Masks = PvmMasks.All,
             Abis = [_host.Revision],
         };
     }
 
+    /// <summary>The processor of the host.</summary>
+    public CpuProfile Processor { get; }
+
     /// <summary>All rows that may be in <see cref="TargetInfo.Masks"/>, for outcomes stored elsewhere, whose host is not at hand to be asked.</summary>
     public static ImmutableArray<TargetMask> Masks => PvmMasks.All;
+
+    /// <summary>True for the name of such a target: <c>pvm</c>, or one of several hosts, as <c>pvm:rfc1</c>.</summary>
+    public static bool IsName(string name) => name is "pvm" || (name?.StartsWith("pvm:", StringComparison.Ordinal) ?? false);
 
     /// <inheritdoc/>
     public TargetInfo Info { get; }
@@ -142,14 +166,31 @@ public sealed class PvmTarget : ITarget
     public void Dispose()
     {
         _disposed = true;
-        _timer.Dispose();
+        Release();
+    }
+
+    private void Release()
+    {
         foreach (Seat seat in _machines)
         {
             seat.Machine.Dispose();
         }
 
         _machines.Clear();
-        _system.Dispose();
+        _timer?.Dispose();
+        _system?.Dispose();
+        (_kernel as IDisposable)?.Dispose();
+    }
+
+    /// <summary>Starts again on a host that is gone.</summary>
+    private void Reboot()
+    {
+        Release();
+        Replaced++;
+        _kernel = _boot();
+        _system = KvmSystem.Open(_kernel);
+        _timer = _kernel.CreateTimer(_interval);
+        _timer.Start();
     }
 
     private GuestPlan? PlanOf(TestCase testCase, out string? trouble)
@@ -185,6 +226,11 @@ public sealed class PvmTarget : ITarget
         {
             // The host refused something that it allowed before. This case is told so; the next one tries with a new machine.
             Drop();
+            return Outcome.HarnessError(e.Message);
+        }
+        catch (EmulatedHostException e)
+        {
+            Reboot();
             return Outcome.HarnessError(e.Message);
         }
     }
@@ -241,6 +287,11 @@ public sealed class PvmTarget : ITarget
             // The cases that are left run alone, each with an answer of its own.
             Drop();
         }
+        catch (EmulatedHostException)
+        {
+            // So do these: the one that takes the host down is then known.
+            Reboot();
+        }
     }
 
     /// <summary>Makes a machine fit for the next case.</summary>
@@ -269,7 +320,7 @@ public sealed class PvmTarget : ITarget
             }
 
             Machine machine = Machine.Create(_system, _cpuid, plan);
-            CaseRun run = new(machine, _host, _timer) { LongestRun = 2 * (HostKind.IsEmulated ? EmulatedInterval : RunTimer.LongestRun / 2) };
+            CaseRun run = new(machine, _host, _timer) { LongestRun = _interval == 0 ? RunTimer.LongestRun : 2 * _interval };
             _machines.Insert(0, new Seat(machine, run, new BatchRun(machine, run, _agent, _timer)));
         }
         else if (at > 0)

@@ -35,7 +35,9 @@ public static class CommandLine
             ExportCommand.Create(),
         };
         XenCommandOptions xen = new();
+        PvmCommandOptions pvm = new();
         xen.AddTo(root);
+        pvm.AddTo(root);
         ParseResult parsed = root.Parse(args);
         if (parsed.Errors.Count > 0)
         {
@@ -51,6 +53,7 @@ public static class CommandLine
         int wrong = Guard(() =>
         {
             composition.UseXen(xen.Read(parsed));
+            composition.UsePvm(pvm.Read(parsed));
             return ExitCode.Ok;
         });
 

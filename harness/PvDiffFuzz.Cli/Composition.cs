@@ -2,6 +2,7 @@ using System.Collections.Immutable;
 using PvDiffFuzz.Backends.Kvm;
 using PvDiffFuzz.Backends.Native;
 using PvDiffFuzz.Backends.Pvm;
+using PvDiffFuzz.Backends.Pvm.Emulated;
 using PvDiffFuzz.Backends.Xen;
 using PvDiffFuzz.Cli.Commands;
 using PvDiffFuzz.Core;
@@ -83,6 +84,15 @@ public sealed class Composition
         foreach (string name in _xen.Names)
         {
             _targets[name] = _ => new XenTarget(name, _xen.Find(name));
+        }
+    }
+
+    /// <summary>Makes PVM hosts that are booted for it targets.</summary>
+    public void UsePvm(IEnumerable<EmulatedHostOptions> hosts)
+    {
+        foreach (EmulatedHostOptions host in hosts)
+        {
+            _targets[host.Name] = _ => new PvmTarget(host);
         }
     }
 

@@ -16,7 +16,7 @@ internal static class TargetMasks
     {
         "kvm" => KvmTarget.Masks,
         "native" => NativeTarget.Masks,
-        "pvm" => PvmTarget.Masks,
+        _ when PvmTarget.IsName(name) => PvmTarget.Masks,
         _ => XenInstallations.IsName(name) ? XenTarget.Masks : [],
     };
 }

@@ -172,7 +172,13 @@ public sealed record TargetPattern(string Name, ImmutableArray<KeyValuePair<stri
 
         // Where two recordings have a target of one name, the recording's own name follows: recorded:native:host-a.
         string name = target.Name.StartsWith(Recorded, StringComparison.Ordinal) ? target.Name[Recorded.Length..].Split(':')[0] : target.Name;
-        return Name.EndsWith('*') ? name.StartsWith(Name[..^1], StringComparison.Ordinal) : string.Equals(name, Name, StringComparison.Ordinal);
+        if (Name.EndsWith('*'))
+        {
+            return name.StartsWith(Name[..^1], StringComparison.Ordinal);
+        }
+
+        // One of several hosts of a kind has its own name behind a colon: pvm:rfc1 is a pvm.
+        return name.StartsWith(Name, StringComparison.Ordinal) && (name.Length == Name.Length || name[Name.Length] == ':');
     }
 }
 

@@ -1,9 +1,9 @@
 using System.Buffers.Binary;
 
-namespace PvDiffFuzz.Backends.Native;
+namespace PvDiffFuzz.Backends.Interop;
 
 /// <summary>Writes a static ELF64 executable with one loadable segment of code (System V ABI, AMD64 supplement).</summary>
-internal static class ElfImage
+public static class ElfImage
 {
     /// <summary>Bytes before the code: ELF header and two program headers, rounded up.</summary>
     public const int HeaderSize = 0x100;

@@ -1,11 +1,16 @@
 using System.Collections.Immutable;
 using System.Runtime.Intrinsics.X86;
 
-namespace PvDiffFuzz.Backends.Native;
+namespace PvDiffFuzz.Backends.Interop;
 
-/// <summary>Names the CPUID features that code at CPL3 can use on this processor, in the spelling of Iced's <c>CpuidFeature</c>.</summary>
+/// <summary>What CPUID shows.</summary>
+/// <param name="leaf">EAX.</param>
+/// <param name="subleaf">ECX.</param>
+public delegate (int Eax, int Ebx, int Ecx, int Edx) Cpuid(int leaf, int subleaf);
+
+/// <summary>Names the CPUID features that code at CPL3 can use on a processor, in the spelling of Iced's <c>CpuidFeature</c>.</summary>
 /// <remarks>Bits from SDM vol.2A CPUID and APM vol.3 appendix E. Features that an operating system must enable are listed only when it has.</remarks>
-internal static class CpuFeatures
+public static class CpuFeatures
 {
     private const uint Basic = 1;
     private const uint Structured = 7;
@@ -87,7 +92,20 @@ internal static class CpuFeatures
     }
 
     /// <summary>The names, without <c>FSGSBASE</c>, <c>UMIP</c> and <c>AM</c>, which CPUID does not tell at CPL3.</summary>
-    public static ImmutableSortedSet<string> Read()
+    public static ImmutableSortedSet<string> Read() => Read(X86Base.CpuId, Avx.IsSupported, Avx512F.IsSupported);
+
+    /// <summary>The names for a processor whose operating system saves all that the processor has, as Linux does.</summary>
+    /// <param name="cpuid">What CPUID shows there.</param>
+    public static ImmutableSortedSet<string> Read(Cpuid cpuid)
+    {
+        ArgumentNullException.ThrowIfNull(cpuid);
+        const int avx = 6;
+        const int avx512 = 0xe6;
+        int saved = cpuid((int)SaveArea, 0).Eax;
+        return Read(cpuid, (saved & avx) == avx, (saved & avx512) == avx512);
+    }
+
+    private static ImmutableSortedSet<string> Read(Cpuid cpuid, bool avx, bool avx512)
     {
         ImmutableSortedSet<string>.Builder names = ImmutableSortedSet.CreateBuilder<string>(StringComparer.Ordinal);
 
@@ -96,8 +114,8 @@ internal static class CpuFeatures
         names.Add("PAUSE");
         foreach (Bit bit in Bits)
         {
-            bool saved = bit.Needs switch { State.Avx => Avx.IsSupported, State.Avx512 => Avx512F.IsSupported, _ => true };
-            if (saved && Leaf(bit.Leaf, bit.Subleaf) is { } values && ((values[(int)bit.Where] >> bit.Number) & 1) != 0)
+            bool saved = bit.Needs switch { State.Avx => avx, State.Avx512 => avx512, _ => true };
+            if (saved && Leaf(cpuid, bit.Leaf, bit.Subleaf) is { } values && ((values[(int)bit.Where] >> bit.Number) & 1) != 0)
             {
                 names.Add(bit.Name);
             }
@@ -139,20 +157,20 @@ internal static class CpuFeatures
         return Text(b, c, d);
     }
 
-    private static uint[]? Leaf(uint leaf, uint subleaf)
+    private static uint[]? Leaf(Cpuid cpuid, uint leaf, uint subleaf)
     {
-        uint highest = (uint)X86Base.CpuId((int)(leaf & 0x8000_0000), 0).Eax;
+        uint highest = (uint)cpuid((int)(leaf & 0x8000_0000), 0).Eax;
         if (leaf > highest)
         {
             return null;
         }
 
-        if (leaf == Structured && subleaf > (uint)X86Base.CpuId((int)leaf, 0).Eax)
+        if (leaf == Structured && subleaf > (uint)cpuid((int)leaf, 0).Eax)
         {
             return null;
         }
 
-        (int a, int b, int c, int d) = X86Base.CpuId((int)leaf, (int)subleaf);
+        (int a, int b, int c, int d) = cpuid((int)leaf, (int)subleaf);
         return [(uint)a, (uint)b, (uint)c, (uint)d];
     }
 

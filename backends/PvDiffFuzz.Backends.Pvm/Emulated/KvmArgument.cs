@@ -1,0 +1,33 @@
+using PvDiffFuzz.Backends.Kvm;
+
+namespace PvDiffFuzz.Backends.Pvm.Emulated;
+
+/// <summary>What an ioctl of KVM takes, so that it can be carried elsewhere (asm-generic/ioctl.h: bits 16 to 29 of a request are the size of its structure, 30 and 31 the direction).</summary>
+internal static unsafe class KvmArgument
+{
+    /// <summary>Bytes of <c>struct kvm_run</c> that we write.</summary>
+    public const ulong RunInput = 32;
+
+    /// <summary>Bytes of it that we look at.</summary>
+    public const int RunSize = 256;
+
+    private const ulong Answered = 1UL << 31;
+
+    /// <summary>Bytes of the structure; 0 when the argument is a number.</summary>
+    public static int SizeOf(ulong request, void* argument)
+    {
+        int header = (int)(request >> 16) & 0x3fff;
+        return request switch
+        {
+            KvmAbi.KVM_GET_MSRS or KvmAbi.KVM_SET_MSRS => header + (*(int*)argument * sizeof(KvmMsrEntry)),
+            KvmAbi.KVM_GET_SUPPORTED_CPUID or KvmAbi.KVM_SET_CPUID2 => header + (*(int*)argument * CpuidEntry),
+            KvmAbi.KVM_SET_SIGNAL_MASK => header + *(int*)argument,
+            _ => header,
+        };
+    }
+
+    /// <summary>True when the kernel writes into the structure.</summary>
+    public static bool IsAnswered(ulong request) => (request & Answered) != 0;
+
+    private const int CpuidEntry = 40;
+}
