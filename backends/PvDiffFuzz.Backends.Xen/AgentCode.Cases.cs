@@ -42,6 +42,7 @@ internal sealed partial class AgentCode
         _.mov(Field(Mailbox.NextResponse), rax);
         _.inc(Field(Mailbox.Sequence));
         _.mov(Field(Mailbox.Busy), 1);
+        _.mov(Field(Mailbox.ReturnsFrom), 0);
 
         // Every case starts with x87 and vector state as after a reset; before the hypercalls, which may set CR0.TS.
         _.mov(rax, GuestMap.At(GuestMap.CleanState));
@@ -115,14 +116,18 @@ internal sealed partial class AgentCode
         _.AddInstruction(Instruction.Create(Code.Mov_r64_rm64, rsp, Far(Mailbox.EntryRsp)));
         _.AddInstruction(Instruction.Create(Code.Jmp_rm64, Far(Mailbox.Target)));
 
-        // By HYPERVISOR_iret, which takes everything else from the frame, and can load every flag.
+        // By HYPERVISOR_iret, which takes everything else from the frame, and can load every flag. R11 shows the flags of the call where the frame's are not taken.
         _.Label(ref _return);
         EmitLoadSegments();
+        _.push((int)(Core.RflagsBits.Fixed1 | Core.RflagsBits.IF));
+        _.popfq();
         EmitLoadRegisters();
         _.lea(rsp, __[rsi + Initial.Frame]);
         _.mov(rsi, __qword_ptr[rsi + Initial.Gpr + 48]);
         _.mov(eax, (int)HYPERVISOR_iret);
         _.syscall();
+        _.Label(ref _returned);
+        _.ud2();
     }
 
     /// <summary>Loads general registers from RSI, but for RCX, RSP and RSI.</summary>
@@ -180,6 +185,7 @@ internal sealed partial class AgentCode
     {
         Label short_ = _.CreateLabel();
         Label notTheEnd = _.CreateLabel();
+        Label ofPayload = _.CreateLabel();
 
         _.Label(ref _callbackEntry);
         _.movzx(ecx, cl);
@@ -251,7 +257,14 @@ internal sealed partial class AgentCode
         _.ja(_hypercalls);
 
         // Xen aligns the stack before it pushes, so RSP tells whether the frame has seven words or eight.
-        for (int i = 0; i < 7; i++)
+        _.mov(rax, __qword_ptr[rsi]);
+        _.lea(rbx, __[_returned]);
+        _.cmp(rax, rbx);
+        _.jne(ofPayload);
+        _.mov(rax, Field(Mailbox.ReturnsFrom));
+        _.Label(ref ofPayload);
+        _.mov(__qword_ptr[r12 + Context.Frame], rax);
+        for (int i = 1; i < 7; i++)
         {
             _.mov(rax, __qword_ptr[rsi + (i * 8)]);
             _.mov(__qword_ptr[r12 + Context.Frame + (i * 8)], rax);

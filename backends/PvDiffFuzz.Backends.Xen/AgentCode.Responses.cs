@@ -88,8 +88,10 @@ internal sealed partial class AgentCode
         _.mov(__word_ptr[r15 + rdi + Mailbox.Scratch], ax);
         _.jmp(patch);
 
-        // What comes from outside is pending when the return is made.
+        // What comes from outside is pending when the return is made, which counts as made at the entry: that is where RCX of an event points to.
         _.Label(ref patched);
+        _.mov(rax, __qword_ptr[r12 + Context.Gpr + 8]);
+        _.mov(Field(Mailbox.ReturnsFrom), rax);
         _.mov(Field(Mailbox.VcpuInfo), r8);
         _.lea(rsi, __[r15 + Mailbox.Scratch]);
         _.jmp(_return);

@@ -10,7 +10,7 @@ internal static class Session
 {
     /// <summary>Makes what judges cases of one thread. The tracer is the model of a case's ABI, whichever targets run.</summary>
     /// <param name="host">The processor of cases that name none.</param>
-    public static CaseAnalyst Analyst(CpuProfile host) => CaseAnalyst.For(ModelsByAbi.Tracer(host), host.Vendor);
+    public static CaseAnalyst Analyst(CpuProfile host) => CaseAnalyst.For(ModelsByAbi.Tracer(host), host);
 
     /// <summary>Makes targets by name and what runs them.</summary>
     /// <param name="composition">Makes the targets.</param>
