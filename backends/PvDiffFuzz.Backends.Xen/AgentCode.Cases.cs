@@ -103,7 +103,8 @@ internal sealed partial class AgentCode
     private void EmitEnter()
     {
         _.Label(ref _enter);
-        EmitLoadSegments();
+        EmitLoadSegments(rsi, Initial.Ds, Initial.FsBase);
+        EmitLoadControl();
         _.mov(rax, __qword_ptr[rsi + Initial.Rip]);
         _.mov(Field(Mailbox.Target), rax);
         _.mov(rax, __qword_ptr[rsi + Initial.Rsp]);
@@ -118,7 +119,8 @@ internal sealed partial class AgentCode
 
         // By HYPERVISOR_iret, which takes everything else from the frame, and can load every flag. R11 shows the flags of the call where the frame's are not taken.
         _.Label(ref _return);
-        EmitLoadSegments();
+        EmitLoadSegments(rsi, Initial.Ds, Initial.FsBase);
+        EmitLoadControl();
         _.push((int)(Core.RflagsBits.Fixed1 | Core.RflagsBits.IF));
         _.popfq();
         EmitLoadRegisters();
@@ -145,13 +147,16 @@ internal sealed partial class AgentCode
         _.mov(r15, __qword_ptr[rsi + Initial.Gpr + (15 * 8)]);
     }
 
-    /// <summary>Loads selectors, where they are not there already, the bases, CR4, and what is pending and masked.</summary>
-    private void EmitLoadSegments()
+    /// <summary>Loads selectors, where they are not there already, and the bases. Changes RAX and RCX.</summary>
+    /// <param name="from">Address of an <see cref="Initial"/> or a <see cref="Context"/>.</param>
+    /// <param name="selectors">Offset of DS, which ES, FS and GS follow.</param>
+    /// <param name="bases">Offset of the base of FS, which that of GS follows.</param>
+    private void EmitLoadSegments(AssemblerRegister64 from, int selectors, int bases)
     {
-        foreach ((AssemblerRegisterSegment segment, int field) in (ReadOnlySpan<(AssemblerRegisterSegment, int)>)[(ds, Initial.Ds), (es, Initial.Es), (fs, Initial.Fs), (gs, Initial.Gs)])
+        foreach ((AssemblerRegisterSegment segment, int index) in (ReadOnlySpan<(AssemblerRegisterSegment, int)>)[(ds, 0), (es, 1), (fs, 2), (gs, 3)])
         {
             Label same = _.CreateLabel();
-            _.movzx(eax, __word_ptr[rsi + field]);
+            _.movzx(eax, __word_ptr[from + selectors + (index * sizeof(ushort))]);
             _.mov(ecx, segment);
             _.cmp(eax, ecx);
             _.je(same);
@@ -161,10 +166,18 @@ internal sealed partial class AgentCode
 
         if (_segmentBases)
         {
-            _.mov(rax, __qword_ptr[rsi + Initial.FsBase]);
+            _.mov(rax, __qword_ptr[from + bases]);
             _.wrfsbase(rax);
-            _.mov(rax, __qword_ptr[rsi + Initial.GsBase]);
+            _.mov(rax, __qword_ptr[from + bases + sizeof(ulong)]);
             _.wrgsbase(rax);
+        }
+    }
+
+    /// <summary>Loads CR4, and what is pending and masked. Changes RAX and RCX.</summary>
+    private void EmitLoadControl()
+    {
+        if (_segmentBases)
+        {
             Label usual = _.CreateLabel();
             _.test(Field32(Mailbox.Flags), (int)RecordFlags.OwnCr4);
             _.jz(usual);
@@ -276,13 +289,15 @@ internal sealed partial class AgentCode
         _.mov(__qword_ptr[r12 + Context.Frame + 56], rax);
         _.Label(ref short_);
 
-        // The fetch from the end of the code is always the last event; with an error code, RIP is the fourth word of the frame.
+        // The fetch of user code from the end of the code is always the last event; with an error code, RIP is the fourth word of the frame.
         _.cmp(ecx, PageFaultVector);
         _.jne(notTheEnd);
         _.cmp(rdi, __qword_ptr[r13 + Record.End]);
         _.jne(notTheEnd);
         _.cmp(rdi, __qword_ptr[r12 + Context.Frame + 24]);
         _.jne(notTheEnd);
+        _.test(__byte_ptr[r12 + Context.Frame + 32], 3);
+        _.jz(notTheEnd);
         _.test(__byte_ptr[r12 + Context.Frame + 16], 0x10);
         _.jnz(_finish);
         _.Label(ref notTheEnd);

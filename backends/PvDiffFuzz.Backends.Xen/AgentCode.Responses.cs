@@ -97,9 +97,10 @@ internal sealed partial class AgentCode
         _.jmp(_return);
     }
 
-    /// <summary>Makes the hypercall at RSI with the registers of the event at R12, and records what it leaves.</summary>
+    /// <summary>Makes the hypercall at RSI with the registers of the event at R12, whatever the one before changed, and records what it leaves.</summary>
     private void EmitResponseHypercall()
     {
+        EmitLoadSegments(r12, Context.Ds, Context.FsBase);
         (AssemblerRegister64 Register, int Number)[] arguments = [(rdi, 7), (rsi, 6), (rdx, 2), (r10, 10), (r8, 8), (r9, 9)];
         for (int i = 0; i < arguments.Length; i++)
         {

@@ -12,6 +12,7 @@ internal sealed unsafe class OutcomeDecoder
     private const int FrameLength = 56;
     private const int FrameLengthWithError = 64;
     private const int ErrorCodePlace = 16;
+    private const int CodeWordPlace = 32;
     private const ulong FetchError = 0x10;
 
     /// <summary>Vectors that have an error code: #DF, #TS, #NP, #SS, #GP, #PF, #AC, #CP.</summary>
@@ -177,7 +178,8 @@ internal sealed unsafe class OutcomeDecoder
 
     /// <summary>True for the fetch from the end of user code.</summary>
     private static bool IsEnd(Event e, TestCase testCase) =>
-        e is { Entry: EntryPoint.XenTrap, Vector: PageFaultVector } && e.Cr2 == testCase.Code.End && (e.ErrorCode & FetchError) != 0 && FrameRip(e) == testCase.Code.End;
+        testCase.Start == GuestMode.User && e is { Entry: EntryPoint.XenTrap, Vector: PageFaultVector } && e.Cr2 == testCase.Code.End && (e.ErrorCode & FetchError) != 0 && FrameRip(e) == testCase.Code.End
+        && (e.Frame[CodeWordPlace] & 3) == 3;
 
     private static SystemState ReadSystem(ulong vcpuInfo, ulong cr2) => SystemState.OfSorted(
     [
