@@ -42,6 +42,7 @@ internal sealed partial class AgentCode
         _.mov(Field(Mailbox.NextResponse), rax);
         _.inc(Field(Mailbox.Sequence));
         _.mov(Field(Mailbox.Busy), 1);
+        _.mov(Field(Mailbox.ReturnsFrom), 0);
 
         // Every case starts with x87 and vector state as after a reset; before the hypercalls, which may set CR0.TS.
         _.mov(rax, GuestMap.At(GuestMap.CleanState));
@@ -102,7 +103,8 @@ internal sealed partial class AgentCode
     private void EmitEnter()
     {
         _.Label(ref _enter);
-        EmitLoadSegments();
+        EmitLoadSegments(rsi, Initial.Ds, Initial.FsBase);
+        EmitLoadControl();
         _.mov(rax, __qword_ptr[rsi + Initial.Rip]);
         _.mov(Field(Mailbox.Target), rax);
         _.mov(rax, __qword_ptr[rsi + Initial.Rsp]);
@@ -115,14 +117,19 @@ internal sealed partial class AgentCode
         _.AddInstruction(Instruction.Create(Code.Mov_r64_rm64, rsp, Far(Mailbox.EntryRsp)));
         _.AddInstruction(Instruction.Create(Code.Jmp_rm64, Far(Mailbox.Target)));
 
-        // By HYPERVISOR_iret, which takes everything else from the frame, and can load every flag.
+        // By HYPERVISOR_iret, which takes everything else from the frame, and can load every flag. R11 shows the flags of the call where the frame's are not taken.
         _.Label(ref _return);
-        EmitLoadSegments();
+        EmitLoadSegments(rsi, Initial.Ds, Initial.FsBase);
+        EmitLoadControl();
+        _.push((int)(Core.RflagsBits.Fixed1 | Core.RflagsBits.IF));
+        _.popfq();
         EmitLoadRegisters();
         _.lea(rsp, __[rsi + Initial.Frame]);
         _.mov(rsi, __qword_ptr[rsi + Initial.Gpr + 48]);
         _.mov(eax, (int)HYPERVISOR_iret);
         _.syscall();
+        _.Label(ref _returned);
+        _.ud2();
     }
 
     /// <summary>Loads general registers from RSI, but for RCX, RSP and RSI.</summary>
@@ -140,13 +147,16 @@ internal sealed partial class AgentCode
         _.mov(r15, __qword_ptr[rsi + Initial.Gpr + (15 * 8)]);
     }
 
-    /// <summary>Loads selectors, where they are not there already, the bases, CR4, and what is pending and masked.</summary>
-    private void EmitLoadSegments()
+    /// <summary>Loads selectors, where they are not there already, and the bases. Changes RAX and RCX.</summary>
+    /// <param name="from">Address of an <see cref="Initial"/> or a <see cref="Context"/>.</param>
+    /// <param name="selectors">Offset of DS, which ES, FS and GS follow.</param>
+    /// <param name="bases">Offset of the base of FS, which that of GS follows.</param>
+    private void EmitLoadSegments(AssemblerRegister64 from, int selectors, int bases)
     {
-        foreach ((AssemblerRegisterSegment segment, int field) in (ReadOnlySpan<(AssemblerRegisterSegment, int)>)[(ds, Initial.Ds), (es, Initial.Es), (fs, Initial.Fs), (gs, Initial.Gs)])
+        foreach ((AssemblerRegisterSegment segment, int index) in (ReadOnlySpan<(AssemblerRegisterSegment, int)>)[(ds, 0), (es, 1), (fs, 2), (gs, 3)])
         {
             Label same = _.CreateLabel();
-            _.movzx(eax, __word_ptr[rsi + field]);
+            _.movzx(eax, __word_ptr[from + selectors + (index * sizeof(ushort))]);
             _.mov(ecx, segment);
             _.cmp(eax, ecx);
             _.je(same);
@@ -156,10 +166,18 @@ internal sealed partial class AgentCode
 
         if (_segmentBases)
         {
-            _.mov(rax, __qword_ptr[rsi + Initial.FsBase]);
+            _.mov(rax, __qword_ptr[from + bases]);
             _.wrfsbase(rax);
-            _.mov(rax, __qword_ptr[rsi + Initial.GsBase]);
+            _.mov(rax, __qword_ptr[from + bases + sizeof(ulong)]);
             _.wrgsbase(rax);
+        }
+    }
+
+    /// <summary>Loads CR4, and what is pending and masked. Changes RAX and RCX.</summary>
+    private void EmitLoadControl()
+    {
+        if (_segmentBases)
+        {
             Label usual = _.CreateLabel();
             _.test(Field32(Mailbox.Flags), (int)RecordFlags.OwnCr4);
             _.jz(usual);
@@ -180,6 +198,7 @@ internal sealed partial class AgentCode
     {
         Label short_ = _.CreateLabel();
         Label notTheEnd = _.CreateLabel();
+        Label ofPayload = _.CreateLabel();
 
         _.Label(ref _callbackEntry);
         _.movzx(ecx, cl);
@@ -251,7 +270,14 @@ internal sealed partial class AgentCode
         _.ja(_hypercalls);
 
         // Xen aligns the stack before it pushes, so RSP tells whether the frame has seven words or eight.
-        for (int i = 0; i < 7; i++)
+        _.mov(rax, __qword_ptr[rsi]);
+        _.lea(rbx, __[_returned]);
+        _.cmp(rax, rbx);
+        _.jne(ofPayload);
+        _.mov(rax, Field(Mailbox.ReturnsFrom));
+        _.Label(ref ofPayload);
+        _.mov(__qword_ptr[r12 + Context.Frame], rax);
+        for (int i = 1; i < 7; i++)
         {
             _.mov(rax, __qword_ptr[rsi + (i * 8)]);
             _.mov(__qword_ptr[r12 + Context.Frame + (i * 8)], rax);
@@ -263,13 +289,15 @@ internal sealed partial class AgentCode
         _.mov(__qword_ptr[r12 + Context.Frame + 56], rax);
         _.Label(ref short_);
 
-        // The fetch from the end of the code is always the last event; with an error code, RIP is the fourth word of the frame.
+        // The fetch of user code from the end of the code is always the last event; with an error code, RIP is the fourth word of the frame.
         _.cmp(ecx, PageFaultVector);
         _.jne(notTheEnd);
         _.cmp(rdi, __qword_ptr[r13 + Record.End]);
         _.jne(notTheEnd);
         _.cmp(rdi, __qword_ptr[r12 + Context.Frame + 24]);
         _.jne(notTheEnd);
+        _.test(__byte_ptr[r12 + Context.Frame + 32], 3);
+        _.jz(notTheEnd);
         _.test(__byte_ptr[r12 + Context.Frame + 16], 0x10);
         _.jnz(_finish);
         _.Label(ref notTheEnd);

@@ -88,16 +88,19 @@ internal sealed partial class AgentCode
         _.mov(__word_ptr[r15 + rdi + Mailbox.Scratch], ax);
         _.jmp(patch);
 
-        // What comes from outside is pending when the return is made.
+        // What comes from outside is pending when the return is made, which counts as made at the entry: that is where RCX of an event points to.
         _.Label(ref patched);
+        _.mov(rax, __qword_ptr[r12 + Context.Gpr + 8]);
+        _.mov(Field(Mailbox.ReturnsFrom), rax);
         _.mov(Field(Mailbox.VcpuInfo), r8);
         _.lea(rsi, __[r15 + Mailbox.Scratch]);
         _.jmp(_return);
     }
 
-    /// <summary>Makes the hypercall at RSI with the registers of the event at R12, and records what it leaves.</summary>
+    /// <summary>Makes the hypercall at RSI with the registers of the event at R12, whatever the one before changed, and records what it leaves.</summary>
     private void EmitResponseHypercall()
     {
+        EmitLoadSegments(r12, Context.Ds, Context.FsBase);
         (AssemblerRegister64 Register, int Number)[] arguments = [(rdi, 7), (rsi, 6), (rdx, 2), (r10, 10), (r8, 8), (r9, 9)];
         for (int i = 0; i < arguments.Length; i++)
         {

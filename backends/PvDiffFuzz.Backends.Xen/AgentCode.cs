@@ -21,7 +21,7 @@ internal sealed partial class AgentCode
     private readonly Assembler _ = new(64);
     private readonly bool _segmentBases;
 
-    private Label _vectorEntry, _callbackEntry, _nextSlot, _full, _nextRecord, _enter, _event, _respond, _hypercalls, _return, _finish;
+    private Label _vectorEntry, _callbackEntry, _nextSlot, _full, _nextRecord, _enter, _event, _respond, _hypercalls, _return, _returned, _finish;
 
     private AgentCode(bool segmentBases)
     {
@@ -36,6 +36,7 @@ internal sealed partial class AgentCode
         _respond = _.CreateLabel();
         _hypercalls = _.CreateLabel();
         _return = _.CreateLabel();
+        _returned = _.CreateLabel();
         _finish = _.CreateLabel();
     }
 
@@ -47,6 +48,9 @@ internal sealed partial class AgentCode
 
     /// <summary>Where the entries of callbacks go.</summary>
     public ulong CallbackEntry { get; init; }
+
+    /// <summary>What RCX holds after the SYSCALL of HYPERVISOR_iret: a frame shows it where the payload has not begun yet.</summary>
+    public ulong Returned { get; init; }
 
     /// <summary>The agent.</summary>
     /// <param name="segmentBases">True when the processor has the instructions for segment bases.</param>
@@ -68,6 +72,7 @@ internal sealed partial class AgentCode
             Bytes = stream.ToArray(),
             VectorEntry = result.GetLabelRIP(code._vectorEntry),
             CallbackEntry = result.GetLabelRIP(code._callbackEntry),
+            Returned = result.GetLabelRIP(code._returned),
         };
     }
 

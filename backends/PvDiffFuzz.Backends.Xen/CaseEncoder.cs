@@ -88,7 +88,7 @@ internal unsafe ref struct CaseEncoder
 
         // A jump cannot load these flags. The return can, and with a mask that it can make nothing else differs.
         bool byIret = !simplyThere || (registers.Rflags & XenRules.NotByJump) != 0;
-        ulong rflags = simplyThere && byIret ? (registers.Rflags & ~RflagsBits.IF) | (mask == 0 ? RflagsBits.IF : 0) : registers.Rflags;
+        ulong rflags = simplyThere && byIret ? FrameFlags(testCase) : registers.Rflags;
         ulong* vcpuInfo = (ulong*)(at + Record.VcpuInfo);
         vcpuInfo[0] = system[SystemRegister.XenUpcallPending] | ((byIret ? 1 : mask) << 8) | (system[SystemRegister.XenVcpuInfoPad] << 16);
         vcpuInfo[1] = 0;
@@ -125,6 +125,15 @@ internal unsafe ref struct CaseEncoder
             | ((effects & Effects.UserMode) != 0 ? RecordFlags.UserMode : RecordFlags.None)
             | ((effects & Effects.SeesCr4) != 0 ? RecordFlags.OwnCr4 : RecordFlags.None)
             | ((effects & Effects.ReadsCr2) != 0 ? RecordFlags.LoadCr2 : RecordFlags.None);
+    }
+
+    /// <summary>RFLAGS of a frame that leaves the upcall mask and the virtual IOPL as the case states them.</summary>
+    private static ulong FrameFlags(TestCase testCase)
+    {
+        SystemState system = testCase.System;
+        ulong flags = testCase.Registers.Rflags & ~RflagsBits.IF;
+        flags |= system[SystemRegister.XenUpcallMask] == 0 ? RflagsBits.IF : 0;
+        return (system[SystemRegister.XenVmAssist] & GuestState.ArchitecturalIopl) != 0 ? (flags & ~RflagsBits.IOPL) | (system[SystemRegister.XenIopl] << 12) : flags;
     }
 
     private void WriteMemory(TestCase testCase)

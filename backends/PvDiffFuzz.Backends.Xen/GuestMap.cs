@@ -167,6 +167,9 @@ internal static class Mailbox
     /// <summary>1 while a record is run.</summary>
     public const int Busy = 0x90;
 
+    /// <summary>Where the agent's last HYPERVISOR_iret counts as made (ADR 9): the entry of the event that it answers, or 0 at the start of a case.</summary>
+    public const int ReturnsFrom = 0x98;
+
     /// <summary>The first slot: <see cref="SlotState"/> and what follows; the second lies <see cref="SlotStride"/> bytes behind.</summary>
     public const int FirstSlot = 0x100;
 

@@ -23,7 +23,7 @@ internal sealed unsafe class GuestState
     ];
 
     /// <summary>The assist that changes what a case sees: the guest's IOPL shows as on a processor.</summary>
-    private const ulong VisibleAssists = 1UL << 4;
+    public const ulong ArchitecturalIopl = 1UL << 4;
 
     /// <summary>CR0.TS.</summary>
     public const ulong Cr0TaskSwitched = 8;
@@ -38,10 +38,11 @@ internal sealed unsafe class GuestState
     private (ulong Sp, ulong Ss)? _stack;
     private ulong? _assists, _iopl, _dr7, _otherGsBase, _root;
     private bool _debugKnown;
+    private bool _bitmapKnown;
     private bool _gdtGiven;
 
     /// <summary>Most hypercalls that a case can need.</summary>
-    public int Room(TestCase testCase) => 4 + CallbackTypes.Length + 1 + Assists + 1 + BreakpointRegisters + 3 + 1 + 1 + testCase.Xen!.Gdt.Length + _gdt.Count;
+    public int Room(TestCase testCase) => 4 + CallbackTypes.Length + 1 + Assists + 2 + BreakpointRegisters + 3 + 1 + 1 + testCase.Xen!.Gdt.Length + _gdt.Count;
 
     /// <summary>Most bytes of data for them.</summary>
     public static int DataBound => ((Vectors + 1 + CallbackTypes.Length) * TrapInfoSize) + (GuestMap.GdtFrames * sizeof(ulong)) + 64;
@@ -111,6 +112,7 @@ internal sealed unsafe class GuestState
         _stack = (effects & Effects.ChangesStack) != 0 ? null : _stack;
         _assists = (effects & Effects.ChangesAssists) != 0 ? null : _assists;
         _iopl = (effects & Effects.ChangesIopl) != 0 ? null : _iopl;
+        _bitmapKnown &= (effects & Effects.ChangesIopl) == 0;
         _gdtGiven &= (effects & Effects.ChangesGdt) == 0;
         if ((effects & Effects.ChangesDebug) != 0)
         {
@@ -236,7 +238,7 @@ internal sealed unsafe class GuestState
     private void PrepareChoices(ref RecordWriter writer, SystemState system)
     {
         ulong assists = system[SystemRegister.XenVmAssist];
-        ulong differing = _assists is ulong known ? assists ^ known : VisibleAssists | assists;
+        ulong differing = _assists is ulong known ? assists ^ known : ArchitecturalIopl | assists;
         for (int i = 0; i < Assists; i++)
         {
             if (((differing >> i) & 1) != 0)
@@ -253,6 +255,15 @@ internal sealed unsafe class GuestState
             *argument = iopl;
             writer.Hypercall(HYPERVISOR_physdev_op, PHYSDEVOP_set_iopl, address);
             _iopl = iopl;
+        }
+
+        if (!_bitmapKnown)
+        {
+            // Cases begin without one: no address, no ports.
+            ulong* argument = (ulong*)writer.Data(2 * sizeof(ulong), out ulong address);
+            (argument[0], argument[1]) = (0, 0);
+            writer.Hypercall(HYPERVISOR_physdev_op, PHYSDEVOP_set_iobitmap, address);
+            _bitmapKnown = true;
         }
     }
 

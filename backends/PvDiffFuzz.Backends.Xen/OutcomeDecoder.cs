@@ -12,6 +12,7 @@ internal sealed unsafe class OutcomeDecoder
     private const int FrameLength = 56;
     private const int FrameLengthWithError = 64;
     private const int ErrorCodePlace = 16;
+    private const int CodeWordPlace = 32;
     private const ulong FetchError = 0x10;
 
     /// <summary>Vectors that have an error code: #DF, #TS, #NP, #SS, #GP, #PF, #AC, #CP.</summary>
@@ -21,6 +22,8 @@ internal sealed unsafe class OutcomeDecoder
     public bool MetAgent { get; private set; }
 
     private readonly List<MemoryWord> _words = [];
+    private readonly Dictionary<ulong, ulong> _frames = [];
+    private ulong _returnsFrom;
     private readonly ulong[] _initial = new ulong[PageLayout.PageSize / sizeof(ulong)];
     private readonly ulong[] _final = new ulong[PageLayout.PageSize / sizeof(ulong)];
 
@@ -50,9 +53,12 @@ internal sealed unsafe class OutcomeDecoder
         Event[] events = new Event[reachedStub ? count - 1 : count];
         SystemState system = SystemState.Empty;
         RegisterState? registers = null;
+        _frames.Clear();
+        _returnsFrom = 0;
         for (int i = 0; i < count; i++, context += Context.Size)
         {
             int entry = *(int*)(context + Context.Entry);
+            _returnsFrom = registers?.Rip ?? 0;
             if (entry == EntryNumber.HypercallReturn)
             {
                 registers = ReadRegisters(context, registers!.Rip);
@@ -67,6 +73,7 @@ internal sealed unsafe class OutcomeDecoder
             {
                 registers = ReadRegisters(context, AddressOf(entry, testCase.Xen!));
                 events[i] = EventOf(context, entry, registers);
+                _frames[registers.Gpr[(int)Register.Rsp]] = *(ulong*)(context + Context.Frame);
                 if (IsOfAgent(events[i]))
                 {
                     MetAgent = true;
@@ -171,7 +178,8 @@ internal sealed unsafe class OutcomeDecoder
 
     /// <summary>True for the fetch from the end of user code.</summary>
     private static bool IsEnd(Event e, TestCase testCase) =>
-        e is { Entry: EntryPoint.XenTrap, Vector: PageFaultVector } && e.Cr2 == testCase.Code.End && (e.ErrorCode & FetchError) != 0 && FrameRip(e) == testCase.Code.End;
+        testCase.Start == GuestMode.User && e is { Entry: EntryPoint.XenTrap, Vector: PageFaultVector } && e.Cr2 == testCase.Code.End && (e.ErrorCode & FetchError) != 0 && FrameRip(e) == testCase.Code.End
+        && (e.Frame[CodeWordPlace] & 3) == 3;
 
     private static SystemState ReadSystem(ulong vcpuInfo, ulong cr2) => SystemState.OfSorted(
     [
@@ -237,11 +245,16 @@ internal sealed unsafe class OutcomeDecoder
             first += _final.AsSpan(first).CommonPrefixLength(_initial.AsSpan(first));
             if (first < _final.Length)
             {
-                _words.Add(new MemoryWord(address + ((ulong)first * sizeof(ulong)), _final[first]));
+                ulong at = address + ((ulong)first * sizeof(ulong));
+                _words.Add(new MemoryWord(at, AsReturned(at, _final[first])));
                 first++;
             }
         }
     }
+
+    /// <summary>A frame in memory shows where the agent called Xen to return, when the payload had not begun. It counts as called at an entry, as the agent records it (ADR 9).</summary>
+    private ulong AsReturned(ulong at, ulong value) =>
+        !GuestMap.IsKernel(value) || GuestMap.IsEntry(value) ? value : _frames.TryGetValue(at, out ulong shown) ? shown : _returnsFrom;
 
     private void ReadInitial(byte* record, uint page)
     {

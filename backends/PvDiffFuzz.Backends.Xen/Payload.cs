@@ -21,7 +21,7 @@ internal enum Effects
     /// <summary>It can enable or disable assists.</summary>
     ChangesAssists = 1 << 3,
 
-    /// <summary>It can change the virtual IOPL.</summary>
+    /// <summary>It can change the virtual IOPL, or name an I/O bitmap.</summary>
     ChangesIopl = 1 << 4,
 
     /// <summary>It can give up the guest's part of the GDT.</summary>
@@ -69,7 +69,7 @@ internal static class Payload
 {
     private const Effects Everything =
         Effects.Calls | Effects.ChangesEverything | Effects.ChangesStack | Effects.ChangesAssists | Effects.ChangesIopl | Effects.ChangesGdt | Effects.ChangesDebug
-        | Effects.ChangesOtherGsBase | Effects.ChangesTaskSwitched | Effects.UserMode;
+        | Effects.ChangesOtherGsBase | Effects.ChangesTaskSwitched | Effects.UserMode | Effects.ReadsDebug;
 
     /// <summary>What is known of a call whose number is not: everything that is set anew for every case may be otherwise. What is worse shows in the page tables.</summary>
     private const Effects UnknownCall = Everything;
@@ -147,6 +147,7 @@ internal static class Payload
         XenAbi.HYPERVISOR_stack_switch => Effects.ChangesStack,
         XenAbi.HYPERVISOR_fpu_taskswitch => Effects.ChangesTaskSwitched,
         XenAbi.HYPERVISOR_set_debugreg => Effects.ChangesDebug,
+        XenAbi.HYPERVISOR_get_debugreg => Effects.ReadsDebug,
         XenAbi.HYPERVISOR_vm_assist => Effects.ChangesAssists,
         XenAbi.HYPERVISOR_set_segment_base => Effects.ChangesOtherGsBase,
         XenAbi.HYPERVISOR_physdev_op => Effects.ChangesIopl,
@@ -154,7 +155,7 @@ internal static class Payload
 
         // A descriptor needs a machine address; timers have no channel to come through; the others change nothing, or stop the guest, which shows.
         XenAbi.HYPERVISOR_update_descriptor or XenAbi.HYPERVISOR_set_timer_op or XenAbi.HYPERVISOR_sched_op or XenAbi.HYPERVISOR_sched_op_compat or XenAbi.HYPERVISOR_xen_version
-            or XenAbi.HYPERVISOR_console_io or XenAbi.HYPERVISOR_get_debugreg => Effects.None,
+            or XenAbi.HYPERVISOR_console_io => Effects.None,
         _ => Everything | Effects.Lasting,
     };
 
@@ -176,8 +177,8 @@ internal static class Payload
                 0x01 when kernel && register == 6 => Effects.ChangesTaskSwitched,
                 0x20 when kernel => register == 4 ? Effects.SeesCr4 : register == 2 ? Effects.ReadsCr2 : Effects.None,
                 0x22 when kernel => register == 4 ? Effects.SeesCr4 : register == 0 ? Effects.ChangesTaskSwitched : Effects.None,
-                0x21 when kernel => Effects.ReadsDebug,
-                0x23 when kernel => Effects.ChangesDebug,
+                0x21 when kernel => Effects.ReadsDebug | OfAlias(register),
+                0x23 when kernel => Effects.ChangesDebug | OfAlias(register),
                 0x30 when kernel => Effects.ChangesOtherGsBase | Effects.SeesUserGsBase,
                 0xae when register < 4 && third >= 0xc0 => Effects.SeesCr4 | Effects.LoadsGs | Effects.SeesUserGsBase,
                 0xa9 or 0xb5 => Effects.LoadsGs,
@@ -187,6 +188,9 @@ internal static class Payload
 
         return effects;
     }
+
+    /// <summary>DR4 and DR5 are DR6 and DR7, or nothing, as CR4.DE says.</summary>
+    private static Effects OfAlias(int register) => register is 4 or 5 ? Effects.SeesCr4 : Effects.None;
 
     private static int Next(ReadOnlySpan<byte> bytes, int at)
     {

@@ -54,6 +54,7 @@ internal static class XenAbi
     public const uint SEGBASE_GS_USER_SEL = 3;
 
     public const uint PHYSDEVOP_set_iopl = 6;
+    public const uint PHYSDEVOP_set_iobitmap = 7;
 
     public const uint VMASST_CMD_enable = 0;
     public const uint VMASST_CMD_disable = 1;

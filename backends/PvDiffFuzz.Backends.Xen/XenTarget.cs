@@ -41,7 +41,6 @@ public sealed class XenTarget : ITarget
             throw new TargetUnavailableException($"the guest under {installation.Image} runs no case", XenInstallation.Cure);
         }
 
-        Processor = processor;
         _batch.Rules = new XenRules(banner.Version, processor.Vendor);
         const Capabilities capabilities = Capabilities.CompatibilityMode | Capabilities.DebugRegisters | Capabilities.SegmentBases | Capabilities.Responses;
         Info = new TargetInfo(name, TargetKind.Hypervisor, installation.Lineage, capabilities, new Fingerprint(
@@ -51,6 +50,7 @@ public sealed class XenTarget : ITarget
         {
             Masks = XenMasks.All,
             Abis = [Abi.XenPv64],
+            Processor = processor,
         };
     }
 
@@ -59,9 +59,6 @@ public sealed class XenTarget : ITarget
 
     /// <inheritdoc/>
     public TargetInfo Info { get; }
-
-    /// <summary>The processor that the guest has, for generators and models.</summary>
-    public CpuProfile Processor { get; }
 
     /// <summary>Times that the snapshot was loaded.</summary>
     public int Restored => _batch.Restored;

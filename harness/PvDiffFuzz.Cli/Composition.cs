@@ -119,6 +119,32 @@ public sealed class Composition
             : ReleaseOf(name) is XenVersion version ? new XenModel(profile, Usage, version)
             : throw new UsageException($"there is no target '{name}'; the targets are {string.Join(", ", Names)}");
 
+    /// <summary>The processor that cases of an ABI which name none meet on these targets: that of targets which bring their own, else the host's. Makes each target once, so that trouble with one shows before a run.</summary>
+    /// <exception cref="UsageException">Two of them bring different ones.</exception>
+    /// <exception cref="TargetUnavailableException">One does not work on this host.</exception>
+    public CpuProfile ProcessorOf(Abi abi, IReadOnlyList<string> names)
+    {
+        ArgumentNullException.ThrowIfNull(names);
+        (string Name, CpuProfile Processor)? first = null;
+        foreach (string name in names)
+        {
+            using ITarget target = Create(name);
+            if (target.Info.Processor is not CpuProfile own || !target.Info.Abis.Contains(abi))
+            {
+                continue;
+            }
+
+            first ??= (name, own);
+            if (first.Value.Processor != own)
+            {
+                throw new UsageException(
+                    $"{first.Value.Name} and {name} have different processors ({TextOf(first.Value.Processor, own)} against {TextOf(own, first.Value.Processor)}), so that no case means the same to both; compare them one at a time");
+            }
+        }
+
+        return first?.Processor ?? Host;
+    }
+
     /// <summary>Splits a comma-separated list and checks each name.</summary>
     /// <exception cref="UsageException">A name is unknown or given twice, or the list is empty.</exception>
     public IReadOnlyList<string> Parse(string list)
@@ -143,6 +169,10 @@ public sealed class Composition
 
     private static XenVersion? ReleaseOf(string name) =>
         name.StartsWith(XenName + ":", StringComparison.Ordinal) ? XenVersion.Parse(name[(XenName.Length + 1)..]) : null;
+
+    /// <summary>What tells a processor from another, as far as one line can say.</summary>
+    private static string TextOf(CpuProfile processor, CpuProfile other) =>
+        string.Join(' ', processor.Features.Except(other.Features).Prepend($"{processor.Vendor} family {processor.Family}"));
 
     private bool RunsHere(string name, Abi abi)
     {

@@ -97,6 +97,9 @@ public sealed record TargetInfo(string Name, TargetKind Kind, string Lineage, Ca
 
     /// <summary>The ABIs that it runs. Cases of others are <see cref="EndKind.Unsupported"/>.</summary>
     public ImmutableArray<Abi> Abis { get; init; } = [Abi.X86];
+
+    /// <summary>The processor that cases meet here, where the target brings its own, as an emulator does. Null for one that has the host's, or follows the case.</summary>
+    public CpuProfile? Processor { get; init; }
 }
 
 /// <summary>Facts that identify what ran: commit of a model; CPU, microcode, kernel and hypervisor of a host.</summary>

@@ -50,9 +50,10 @@ public static class UndefinedBits
     /// <param name="resumes">
     /// True when the case has responses. Then instructions in the middle may have faulted and events in the middle are compared too, so nothing is taken as defined again.
     /// </param>
-    public static UndefinedMask After(ImmutableArray<TracedInstruction> trace, CpuVendor vendor, bool lastCompleted, bool resumes = false)
+    /// <param name="profile">The processor, which may lack TZCNT or LZCNT, so that their bytes are BSF and BSR with a prefix that means nothing; null for one that has both.</param>
+    public static UndefinedMask After(ImmutableArray<TracedInstruction> trace, CpuVendor vendor, bool lastCompleted, bool resumes = false, CpuProfile? profile = null)
     {
-        Walk walk = new(vendor, resumes);
+        Walk walk = new(OptionsOf(vendor, profile), vendor, resumes);
         for (int i = 0; i < trace.Length && !walk.Consumed; i++)
         {
             walk.Step(trace[i], completed: lastCompleted || i < trace.Length - 1);
@@ -61,7 +62,12 @@ public static class UndefinedBits
         return walk.Result();
     }
 
-    private sealed class Walk(CpuVendor vendor, bool resumes)
+    private static DecoderOptions OptionsOf(CpuVendor vendor, CpuProfile? profile) =>
+        (vendor == CpuVendor.Amd ? DecoderOptions.AMD : DecoderOptions.None)
+        | (profile?.Has("BMI1") == false ? DecoderOptions.NoMPFX_0FBC : DecoderOptions.None)
+        | (profile?.Has("LZCNT") == false ? DecoderOptions.NoMPFX_0FBD : DecoderOptions.None);
+
+    private sealed class Walk(DecoderOptions options, CpuVendor vendor, bool resumes)
     {
         private readonly InstructionInfoFactory _factory = new();
         private readonly SortedSet<string> _rows = new(StringComparer.Ordinal);
@@ -78,7 +84,7 @@ public static class UndefinedBits
 
         public void Step(TracedInstruction traced, bool completed)
         {
-            Instruction instruction = Decode(traced, vendor);
+            Instruction instruction = Decode(traced, options);
             if (instruction.IsInvalid)
             {
                 return;
@@ -127,12 +133,12 @@ public static class UndefinedBits
             Undefine(in instruction, effect, traced.Rcx);
         }
 
-        private static Instruction Decode(TracedInstruction traced, CpuVendor vendor)
+        private static Instruction Decode(TracedInstruction traced, DecoderOptions options)
         {
             Decoder decoder = Decoder.Create(
                 traced.Mode == CpuMode.Long64 ? 64 : 32,
                 new ByteArrayCodeReader([.. traced.Bytes]),
-                vendor == CpuVendor.Amd ? DecoderOptions.AMD : DecoderOptions.None);
+                options);
             decoder.IP = traced.Address;
             return decoder.Decode();
         }

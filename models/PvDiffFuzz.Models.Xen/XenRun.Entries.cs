@@ -104,7 +104,8 @@ internal sealed partial class XenRun<TGuest>
     {
         if (vcpu.Case.Start == GuestMode.Supervisor && cpu.Rip == vcpu.Case.Code.End)
         {
-            _final = X86.Delivery.Capture(ref cpu, cpu.Rflags);
+            // RFLAGS is what PUSHF shows (ADR 9), and PUSHF never shows RF.
+            _final = X86.Delivery.Capture(ref cpu, cpu.Rflags & ~RflagsBits.RF);
             vcpu.End(Verdict.ReachedEnd);
         }
         else if (vcpu.Deliveries.Count > 0 && vcpu.Deliveries[^1].Handler == cpu.Rip)

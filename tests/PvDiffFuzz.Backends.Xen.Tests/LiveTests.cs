@@ -223,9 +223,9 @@ public sealed class LiveTests(LiveTests.Machine machine) : IClassFixture<LiveTes
     [XenFact]
     public void TheProcessorIsTheEmulatedOne()
     {
-        Assert.Equal(CpuVendor.Amd, Xen.Processor.Vendor);
-        Assert.Contains("SYSCALL", Xen.Processor.Features);
-        Assert.DoesNotContain("BMI2", Xen.Processor.Features);
+        Assert.Equal(CpuVendor.Amd, Xen.Info.Processor!.Vendor);
+        Assert.Contains("SYSCALL", Xen.Info.Processor!.Features);
+        Assert.DoesNotContain("BMI2", Xen.Info.Processor!.Features);
         Assert.Equal(("tcg", TargetKind.Hypervisor), (Xen.Info.Lineage, Xen.Info.Kind));
     }
 

@@ -27,23 +27,23 @@ internal static class FuzzCommand
         ILogger log = logs.CreateLogger("fuzz");
         CampaignOptions options = settings.Journal?.Continue(settings.Campaign, settings.SkipSuspects) ?? settings.Campaign;
         KnownSet known = Session.Known(settings.Known);
-        CheckTargets(composition, settings.Targets);
+        CpuProfile processor = composition.ProcessorOf(settings.Generator.Abi, settings.Targets);
         Directory.CreateDirectory(settings.Output);
         string name = Path.Combine(settings.Output, $"{options.Seed:x}-{options.Shard.Number}");
         CampaignEvidence before = Before(name + EvidenceFile.Extension, settings);
         CampaignParts parts = new()
         {
-            Targets = [.. settings.Targets.Select<string, Func<ITarget>>(name => () => composition.Create(name))],
-            Source = () => new GeneratedCases(settings.Generator, composition.Host, options.Seed),
-            Analyst = () => Session.Analyst(composition.Host),
+            Targets = [.. settings.Targets.Select<string, Func<ITarget>>(name => () => composition.Create(name, processor))],
+            Source = () => new GeneratedCases(settings.Generator, processor, options.Seed),
+            Analyst = () => Session.Analyst(processor),
             Known = known,
-            Store = new FolderStore(settings.Output, finding => FindingText.Of(finding, composition.Host)),
+            Store = new FolderStore(settings.Output, finding => FindingText.Of(finding, processor)),
             JournalPath = settings.JournalPath ?? name + ".journal",
-            Rules = ModelsByAbi.CanCount && ModelsByAbi.Of(settings.Generator.Abi) is ModelParts model ? () => model.Probed(composition.Host, null) : null,
+            Rules = ModelsByAbi.CanCount && ModelsByAbi.Of(settings.Generator.Abi) is ModelParts model ? () => model.Probed(processor, null) : null,
             SaveEvidence = evidence => EvidenceFile.Write(name + EvidenceFile.Extension, before.Add(evidence with { Forms = composition.FormsUsed })),
-            Allowed = testCase => Session.MayRunLive(testCase, composition.Host),
+            Allowed = testCase => Session.MayRunLive(testCase, processor),
         };
-        parts = parts with { Guide = Guide(composition, settings, options, name, log) };
+        parts = parts with { Guide = Guide(composition, processor, settings, options, name, log) };
         Campaign campaign = new(options, parts);
         CampaignSummary summary;
         log.LogInformation("seed {Seed:x}, shard {Shard}, {Jobs} jobs, targets {Targets}", options.Seed, options.Shard, options.Jobs, string.Join(", ", settings.Targets));
@@ -86,7 +86,7 @@ internal static class FuzzCommand
     }
 
     /// <summary>What steers the campaign, or null.</summary>
-    private static GuideParts? Guide(Composition composition, FuzzSettings settings, CampaignOptions options, string name, ILogger log)
+    private static GuideParts? Guide(Composition composition, CpuProfile processor, FuzzSettings settings, CampaignOptions options, string name, ILogger log)
     {
         if (settings.Guide == GuideBy.None)
         {
@@ -105,10 +105,10 @@ internal static class FuzzCommand
         return new GuideParts
         {
             Options = new GuideOptions { By = settings.Guide },
-            Model = () => model.Probed(composition.Host, composition.Usage),
-            Source = () => new Swarm(settings.Generator, composition.Host, options.Seed),
+            Model = () => model.Probed(processor, composition.Usage),
+            Source = () => new Swarm(settings.Generator, processor, options.Seed),
             Target = target < 0 ? null : target,
-            Corpus = corpus is null ? [] : CorpusFolder.Read(corpus, settings.Generator.Abi, testCase => Session.MayRunLive(testCase, composition.Host)),
+            Corpus = corpus is null ? [] : CorpusFolder.Read(corpus, settings.Generator.Abi, testCase => Session.MayRunLive(testCase, processor)),
             Save = cases => kept.Save(cases, options.Seed),
         };
     }
@@ -116,13 +116,4 @@ internal static class FuzzCommand
     /// <summary>What a campaign showed before it was cut short; a new campaign starts from nothing.</summary>
     private static CampaignEvidence Before(string path, FuzzSettings settings) =>
         settings.Journal is not null && File.Exists(path) ? EvidenceFile.Read(path) : CampaignEvidence.None;
-
-    /// <summary>Trouble with a target is better said before a campaign than in the middle of it.</summary>
-    private static void CheckTargets(Composition composition, IReadOnlyList<string> names)
-    {
-        foreach (string name in names)
-        {
-            composition.Create(name).Dispose();
-        }
-    }
 }

@@ -78,7 +78,7 @@ internal static class ImportCommand
 
     private static ExitCode Run(Composition composition, Imported import, IEnumerable<string> names, string folder, KnownSet known, bool json)
     {
-        using CaseRunner runner = Session.Runner(composition, names);
+        using CaseRunner runner = Session.Runner(composition, composition.Host, names);
         Replay replay = new(runner, known, TargetMasks.Of);
         SortedDictionary<string, int> verdicts = new(StringComparer.Ordinal);
         foreach (CaseFile file in import.Files)

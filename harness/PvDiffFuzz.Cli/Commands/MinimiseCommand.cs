@@ -29,7 +29,8 @@ internal static class MinimiseCommand
             throw new UsageException($"{path}: no target here runs {file.Case.Abi.Text()}; the targets are {string.Join(", ", composition.Names)}");
         }
 
-        using CaseRunner runner = Session.Runner(composition, names);
+        CpuProfile processor = composition.ProcessorOf(file.Case.Abi, names);
+        using CaseRunner runner = Session.Runner(composition, processor, names);
         Examination examined = runner.Examine(file.Case);
         if (!examined.Diverges)
         {
@@ -38,7 +39,7 @@ internal static class MinimiseCommand
         }
 
         using CtrlC interruption = new();
-        Minimiser minimiser = new(Reductions.All, new MinimiserLimits(), candidate => Session.MayRunLive(candidate, composition.Host));
+        Minimiser minimiser = new(Reductions.All, new MinimiserLimits(), candidate => Session.MayRunLive(candidate, processor));
         Minimised minimised = minimiser.Minimise(Divergence.Of(examined, runner), runner, interruption.Token);
         Finding finding = new()
         {
@@ -48,7 +49,7 @@ internal static class MinimiseCommand
             Seed = 0,
             Index = 0,
         };
-        string text = FindingText.Of(finding, composition.Host, file.Found);
+        string text = FindingText.Of(finding, processor, file.Found);
         if (save is null)
         {
             Console.Write(text);

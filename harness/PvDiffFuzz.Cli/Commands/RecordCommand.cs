@@ -32,11 +32,12 @@ internal static class RecordCommand
         };
         command.SetAction(parsed => CommandLine.Guard(() =>
         {
-            CpuProfile profile = Processor(composition, parsed.GetRequiredValue(cpu));
-            bool ofHost = parsed.GetRequiredValue(cpu) == HostCpu;
-            GeneratorOptions options = GeneratorOptions.DefaultsFor(CommonOptions.ParseAbi(parsed.GetRequiredValue(abi))) with { MaximumInstructions = (int)parsed.GetValue(length) };
-            RecordedCases cases = Cases(parsed.GetValue(corpus) ?? [], parsed.GetValue(seed), (int)parsed.GetValue(count), options, profile);
             IReadOnlyList<string> names = composition.Parse(parsed.GetRequiredValue(targets));
+            Abi generated = CommonOptions.ParseAbi(parsed.GetRequiredValue(abi));
+            CpuProfile profile = Processor(parsed.GetRequiredValue(cpu), () => composition.ProcessorOf(generated, names));
+            bool ofHost = parsed.GetRequiredValue(cpu) == HostCpu;
+            GeneratorOptions options = GeneratorOptions.DefaultsFor(generated) with { MaximumInstructions = (int)parsed.GetValue(length) };
+            RecordedCases cases = Cases(parsed.GetValue(corpus) ?? [], parsed.GetValue(seed), (int)parsed.GetValue(count), options, profile);
             string what = parsed.GetValue(comment) ?? $"What {string.Join(", ", names)} answered to {cases.Count} cases.";
             return Run(composition, cases, names, profile, ofHost, what, parsed.GetRequiredValue(save), parsed.GetValue(json));
         }));
@@ -154,9 +155,9 @@ internal static class RecordCommand
             : cases;
     }
 
-    private static CpuProfile Processor(Composition composition, string name) => name switch
+    private static CpuProfile Processor(string name, Func<CpuProfile> host) => name switch
     {
-        HostCpu => composition.Host,
+        HostCpu => host(),
         "amd" => CpuProfile.DefaultAmd,
         "intel" => CpuProfile.DefaultIntel,
         _ => throw new UsageException($"--cpu {name}: valid values are host, amd and intel"),

@@ -30,7 +30,7 @@ internal static class ReplayCommand
 
     private static ExitCode Run(Composition composition, IReadOnlyList<string> files, IReadOnlyList<string> names, KnownSet known, string? junit, bool json)
     {
-        using CaseRunner runner = Session.Runner(composition, names);
+        using CaseRunner runner = Session.Runner(composition, composition.Host, names);
 
         // What Linux hides is hidden in the stored outcomes of native too, wherever they are replayed.
         Replay replay = new(runner, known, TargetMasks.Of);

@@ -21,7 +21,7 @@ internal static class ReportCommand
 
     private static ExitCode Run(Composition composition, IReadOnlyList<string> files, KnownSet known, string? page)
     {
-        using CaseRunner runner = Session.Runner(composition, composition.Usual.Where(name => name.StartsWith("model.", StringComparison.Ordinal)));
+        using CaseRunner runner = Session.Runner(composition, composition.Host, composition.Usual.Where(name => name.StartsWith("model.", StringComparison.Ordinal)));
         Conformance conformance = Conformance.Of(files, runner, known, composition.Host);
         string text = ConformancePage.Write(conformance, known);
         if (page is null)

@@ -24,7 +24,7 @@ internal static class RunCommand
     private static ExitCode Run(Composition composition, string path, string? targets, bool json)
     {
         CaseFile file = CaseFile.Read(path, lenient: true);
-        using CaseRunner runner = Runner(composition, path, file, targets);
+        using CaseRunner runner = Runner(composition, path, file, targets, out CpuProfile processor);
         ImmutableArray<string> names = [.. runner.Infos.Select(info => info.Name)];
         Examination examined = runner.Examine(file.Case);
         if (json)
@@ -42,7 +42,7 @@ internal static class RunCommand
             // What agrees needs no explanation; `show` gives it on request.
             int first = examined.Comparison.FirstEvent;
             InstructionAt at = InstructionAt.Find(file.Case, examined.Outcomes.AsSpan(), first, runner.Analyst);
-            CaseView.Print(file, names, examined, at, examined.Diverges ? Session.RulesOf(composition.Host, file.Case, at, examined.Outcomes.AsSpan(), first) : []);
+            CaseView.Print(file, names, examined, at, examined.Diverges ? Session.RulesOf(processor, file.Case, at, examined.Outcomes.AsSpan(), first) : []);
         }
 
         return examined.Outcomes.Any(outcome => outcome.End == EndKind.HarnessError) ? ExitCode.Failed
@@ -51,13 +51,14 @@ internal static class RunCommand
     }
 
     /// <summary>What is stored in a case of another ABI than x86 takes part unless targets are named: few hosts have a hypervisor for it.</summary>
-    private static CaseRunner Runner(Composition composition, string path, CaseFile file, string? targets)
+    private static CaseRunner Runner(Composition composition, string path, CaseFile file, string? targets, out CpuProfile processor)
     {
         Abi abi = file.Case.Abi;
         IReadOnlyList<string> names = targets is null ? composition.DefaultsFor(abi) : composition.Parse(targets);
         ImmutableArray<RecordedTarget> recorded = targets is null && abi != Abi.X86 ? RecordedTarget.Of(file) : [];
+        processor = composition.ProcessorOf(abi, names);
         return names.Count + recorded.Length > 0
-            ? Session.Runner(composition, names, recorded)
+            ? Session.Runner(composition, processor, names, recorded)
             : throw new UsageException($"{path}: no target here runs {abi.Text()}, and no outcome is stored in the case; the targets are {string.Join(", ", composition.Names)}");
     }
 }

@@ -30,12 +30,13 @@ internal static class ShowCommand
             names = file.Case.Abi == Abi.X86 ? ["model.x86"] : composition.DefaultsFor(file.Case.Abi);
         }
 
-        using CaseRunner runner = new([.. recorded, .. names.Select(composition.Create)], Session.Analyst(composition.Host));
+        CpuProfile processor = composition.ProcessorOf(file.Case.Abi, names);
+        using CaseRunner runner = Session.Runner(composition, processor, names, recorded);
         ImmutableArray<string> columns = [.. runner.Infos.Select(info => info.Name)];
         Examination examined = runner.Examine(file.Case);
         int first = examined.Comparison.FirstEvent;
         InstructionAt at = InstructionAt.Find(file.Case, examined.Outcomes.AsSpan(), first, runner.Analyst);
-        ImmutableArray<RuleName> rules = Session.RulesOf(composition.Host, file.Case, at, examined.Outcomes.AsSpan(), first);
+        ImmutableArray<RuleName> rules = Session.RulesOf(processor, file.Case, at, examined.Outcomes.AsSpan(), first);
         if (json)
         {
             Json.Print(new

@@ -9,8 +9,9 @@ namespace PvDiffFuzz.Harness;
 public sealed class CaseAnalyst
 {
     private readonly ITracer? _tracer;
-    private readonly Func<ImmutableArray<TracedInstruction>, CpuVendor, bool, bool, CaseMask>? _rule;
+    private readonly Func<ImmutableArray<TracedInstruction>, CpuVendor, CpuProfile?, bool, bool, CaseMask>? _rule;
     private readonly ImmutableArray<CpuVendor> _vendors;
+    private readonly CpuProfile? _host;
     private TestCase? _tracedCase;
     private int _tracedAnswers;
     private ImmutableArray<TracedInstruction> _trace = [];
@@ -20,12 +21,12 @@ public sealed class CaseAnalyst
     /// <param name="rule">Says what is undefined; null for nothing.</param>
     /// <param name="vendor">Maker of the processor where the case does not say.</param>
     public CaseAnalyst(ITracer? tracer, UndefinedRule? rule, CpuVendor vendor)
-        : this(tracer, [vendor], rule is null ? null : (trace, maker, completed, _) => rule(trace, maker, completed))
+        : this(tracer, [vendor], rule is null ? null : (trace, maker, _, completed, _) => rule(trace, maker, completed))
     {
     }
 
-    private CaseAnalyst(ITracer? tracer, ImmutableArray<CpuVendor> vendors, Func<ImmutableArray<TracedInstruction>, CpuVendor, bool, bool, CaseMask>? rule) =>
-        (_tracer, _vendors, _rule) = (tracer, vendors, rule);
+    private CaseAnalyst(ITracer? tracer, ImmutableArray<CpuVendor> vendors, Func<ImmutableArray<TracedInstruction>, CpuVendor, CpuProfile?, bool, bool, CaseMask>? rule, CpuProfile? host = null) =>
+        (_tracer, _vendors, _rule, _host) = (tracer, vendors, rule, host);
 
     /// <summary>An analyst that knows nothing: no traces, no masks.</summary>
     public static CaseAnalyst Blind { get; } = new(null, null, CpuVendor.Intel);
@@ -34,6 +35,15 @@ public sealed class CaseAnalyst
     /// <param name="tracer">Lists executed instructions.</param>
     /// <param name="vendors">Makers of the processors at hand, for cases that name none; at least one. What one of them leaves undefined is undefined.</param>
     public static CaseAnalyst For(ITracer tracer, params ImmutableArray<CpuVendor> vendors) => new(tracer, vendors, AfterTable);
+
+    /// <summary>An analyst that follows the table of undefined bits, for one processor.</summary>
+    /// <param name="tracer">Lists executed instructions.</param>
+    /// <param name="host">The processor of cases that name none.</param>
+    public static CaseAnalyst For(ITracer tracer, CpuProfile host)
+    {
+        ArgumentNullException.ThrowIfNull(host);
+        return new CaseAnalyst(tracer, [host.Vendor], AfterTable, host);
+    }
 
     /// <summary>Maker of the processor that a case is about; the first one at hand where the case does not say.</summary>
     public CpuVendor VendorOf(TestCase testCase) => testCase.Profile?.Vendor ?? _vendors[0];
@@ -92,18 +102,19 @@ public sealed class CaseAnalyst
 
     private CaseMask Rule(TestCase testCase, ImmutableArray<TracedInstruction> trace, bool lastCompleted, bool resumes)
     {
-        CaseMask mask = _rule!(trace, VendorOf(testCase), lastCompleted, resumes);
+        CpuProfile? profile = testCase.Profile ?? _host;
+        CaseMask mask = _rule!(trace, VendorOf(testCase), profile, lastCompleted, resumes);
         foreach (CpuVendor other in testCase.Profile is null ? _vendors.AsSpan()[1..] : [])
         {
-            mask = mask.Or(_rule(trace, other, lastCompleted, resumes));
+            mask = mask.Or(_rule(trace, other, profile, lastCompleted, resumes));
         }
 
         return mask;
     }
 
-    private static CaseMask AfterTable(ImmutableArray<TracedInstruction> trace, CpuVendor vendor, bool lastCompleted, bool resumes)
+    private static CaseMask AfterTable(ImmutableArray<TracedInstruction> trace, CpuVendor vendor, CpuProfile? profile, bool lastCompleted, bool resumes)
     {
-        UndefinedMask mask = UndefinedBits.After(trace, vendor, lastCompleted, resumes);
+        UndefinedMask mask = UndefinedBits.After(trace, vendor, lastCompleted, resumes, profile);
         return new CaseMask { Rflags = mask.Rflags, Gpr = mask.Gpr, Consumed = mask.Consumed, Rows = mask.Rows, Parts = mask.Parts };
     }
 

@@ -43,6 +43,10 @@ internal static class Interrupted
     /// <remarks>PVM loads RCX, R11 and RFLAGS at every entry and for every hypercall (PVM rfc1, Vector events in user mode and the sections after it). Xen's ways in differ, so nothing is claimed for them.</remarks>
     public static bool IsReplaced(Abi abi, Register register) => abi.IsPvm() && register is Register.Rcx or Register.R11 or Register.Rflags;
 
+    /// <summary>True for an event at which R11 shows RFLAGS as the handler has them, so that what is undefined there is undefined in R11: a 64-bit Xen guest's handlers are entered by SYSRET (Xen facts, RCX and R11).</summary>
+    public static bool ShowsFlagsInR11(Abi abi, Event e) =>
+        abi is Abi.XenPv64 or Abi.XenPv64Fred && FrameLayout.OnStack(e.Entry) && ((e.Registers[Register.R11] ^ e.Registers.Rflags) & RflagsBits.Status) == 0;
+
     /// <summary>True when an event's frame lies in pages of the case, from RSP at entry upwards; PVM's structure does not.</summary>
     public static bool IsOnStack(Abi abi, Event e) => FrameLayout.OnStack(e.Entry) && !IsPvcs(abi, e);
 

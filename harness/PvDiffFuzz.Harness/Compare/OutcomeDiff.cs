@@ -146,6 +146,11 @@ internal sealed partial class OutcomeDiff(TestCase testCase, ImmutableArray<Targ
             }
 
             differing = Remaining(differing, register, eventA, eventB);
+            if (register == Register.R11 && differing != 0 && maskAt != int.MaxValue && Interrupted.ShowsFlagsInR11(testCase.Abi, eventA!) && Interrupted.ShowsFlagsInR11(testCase.Abi, eventB!))
+            {
+                differing = Undefined(differing, Register.Rflags, maskAt);
+            }
+
             if (!(maskAt != int.MaxValue && Interrupted.IsReplaced(testCase.Abi, register)))
             {
                 differing = Defined(differing, register, maskAt);
@@ -156,13 +161,12 @@ internal sealed partial class OutcomeDiff(TestCase testCase, ImmutableArray<Targ
     }
 
     /// <summary>What of some differing bits is not undefined.</summary>
-    private ulong Defined(ulong differing, Register register, int maskAt)
-    {
-        if (differing == 0 || !(register == Register.Rflags || register <= Register.R15))
-        {
-            return differing;
-        }
+    private ulong Defined(ulong differing, Register register, int maskAt) =>
+        differing == 0 || !(register == Register.Rflags || register <= Register.R15) ? differing : Undefined(differing, register, maskAt);
 
+    /// <summary>What of some differing bits is not undefined in a register of the mask.</summary>
+    private ulong Undefined(ulong differing, Register register, int maskAt)
+    {
         CaseMask mask = undefined(maskAt);
         ulong bits = register == Register.Rflags ? mask.Rflags : mask.Gpr[(int)register];
         if ((differing & bits) != 0)

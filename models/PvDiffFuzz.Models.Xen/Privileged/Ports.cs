@@ -124,6 +124,7 @@ internal static class Ports
 
     /// <summary>INS and OUTS. A fault comes between iterations, with the registers as far as they have got.</summary>
     [Spec("SDM", "vol.2A INS/INSB/INSW/INSD; vol.2B OUTS/OUTSB/OUTSW/OUTSD")]
+    [Spec("Xen facts", "Privileged instructions: after success")]
     private static void Repeat(ref CpuState cpu, Vcpu vcpu, in MicroOp op, int width, bool input)
     {
         vcpu.Memory.Mask = cpu.LinearMask;
@@ -139,6 +140,8 @@ internal static class Ports
                 break;
             }
 
+            // An iteration counts as success, so that the fault of a later one comes with RF clear.
+            vcpu.Rflags &= ~RflagsBits.RF;
             Advance(ref cpu, pointer, step, op.AddressMask);
             if (!repeats)
             {
