@@ -121,6 +121,16 @@ internal abstract unsafe class GuestMemory(byte* start, ulong address) : IDispos
     /// <summary>The address of that byte as the kernel of the KVM is to be told.</summary>
     public ulong Address { get; } = address;
 
+    /// <summary>True when the kernel's machine does not see what this process writes as code, and is to be told by <see cref="Written"/>.</summary>
+    public virtual bool WantsToBeTold => false;
+
+    /// <summary>Says that bytes which may be executed have changed. An emulator goes on with its translation of the old ones otherwise.</summary>
+    /// <param name="offset">The first of them.</param>
+    /// <param name="length">How many.</param>
+    public virtual void Written(int offset, int length)
+    {
+    }
+
     /// <inheritdoc/>
     public abstract void Dispose();
 }

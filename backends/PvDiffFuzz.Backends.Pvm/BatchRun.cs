@@ -56,6 +56,7 @@ internal sealed class BatchRun(Machine machine, CaseRun single, BatchAgent agent
         // The case that did not come back runs alone.
         Span<byte> pool = machine.Pool;
         pool.Clear();
+        machine.Code.ChangedEverywhere();
         return new BatchEnd(finished + 1, Broken: true);
     }
 
@@ -104,6 +105,7 @@ internal sealed class BatchRun(Machine machine, CaseRun single, BatchAgent agent
 
     private bool Wait()
     {
+        machine.Code.Tell();
         ulong record = 0;
         long begin = 0;
         while (!machine.Vcpu.Run())

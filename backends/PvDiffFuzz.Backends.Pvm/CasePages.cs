@@ -9,9 +9,12 @@ internal sealed class CasePages
     private readonly ulong[] _sorted;
     private readonly int[] _indices;
 
-    private CasePages(ulong[] addresses, int writable)
+    private readonly HashSet<ulong> _executable;
+
+    private CasePages(ulong[] addresses, int writable, HashSet<ulong> executable)
     {
         _addresses = addresses;
+        _executable = executable;
         Writable = writable;
         _sorted = [.. addresses];
         _indices = [.. Enumerable.Range(0, addresses.Length)];
@@ -30,22 +33,31 @@ internal sealed class CasePages
     public static CasePages Create(PageLayout supervisor, PageLayout user)
     {
         SortedDictionary<ulong, bool> pages = [];
+        HashSet<ulong> executable = [];
         foreach (PageRange range in supervisor.Ranges.AddRange(user.Ranges))
         {
             for (int i = 0; i < range.Pages && range.Access != PageAccess.None; i++)
             {
                 ulong address = range.Address + ((ulong)i * PageLayout.PageSize);
+                if ((range.Access & PageAccess.Execute) != 0)
+                {
+                    executable.Add(address);
+                }
+
                 pages[address] = pages.GetValueOrDefault(address) || (range.Access & PageAccess.Write) != 0;
             }
         }
 
         ulong[] addresses = [.. pages.Where(p => p.Value).Select(p => p.Key), .. pages.Where(p => !p.Value).Select(p => p.Key)];
-        return new CasePages(addresses, pages.Count(p => p.Value));
+        return new CasePages(addresses, pages.Count(p => p.Value), executable);
     }
 
     /// <summary>Linear address of a page.</summary>
     /// <param name="index">Its number in the pool.</param>
     public ulong AddressOf(int index) => _addresses[index];
+
+    /// <summary>True when one of the two roots lets the guest execute the page that holds an address.</summary>
+    public bool IsExecutable(ulong address) => _executable.Contains(address & ~0xfffUL);
 
     /// <summary>Number in the pool of the page that holds an address, or -1.</summary>
     public int IndexOf(ulong address)

@@ -60,12 +60,19 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
         _waiting.Clear();
         _injected = null;
         new CaseMemory(machine.Pool, machine.Pages).Load(testCase);
+        machine.Code.Changed(testCase);
         Stop stop = Load() ? Drive() : Stop.Unsupported;
         _state.Forget();
         Outcome outcome = ToOutcome(stop);
         if (!outcome.Comparable || outcome.End == EndKind.Crash)
         {
             new CaseMemory(machine.Pool, machine.Pages).Clear(testCase);
+            machine.Code.ChangedEverywhere();
+        }
+        else
+        {
+            machine.Code.Changed(testCase);
+            machine.Code.Changed(outcome.Memory.AsSpan());
         }
 
         _descriptorsLeft |= HasThreadLocalStorage(testCase);
@@ -229,6 +236,7 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
         const int mostInterruptions = 64;
         long begin = 0;
         int interruptions = 0;
+        machine.Code.Tell();
         for (int exits = 0; exits < mostExits; exits++)
         {
             if (!machine.Vcpu.Run())

@@ -19,6 +19,7 @@ internal sealed unsafe class Machine : IDisposable
         Vcpu = vcpu;
         _memory = memory;
         Pages = CasePages.Create(plan.Supervisor, plan.UserPages);
+        Code = new CodeChanges(memory, Pages);
     }
 
     /// <summary>What it was built for.</summary>
@@ -29,6 +30,9 @@ internal sealed unsafe class Machine : IDisposable
 
     /// <summary>The pages of the case.</summary>
     public CasePages Pages { get; }
+
+    /// <summary>What of the guest's code has changed.</summary>
+    public CodeChanges Code { get; }
 
     /// <summary>All memory of the guest.</summary>
     public Span<byte> Memory => new(_memory.Start, GuestMap.Size);
@@ -131,6 +135,12 @@ internal sealed unsafe class Machine : IDisposable
 
         agent?.Bytes.CopyTo(Memory[GuestMap.BatchAgent..]);
         agent?.Pad(AgentPort.End, BatchAgent.StubTarget).CopyTo(Memory[(GuestMap.BatchAgent + GuestMap.BatchAgentSize - BatchAgent.EndPadRoom)..]);
+        foreach ((_, int physical) in Plan.EntryPages())
+        {
+            Code.ChangedAt(physical, PageLayout.PageSize);
+        }
+
+        Code.ChangedAt(GuestMap.BatchAgent, GuestMap.BatchAgentSize);
     }
 
     private static void WritePad(Span<byte> memory, GuestPlan plan, ulong address, byte[] pad)

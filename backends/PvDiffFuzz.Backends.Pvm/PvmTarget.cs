@@ -56,12 +56,13 @@ public sealed class PvmTarget : ITarget
     {
         _boot = boot;
         _kernel = boot();
+        CpuProfile profile;
         try
         {
             _system = KvmSystem.Open(_kernel);
             _host = PvmHost.Detect(_system);
             _cpuid = _system.SupportedCpuid();
-            Processor = processor(_kernel);
+            profile = processor(_kernel);
             _interval = _kernel.IsEmulated ? EmulatedInterval : 0;
             _timer = _kernel.CreateTimer(_interval);
         }
@@ -78,18 +79,16 @@ public sealed class PvmTarget : ITarget
 
         _batches = batches;
         _agent = BatchAgent.Assemble(_host.Revision);
-        _rules = new PvmRules(_host, Processor, _kernel.IsEmulated);
+        _rules = new PvmRules(_host, profile, _kernel.IsEmulated);
         const Capabilities capabilities =
             Capabilities.CompatibilityMode | Capabilities.DebugRegisters | Capabilities.SegmentBases | Capabilities.Responses | Capabilities.SupervisorPages;
         Info = new TargetInfo(name, TargetKind.Hypervisor, _kernel.IsEmulated ? "tcg" : "hardware", capabilities, _host.Describe(_kernel))
         {
             Masks = PvmMasks.All,
             Abis = [_host.Revision],
+            Processor = _kernel is EmulatedKernel ? profile : null,
         };
     }
-
-    /// <summary>The processor of the host.</summary>
-    public CpuProfile Processor { get; }
 
     /// <summary>All rows that may be in <see cref="TargetInfo.Masks"/>, for outcomes stored elsewhere, whose host is not at hand to be asked.</summary>
     public static ImmutableArray<TargetMask> Masks => PvmMasks.All;

@@ -23,7 +23,10 @@ internal sealed unsafe class EmulatedKernel : KernelPort, IDisposable
     private readonly SafeMapping _pageMapping;
     private readonly byte* _page;
     private readonly List<(nint Mirror, ulong Run)> _runs = [];
+    private readonly List<(int Descriptor, ulong Request, int Place, int Operation)> _ahead = [];
+    private readonly List<(int Operation, ulong Request)> _waiting = [];
     private GuestMemory? _scratch;
+    private int _scratchUsed;
     private int _count;
     private ulong _asked;
 
@@ -82,19 +85,32 @@ internal sealed unsafe class EmulatedKernel : KernelPort, IDisposable
     public override int Ioctl(int descriptor, ulong request, void* argument)
     {
         int size = KvmArgument.SizeOf(request, argument);
-        if (size == 0)
+        if (TryReadAhead(descriptor, request, argument, size, out int known))
         {
-            return (int)Call(SYS_ioctl, (ulong)descriptor, request, (ulong)argument);
+            return known;
         }
 
-        Buffer.MemoryCopy(argument, _scratch!.Start, ScratchSize, size);
-        int result = (int)Call(SYS_ioctl, (ulong)descriptor, request, _scratch.Address);
+        _ahead.Clear();
+        int place = _scratchUsed;
+        int at = AddIoctl(descriptor, request, argument, size);
+        if (KvmArgument.CanWait(request))
+        {
+            _waiting.Add((at, request));
+            return 0;
+        }
+
+        foreach (ulong next in KvmArgument.After(request))
+        {
+            ReadAhead(descriptor, next);
+        }
+
+        Submit();
         if (KvmArgument.IsAnswered(request))
         {
-            Buffer.MemoryCopy(_scratch.Start, argument, size, size);
+            Buffer.MemoryCopy(_scratch!.Start + place, argument, size, size);
         }
 
-        return result;
+        return (int)ResultOf(at);
     }
 
     /// <inheritdoc/>
@@ -102,9 +118,15 @@ internal sealed unsafe class EmulatedKernel : KernelPort, IDisposable
     {
         ulong there = _runs.Find(r => r.Mirror == (nint)run).Run;
         ulong mirror = _scratch!.Address + (ulong)(run - _scratch.Start);
+        _ahead.Clear();
         Add(ServerPage.Copy, there, mirror, KvmArgument.RunInput);
         int at = Add(SYS_ioctl, (ulong)descriptor, KvmAbi.KVM_RUN, 0);
         Add(ServerPage.Copy, mirror, there, KvmArgument.RunSize);
+        foreach (ulong next in KvmArgument.After(KvmAbi.KVM_RUN))
+        {
+            ReadAhead(descriptor, next);
+        }
+
         Submit();
         return (int)ResultOf(at);
     }
@@ -176,6 +198,56 @@ internal sealed unsafe class EmulatedKernel : KernelPort, IDisposable
         _machine.Dispose();
         _scratch?.Dispose();
         _pageMapping.Dispose();
+    }
+
+    /// <summary>Adds an ioctl whose structure lies in the scratch memory.</summary>
+    private int AddIoctl(int descriptor, ulong request, void* argument, int size)
+    {
+        if (size == 0)
+        {
+            return Add(SYS_ioctl, (ulong)descriptor, request, (ulong)argument);
+        }
+
+        int place = _scratchUsed;
+        Buffer.MemoryCopy(argument, _scratch!.Start + place, ScratchSize - place, size);
+        _scratchUsed += (size + 15) & ~15;
+        return Add(SYS_ioctl, (ulong)descriptor, request, _scratch.Address + (ulong)place);
+    }
+
+    /// <summary>Has the server write what is there already, which the emulator sees.</summary>
+    private void Touch(ulong address, int length)
+    {
+        if (_count >= ServerPage.MostOperations - 8)
+        {
+            Submit();
+        }
+
+        Add(ServerPage.Copy, address, address, (ulong)length);
+    }
+
+    /// <summary>Asks along for what will be asked for next.</summary>
+    private void ReadAhead(int descriptor, ulong request)
+    {
+        int size = KvmArgument.SizeOf(request, null);
+        int place = _scratchUsed;
+        _scratchUsed += (size + 15) & ~15;
+        _ahead.Add((descriptor, request, place, Add(SYS_ioctl, (ulong)descriptor, request, _scratch!.Address + (ulong)place)));
+    }
+
+    private bool TryReadAhead(int descriptor, ulong request, void* argument, int size, out int result)
+    {
+        foreach ((int of, ulong what, int place, int at) in _ahead)
+        {
+            if (of == descriptor && what == request)
+            {
+                Buffer.MemoryCopy(_scratch!.Start + place, argument, size, size);
+                result = (int)ResultOf(at);
+                return true;
+            }
+        }
+
+        result = 0;
+        return false;
     }
 
     private byte* Mirror(int slot) => _scratch!.Start + ScratchSize - ((slot + 1) * KvmArgument.RunSize);
@@ -306,6 +378,7 @@ internal sealed unsafe class EmulatedKernel : KernelPort, IDisposable
     {
         *(ulong*)(_page + ServerPage.Count) = (ulong)_count;
         _count = 0;
+        _scratchUsed = 0;
         Volatile.Write(ref *(ulong*)(_page + ServerPage.Asked), ++_asked);
         ref ulong done = ref *(ulong*)(_page + ServerPage.Done);
         for (int spins = 0; Volatile.Read(ref done) != _asked; spins++)
@@ -313,11 +386,23 @@ internal sealed unsafe class EmulatedKernel : KernelPort, IDisposable
             if (spins > 100)
             {
                 WaitLong(ref done);
-                return;
+                break;
             }
 
             Thread.SpinWait(20);
         }
+
+        foreach ((int operation, ulong request) in _waiting)
+        {
+            if (ResultOf(operation) < 0)
+            {
+                long error = -ResultOf(operation);
+                _waiting.Clear();
+                throw new KvmException($"ioctl {request:x}, which could wait", (int)error);
+            }
+        }
+
+        _waiting.Clear();
     }
 
     private void WaitLong(ref ulong done)
@@ -345,6 +430,10 @@ internal sealed unsafe class EmulatedKernel : KernelPort, IDisposable
     /// <summary>Memory of the host that this process has mapped.</summary>
     private sealed class Region(EmulatedKernel kernel, SafeMapping mapping, ulong address, ulong size) : GuestMemory(mapping.Start, address)
     {
+        public override bool WantsToBeTold => true;
+
+        public override void Written(int offset, int length) => kernel.Touch(Address + (ulong)offset, length);
+
         public override void Dispose()
         {
             mapping.Dispose();

@@ -26,6 +26,17 @@ internal static unsafe class KvmArgument
         };
     }
 
+    /// <summary>True for what always succeeds on a processor that exists, so that it can be asked for together with what comes next.</summary>
+    public static bool CanWait(ulong request) => request is KvmAbi.KVM_SET_REGS or KvmAbi.KVM_SET_VCPU_EVENTS or KvmAbi.KVM_NMI or KvmAbi.KVM_INTERRUPT;
+
+    /// <summary>What is always asked for after a request, so that it can be asked for together with it.</summary>
+    public static ReadOnlySpan<ulong> After(ulong request) => request switch
+    {
+        KvmAbi.KVM_RUN => [KvmAbi.KVM_GET_REGS, KvmAbi.KVM_GET_SREGS],
+        KvmAbi.KVM_GET_DEBUGREGS => [KvmAbi.KVM_GET_VCPU_EVENTS],
+        _ => [],
+    };
+
     /// <summary>True when the kernel writes into the structure.</summary>
     public static bool IsAnswered(ulong request) => (request & Answered) != 0;
 
