@@ -28,6 +28,11 @@ internal abstract unsafe class KernelPort
     /// <returns>0 or more, or a negative error number.</returns>
     public abstract int Ioctl(int descriptor, ulong request, void* argument);
 
+    /// <summary>Has done all that was asked for, before something else happens than calls, such as a write to the memory of a guest.</summary>
+    public virtual void Settle()
+    {
+    }
+
     /// <summary>Runs a virtual processor until it leaves the guest.</summary>
     /// <param name="descriptor">The processor.</param>
     /// <param name="run">Its <c>struct kvm_run</c>, from <see cref="MapRun"/>.</param>

@@ -18,39 +18,6 @@ internal sealed partial class CaseRun
     {
         bool user = _case.Start == GuestMode.User;
         SystemState system = _case.System;
-        ulong gsBase = user ? system[SystemRegister.KernelGsBase] : _case.Registers.GsBase;
-        bool warm = _case.Pvm!.Path == HostPath.Warm;
-        _inCall = false;
-        machine.Vcpu.WantsInterruptWindow = false;
-        try
-        {
-            // A case that left control registers and roots alone leaves the roots warm for the next one.
-            bool kept = _state.LoadControl(_case, gsBase, freshRoots: !warm) && _warmFor == (system[SystemRegister.Cr3], system[SystemRegister.PvmSwitchCr3]);
-            if (warm && !kept && machine.Plan.EventEntry is ulong entry)
-            {
-                WarmUp(entry);
-                _state.Forget();
-                _state.LoadControl(_case, gsBase, freshRoots: false);
-            }
-
-            _warmFor = warm && IsSteady(_case) ? (system[SystemRegister.Cr3], system[SystemRegister.PvmSwitchCr3]) : null;
-
-            _state.LoadMsrs(_case, gsBase);
-            ForgetDescriptors();
-        }
-        catch (KvmException e) when (e.Call.StartsWith("KVM_SET_", StringComparison.Ordinal))
-        {
-            _reason = $"KVM does not take the state of the case: {e.Message}";
-            return false;
-        }
-
-        if (!_state.LoadDebugRegisters(_case))
-        {
-            _reason = "KVM refuses these debug registers";
-            return false;
-        }
-
-        machine.Vcpu.SetNmiMask(system[SystemRegister.NmiMasked] != 0);
         KvmRegs regs = Registers(_case.Registers);
         if (user)
         {
@@ -59,16 +26,22 @@ internal sealed partial class CaseRun
             regs.Rflags = RflagsBits.Fixed1 | (system[SystemRegister.PvmVcpuStruct] == 0 ? 0 : system[SystemRegister.PvcsEventFlags] & RflagsBits.IF);
         }
 
-        if (_windowAsked)
+        _inCall = false;
+        machine.Vcpu.WantsInterruptWindow = false;
+        try
         {
-            // KVM forgets that it waits for an interrupt window when the guest enables interrupts.
-            machine.Vcpu.SetRegs(regs with { Rflags = RflagsBits.Fixed1 });
-            machine.Vcpu.SetRegs(regs with { Rflags = RflagsBits.Fixed1 | RflagsBits.IF });
-            _windowAsked = false;
+            if (!LoadProcessor(in regs, user ? system[SystemRegister.KernelGsBase] : _case.Registers.GsBase))
+            {
+                return false;
+            }
+        }
+        catch (KvmException e) when (e.Call.StartsWith("KVM_SET_", StringComparison.Ordinal))
+        {
+            _reason = $"KVM does not take the state of the case: {e.Message}";
+            return false;
         }
 
-        // Bit 9 of RFLAGS goes into the structure's flags too, so the structure is written afterwards.
-        machine.Vcpu.SetRegs(in regs);
+        // Bit 9 of RFLAGS went into the structure's flags too, so the structure is written afterwards.
         WriteStructure();
         if (_case.Inject is Injection injection)
         {
@@ -79,6 +52,45 @@ internal sealed partial class CaseRun
             }
         }
 
+        return true;
+    }
+
+    /// <summary>Loads what ioctls load.</summary>
+    /// <exception cref="KvmException">KVM does not take a value.</exception>
+    private bool LoadProcessor(in KvmRegs regs, ulong gsBase)
+    {
+        SystemState system = _case.System;
+        bool warm = _case.Pvm!.Path == HostPath.Warm;
+
+        // A case that left control registers and roots alone leaves the roots warm for the next one.
+        bool kept = _state.LoadControl(_case, gsBase, freshRoots: !warm) && _warmFor == (system[SystemRegister.Cr3], system[SystemRegister.PvmSwitchCr3]);
+        if (warm && !kept && machine.Plan.EventEntry is ulong entry)
+        {
+            WarmUp(entry);
+            _state.Forget();
+            _state.LoadControl(_case, gsBase, freshRoots: false);
+        }
+
+        _warmFor = warm && IsSteady(_case) ? (system[SystemRegister.Cr3], system[SystemRegister.PvmSwitchCr3]) : null;
+        _state.LoadMsrs(_case, gsBase);
+        ForgetDescriptors();
+        if (!_state.LoadDebugRegisters(_case))
+        {
+            _reason = "KVM refuses these debug registers";
+            return false;
+        }
+
+        machine.Vcpu.SetNmiMask(system[SystemRegister.NmiMasked] != 0);
+        if (_windowAsked)
+        {
+            // KVM forgets that it waits for an interrupt window when the guest enables interrupts.
+            machine.Vcpu.SetRegs(regs with { Rflags = RflagsBits.Fixed1 });
+            machine.Vcpu.SetRegs(regs with { Rflags = RflagsBits.Fixed1 | RflagsBits.IF });
+            _windowAsked = false;
+        }
+
+        machine.Vcpu.SetRegs(in regs);
+        machine.Vcpu.Kernel.Settle();
         return true;
     }
 

@@ -24,7 +24,8 @@ internal sealed unsafe class EmulatedKernel : KernelPort, IDisposable
     private readonly byte* _page;
     private readonly List<(nint Mirror, ulong Run)> _runs = [];
     private readonly List<(int Descriptor, ulong Request, int Place, int Operation)> _ahead = [];
-    private readonly List<(int Operation, ulong Request)> _waiting = [];
+    private readonly List<(int Operation, ulong Request, int Expected)> _waiting = [];
+    private byte[] _registers = [];
     private GuestMemory? _scratch;
     private int _scratchUsed;
     private int _count;
@@ -95,8 +96,9 @@ internal sealed unsafe class EmulatedKernel : KernelPort, IDisposable
         int at = AddIoctl(descriptor, request, argument, size);
         if (KvmArgument.CanWait(request))
         {
-            _waiting.Add((at, request));
-            return 0;
+            int expected = KvmArgument.Expected(request, argument);
+            _waiting.Add((at, request, expected));
+            return expected;
         }
 
         foreach (ulong next in KvmArgument.After(request))
@@ -110,7 +112,21 @@ internal sealed unsafe class EmulatedKernel : KernelPort, IDisposable
             Buffer.MemoryCopy(_scratch!.Start + place, argument, size, size);
         }
 
+        if (request == KvmAbi.KVM_GET_MSRS)
+        {
+            _registers = [.. new ReadOnlySpan<byte>(argument, size)];
+        }
+
         return (int)ResultOf(at);
+    }
+
+    /// <inheritdoc/>
+    public override void Settle()
+    {
+        if (_count > 0)
+        {
+            Submit();
+        }
     }
 
     /// <inheritdoc/>
@@ -228,17 +244,49 @@ internal sealed unsafe class EmulatedKernel : KernelPort, IDisposable
     /// <summary>Asks along for what will be asked for next.</summary>
     private void ReadAhead(int descriptor, ulong request)
     {
-        int size = KvmArgument.SizeOf(request, null);
+        int size = request == KvmAbi.KVM_GET_MSRS ? _registers.Length : KvmArgument.SizeOf(request, null);
+        if (size == 0)
+        {
+            return;
+        }
+
         int place = _scratchUsed;
+        if (request == KvmAbi.KVM_GET_MSRS)
+        {
+            _registers.CopyTo(new Span<byte>(_scratch!.Start + place, size));
+        }
+
         _scratchUsed += (size + 15) & ~15;
         _ahead.Add((descriptor, request, place, Add(SYS_ioctl, (ulong)descriptor, request, _scratch!.Address + (ulong)place)));
+    }
+
+    /// <summary>True when a list of model-specific registers names the same ones as one that was read.</summary>
+    private bool SameRegisters(void* wanted, int place, int size)
+    {
+        if (size != _registers.Length)
+        {
+            return false;
+        }
+
+        // A list is its length in 8 bytes and its entries.
+        KvmMsrEntry* entries = (KvmMsrEntry*)((byte*)wanted + sizeof(ulong));
+        KvmMsrEntry* others = (KvmMsrEntry*)(_scratch!.Start + place + sizeof(ulong));
+        for (int i = 0; i < *(int*)wanted; i++)
+        {
+            if (entries[i].Index != others[i].Index)
+            {
+                return false;
+            }
+        }
+
+        return true;
     }
 
     private bool TryReadAhead(int descriptor, ulong request, void* argument, int size, out int result)
     {
         foreach ((int of, ulong what, int place, int at) in _ahead)
         {
-            if (of == descriptor && what == request)
+            if (of == descriptor && what == request && (request != KvmAbi.KVM_GET_MSRS || SameRegisters(argument, place, size)))
             {
                 Buffer.MemoryCopy(_scratch!.Start + place, argument, size, size);
                 result = (int)ResultOf(at);
@@ -392,13 +440,13 @@ internal sealed unsafe class EmulatedKernel : KernelPort, IDisposable
             Thread.SpinWait(20);
         }
 
-        foreach ((int operation, ulong request) in _waiting)
+        foreach ((int operation, ulong request, int expected) in _waiting)
         {
-            if (ResultOf(operation) < 0)
+            long result = ResultOf(operation);
+            if (result != expected)
             {
-                long error = -ResultOf(operation);
                 _waiting.Clear();
-                throw new KvmException($"ioctl {request:x}, which could wait", (int)error);
+                throw new KvmException(KvmArgument.NameOf(request), result < 0 ? (int)-result : EINVAL);
             }
         }
 
@@ -449,15 +497,8 @@ internal sealed unsafe class EmulatedKernel : KernelPort, IDisposable
     {
         private bool _started;
 
-        public long Nanoseconds
-        {
-            get
-            {
-                kernel.Call(SYS_clock_gettime, CLOCK_THREAD_CPUTIME_ID, kernel._scratch!.Address);
-                long* time = (long*)kernel._scratch.Start;
-                return (time[0] * 1_000_000_000) + time[1];
-            }
-        }
+        // The host's own clock of the thread does not count what a guest uses.
+        public long Nanoseconds => kernel._machine.CpuNanoseconds;
 
         public void Start()
         {

@@ -52,6 +52,9 @@ internal sealed class EmulatedMachine : IDisposable
     /// <summary>How QEMU ended; null while it runs.</summary>
     public string? Ended => _child.Ended(wait: false);
 
+    /// <summary>Processor time that QEMU has used, in nanoseconds.</summary>
+    public long CpuNanoseconds => _child.CpuNanoseconds();
+
     /// <summary>The last of what the host and QEMU have said.</summary>
     public string Console()
     {

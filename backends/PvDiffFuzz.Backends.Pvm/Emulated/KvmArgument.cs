@@ -26,14 +26,30 @@ internal static unsafe class KvmArgument
         };
     }
 
-    /// <summary>True for what always succeeds on a processor that exists, so that it can be asked for together with what comes next.</summary>
-    public static bool CanWait(ulong request) => request is KvmAbi.KVM_SET_REGS or KvmAbi.KVM_SET_VCPU_EVENTS or KvmAbi.KVM_NMI or KvmAbi.KVM_INTERRUPT;
+    /// <summary>True for what can be asked for together with what comes next.</summary>
+    public static bool CanWait(ulong request) => request is KvmAbi.KVM_SET_REGS or KvmAbi.KVM_SET_SREGS or KvmAbi.KVM_SET_MSRS or KvmAbi.KVM_SET_DEBUGREGS or KvmAbi.KVM_SET_VCPU_EVENTS
+        or KvmAbi.KVM_NMI or KvmAbi.KVM_INTERRUPT;
+
+    /// <summary>What the kernel answers to such a request when it does all of it.</summary>
+    public static int Expected(ulong request, void* argument) => request == KvmAbi.KVM_SET_MSRS ? *(int*)argument : 0;
+
+    /// <summary>The name of such a request in the headers.</summary>
+    public static string NameOf(ulong request) => request switch
+    {
+        KvmAbi.KVM_SET_REGS => nameof(KvmAbi.KVM_SET_REGS),
+        KvmAbi.KVM_SET_SREGS => nameof(KvmAbi.KVM_SET_SREGS),
+        KvmAbi.KVM_SET_MSRS => nameof(KvmAbi.KVM_SET_MSRS),
+        KvmAbi.KVM_SET_DEBUGREGS => nameof(KvmAbi.KVM_SET_DEBUGREGS),
+        KvmAbi.KVM_SET_VCPU_EVENTS => nameof(KvmAbi.KVM_SET_VCPU_EVENTS),
+        KvmAbi.KVM_NMI => nameof(KvmAbi.KVM_NMI),
+        _ => nameof(KvmAbi.KVM_INTERRUPT),
+    };
 
     /// <summary>What is always asked for after a request, so that it can be asked for together with it.</summary>
     public static ReadOnlySpan<ulong> After(ulong request) => request switch
     {
         KvmAbi.KVM_RUN => [KvmAbi.KVM_GET_REGS, KvmAbi.KVM_GET_SREGS],
-        KvmAbi.KVM_GET_DEBUGREGS => [KvmAbi.KVM_GET_VCPU_EVENTS],
+        KvmAbi.KVM_GET_DEBUGREGS => [KvmAbi.KVM_GET_VCPU_EVENTS, KvmAbi.KVM_GET_MSRS],
         _ => [],
     };
 
