@@ -109,7 +109,7 @@ internal abstract unsafe class KernelPort
         public override (int Eax, int Ebx, int Ecx, int Edx) CpuId(int leaf, int subleaf) => X86Base.CpuId(leaf, subleaf);
     }
 
-    private sealed class LocalMemory(SafeMapping mapping) : GuestMemory(mapping.Start, (ulong)mapping.Start)
+    private sealed class LocalMemory(SafeMapping mapping) : GuestMemory((nint)mapping.Start, (ulong)mapping.Start)
     {
         public override void Dispose() => mapping.Dispose();
     }
@@ -118,10 +118,10 @@ internal abstract unsafe class KernelPort
 /// <summary>Memory of a virtual machine.</summary>
 /// <param name="start">First byte in this process.</param>
 /// <param name="address">The address of that byte as the kernel of the KVM is to be told.</param>
-internal abstract unsafe class GuestMemory(byte* start, ulong address) : IDisposable
+internal abstract unsafe class GuestMemory(nint start, ulong address) : IDisposable
 {
     /// <summary>First byte in this process.</summary>
-    public byte* Start { get; } = start;
+    public byte* Start { get; } = (byte*)start;
 
     /// <summary>The address of that byte as the kernel of the KVM is to be told.</summary>
     public ulong Address { get; } = address;

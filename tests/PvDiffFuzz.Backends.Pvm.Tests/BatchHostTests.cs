@@ -1,4 +1,5 @@
 using PvDiffFuzz.Core;
+using PvDiffFuzz.Tests;
 
 namespace PvDiffFuzz.Backends.Pvm.Tests;
 
@@ -25,13 +26,13 @@ public sealed class BatchHostTests
         ];
         Outcome[] together = new Outcome[cases.Length];
         Outcome[] alone = new Outcome[cases.Length];
-        using (PvmTarget target = new(CpuProfile.DefaultAmd))
+        using (PvmTarget target = PvmHosts.Start(CpuProfile.DefaultAmd))
         {
             target.Run(cases, together);
             Assert.Equal(cases.Length - 2, target.Batched);
         }
 
-        using (PvmTarget target = new(CpuProfile.DefaultAmd, batches: false))
+        using (PvmTarget target = PvmHosts.Start(CpuProfile.DefaultAmd, batches: false))
         {
             target.Run(cases, alone);
             Assert.Equal(0, target.Batched);

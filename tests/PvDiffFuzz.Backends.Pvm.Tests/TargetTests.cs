@@ -1,4 +1,5 @@
 using PvDiffFuzz.Core;
+using PvDiffFuzz.Tests;
 
 namespace PvDiffFuzz.Backends.Pvm.Tests;
 
@@ -24,7 +25,7 @@ public sealed class TargetTests
     [PvmFact]
     public void SupervisorCodeRunsToItsEnd()
     {
-        using PvmTarget target = new(CpuProfile.DefaultAmd);
+        using PvmTarget target = PvmHosts.Start(CpuProfile.DefaultAmd);
 
         // mov eax, 42
         Outcome outcome = target.Run(Cases.Of(GuestMode.Supervisor, 0xb8, 0x42, 0, 0, 0));
@@ -38,7 +39,7 @@ public sealed class TargetTests
     [PvmFact]
     public void ABreakpointOfUserCodeComesToTheEventEntry()
     {
-        using PvmTarget target = new(CpuProfile.DefaultAmd);
+        using PvmTarget target = PvmHosts.Start(CpuProfile.DefaultAmd);
 
         Outcome outcome = target.Run(Cases.Of(GuestMode.User, 0xcc));
 
@@ -50,7 +51,7 @@ public sealed class TargetTests
     [PvmFact]
     public void AHaltIsAnEnd()
     {
-        using PvmTarget target = new(CpuProfile.DefaultAmd);
+        using PvmTarget target = PvmHosts.Start(CpuProfile.DefaultAmd);
 
         Assert.Equal(EndKind.Halt, target.Run(Cases.Of(GuestMode.Supervisor, 0xf4)).End);
     }
@@ -59,7 +60,7 @@ public sealed class TargetTests
     [PvmFact]
     public void AGuestWithoutAStructureDiesAndTheNextOneLives()
     {
-        using PvmTarget target = new(CpuProfile.DefaultAmd);
+        using PvmTarget target = PvmHosts.Start(CpuProfile.DefaultAmd);
         TestCase testCase = Cases.Of(GuestMode.User, 0xcc);
 
         Assert.Equal(EndKind.Crash, target.Run(testCase with { System = testCase.System.With(SystemRegister.PvmVcpuStruct, 0) }).End);

@@ -1,13 +1,12 @@
-using PvDiffFuzz.Backends.Pvm;
-using PvDiffFuzz.Core;
+using PvDiffFuzz.Tests;
 
 namespace PvDiffFuzz.Conformance.Tests;
 
-/// <summary>A theory about hosts of the PVM guest ABI: skipped, with the reason, where this is none.</summary>
+/// <summary>A theory about hosts of the PVM guest ABI: skipped, with the reason, where this is none and none is given.</summary>
 [AttributeUsage(AttributeTargets.Method)]
 public sealed class PvmTheoryAttribute : TheoryAttribute
 {
-    private static readonly TargetUnavailableException? Problem = PvmTarget.Probe(Host.Profile);
+    private static readonly string? Problem = PvmHosts.Problem(Host.Profile);
 
-    public PvmTheoryAttribute() => Skip = Problem is null ? null : $"{Problem.Message}; {Problem.Cure}";
+    public PvmTheoryAttribute() => Skip = Problem;
 }

@@ -26,6 +26,27 @@ public sealed record EmulatedHostOptions(string Name, string Kernel, string Qemu
     /// <summary>Folders with QEMU's libraries, in which the loader looks before the system's.</summary>
     public IReadOnlyList<string> LibraryFolders { get; init; } = [];
 
+    private const string Program = "qemu-system-x86_64";
+
+    /// <summary>A host with the QEMU that is at hand.</summary>
+    /// <param name="name">The target's name.</param>
+    /// <param name="kernel">File of its kernel.</param>
+    /// <param name="folder">Folder with unpacked packages of QEMU; null for none.</param>
+    /// <param name="programFolders">Folders in which programs of this machine lie, for when there is none in the other.</param>
+    public static EmulatedHostOptions With(string name, string kernel, string? folder, IEnumerable<string> programFolders)
+    {
+        if (folder is not null && File.Exists(Path.Combine(folder, "usr/bin", Program)))
+        {
+            return new EmulatedHostOptions(name, kernel, Path.Combine(folder, "usr/bin", Program))
+            {
+                DataFolders = [Path.Combine(folder, "usr/share/qemu"), Path.Combine(folder, "usr/share/seabios")],
+                LibraryFolders = [Path.Combine(folder, "usr/lib/x86_64-linux-gnu"), Path.Combine(folder, "lib/x86_64-linux-gnu")],
+            };
+        }
+
+        return new EmulatedHostOptions(name, kernel, programFolders.Select(f => Path.Combine(f, Program)).FirstOrDefault(File.Exists) ?? Program);
+    }
+
     /// <summary>Throws when a file is missing.</summary>
     /// <exception cref="TargetUnavailableException">There is no such kernel, or no such program.</exception>
     internal void Check()

@@ -9,7 +9,7 @@ using static PvDiffFuzz.Backends.Interop.LinuxAbi;
 namespace PvDiffFuzz.Backends.Pvm.Emulated;
 
 /// <summary>The kernel of an emulated host: system calls go to the server there, through memory that it shares with this process.</summary>
-internal sealed unsafe class EmulatedKernel : KernelPort, IDisposable
+internal sealed unsafe partial class EmulatedKernel : KernelPort, IDisposable
 {
     private const int PageSize = 4096;
     private const int ScratchSize = 0x1_0000;
@@ -85,7 +85,7 @@ internal sealed unsafe class EmulatedKernel : KernelPort, IDisposable
     /// <inheritdoc/>
     public override int Ioctl(int descriptor, ulong request, void* argument)
     {
-        int size = KvmArgument.SizeOf(request, argument);
+        int size = KvmArgument.SizeOf(request, (nint)argument);
         if (TryReadAhead(descriptor, request, argument, size, out int known))
         {
             return known;
@@ -96,7 +96,7 @@ internal sealed unsafe class EmulatedKernel : KernelPort, IDisposable
         int at = AddIoctl(descriptor, request, argument, size);
         if (KvmArgument.CanWait(request))
         {
-            int expected = KvmArgument.Expected(request, argument);
+            int expected = KvmArgument.Expected(request, (nint)argument);
             _waiting.Add((at, request, expected));
             return expected;
         }
@@ -216,88 +216,6 @@ internal sealed unsafe class EmulatedKernel : KernelPort, IDisposable
         _pageMapping.Dispose();
     }
 
-    /// <summary>Adds an ioctl whose structure lies in the scratch memory.</summary>
-    private int AddIoctl(int descriptor, ulong request, void* argument, int size)
-    {
-        if (size == 0)
-        {
-            return Add(SYS_ioctl, (ulong)descriptor, request, (ulong)argument);
-        }
-
-        int place = _scratchUsed;
-        Buffer.MemoryCopy(argument, _scratch!.Start + place, ScratchSize - place, size);
-        _scratchUsed += (size + 15) & ~15;
-        return Add(SYS_ioctl, (ulong)descriptor, request, _scratch.Address + (ulong)place);
-    }
-
-    /// <summary>Has the server write what is there already, which the emulator sees.</summary>
-    private void Touch(ulong address, int length)
-    {
-        if (_count >= ServerPage.MostOperations - 8)
-        {
-            Submit();
-        }
-
-        Add(ServerPage.Copy, address, address, (ulong)length);
-    }
-
-    /// <summary>Asks along for what will be asked for next.</summary>
-    private void ReadAhead(int descriptor, ulong request)
-    {
-        int size = request == KvmAbi.KVM_GET_MSRS ? _registers.Length : KvmArgument.SizeOf(request, null);
-        if (size == 0)
-        {
-            return;
-        }
-
-        int place = _scratchUsed;
-        if (request == KvmAbi.KVM_GET_MSRS)
-        {
-            _registers.CopyTo(new Span<byte>(_scratch!.Start + place, size));
-        }
-
-        _scratchUsed += (size + 15) & ~15;
-        _ahead.Add((descriptor, request, place, Add(SYS_ioctl, (ulong)descriptor, request, _scratch!.Address + (ulong)place)));
-    }
-
-    /// <summary>True when a list of model-specific registers names the same ones as one that was read.</summary>
-    private bool SameRegisters(void* wanted, int place, int size)
-    {
-        if (size != _registers.Length)
-        {
-            return false;
-        }
-
-        // A list is its length in 8 bytes and its entries.
-        KvmMsrEntry* entries = (KvmMsrEntry*)((byte*)wanted + sizeof(ulong));
-        KvmMsrEntry* others = (KvmMsrEntry*)(_scratch!.Start + place + sizeof(ulong));
-        for (int i = 0; i < *(int*)wanted; i++)
-        {
-            if (entries[i].Index != others[i].Index)
-            {
-                return false;
-            }
-        }
-
-        return true;
-    }
-
-    private bool TryReadAhead(int descriptor, ulong request, void* argument, int size, out int result)
-    {
-        foreach ((int of, ulong what, int place, int at) in _ahead)
-        {
-            if (of == descriptor && what == request && (request != KvmAbi.KVM_GET_MSRS || SameRegisters(argument, place, size)))
-            {
-                Buffer.MemoryCopy(_scratch!.Start + place, argument, size, size);
-                result = (int)ResultOf(at);
-                return true;
-            }
-        }
-
-        result = 0;
-        return false;
-    }
-
     private byte* Mirror(int slot) => _scratch!.Start + ScratchSize - ((slot + 1) * KvmArgument.RunSize);
 
     private static void WaitForServer(EmulatedMachine machine)
@@ -383,155 +301,5 @@ internal sealed unsafe class EmulatedKernel : KernelPort, IDisposable
         int length = Encoding.UTF8.GetBytes(text, new Span<byte>(_page + ServerPage.Data, ServerPage.DataSize - 1));
         _page[ServerPage.Data + length] = 0;
         return ServerPage.Address + ServerPage.Data;
-    }
-
-    private long Call(long number, params ReadOnlySpan<ulong> arguments)
-    {
-        int at = Add(number, arguments);
-        Submit();
-        return ResultOf(at);
-    }
-
-    /// <summary>For clean-up: a host that is gone has nothing to clean up.</summary>
-    private long TryCall(long number, params ReadOnlySpan<ulong> arguments)
-    {
-        try
-        {
-            return Call(number, arguments);
-        }
-        catch (EmulatedHostException)
-        {
-            return -1;
-        }
-    }
-
-    private int Add(long number, params ReadOnlySpan<ulong> arguments)
-    {
-        ulong* operation = (ulong*)(_page + ServerPage.Operations + (_count * ServerPage.OperationSize));
-        operation[0] = (ulong)number;
-        for (int i = 0; i < 6; i++)
-        {
-            operation[i + 1] = i < arguments.Length ? arguments[i] : 0;
-        }
-
-        return _count++;
-    }
-
-    private long ResultOf(int operation) => *(long*)(_page + ServerPage.Operations + (operation * ServerPage.OperationSize) + ServerPage.Result);
-
-    private ulong ArgumentOf(int operation, int argument) => *(ulong*)(_page + ServerPage.Operations + (operation * ServerPage.OperationSize) + (argument * sizeof(ulong)));
-
-    /// <summary>Has the server carry out what was added, and waits for it.</summary>
-    private void Submit()
-    {
-        *(ulong*)(_page + ServerPage.Count) = (ulong)_count;
-        _count = 0;
-        _scratchUsed = 0;
-        Volatile.Write(ref *(ulong*)(_page + ServerPage.Asked), ++_asked);
-        ref ulong done = ref *(ulong*)(_page + ServerPage.Done);
-        for (int spins = 0; Volatile.Read(ref done) != _asked; spins++)
-        {
-            if (spins > 100)
-            {
-                WaitLong(ref done);
-                break;
-            }
-
-            Thread.SpinWait(20);
-        }
-
-        foreach ((int operation, ulong request, int expected) in _waiting)
-        {
-            long result = ResultOf(operation);
-            if (result != expected)
-            {
-                _waiting.Clear();
-                throw new KvmException(KvmArgument.NameOf(request), result < 0 ? (int)-result : EINVAL);
-            }
-        }
-
-        _waiting.Clear();
-    }
-
-    private void WaitLong(ref ulong done)
-    {
-        long begin = Stopwatch.GetTimestamp();
-        for (int waits = 1; Volatile.Read(ref done) != _asked; waits++)
-        {
-            if ((waits & 0xff) == 0)
-            {
-                if (_machine.Ended is string end)
-                {
-                    throw new EmulatedHostException($"the emulated host is gone, QEMU {end}; its console ends: {_machine.Console().Trim()}");
-                }
-
-                if (Stopwatch.GetElapsedTime(begin) > LongestSilence)
-                {
-                    throw new EmulatedHostException($"the emulated host did not answer for {LongestSilence.TotalSeconds} s; its console ends: {_machine.Console().Trim()}");
-                }
-            }
-
-            LibCMore.usleep(20);
-        }
-    }
-
-    /// <summary>Memory of the host that this process has mapped.</summary>
-    private sealed class Region(EmulatedKernel kernel, SafeMapping mapping, ulong address, ulong size) : GuestMemory(mapping.Start, address)
-    {
-        public override bool WantsToBeTold => true;
-
-        public override void Written(int offset, int length) => kernel.Touch(Address + (ulong)offset, length);
-
-        public override void Dispose()
-        {
-            mapping.Dispose();
-            if (!ReferenceEquals(kernel._scratch, this))
-            {
-                kernel.TryCall(SYS_munmap, Address, size);
-            }
-        }
-    }
-
-    /// <summary>A timer of the host. It goes on from its first start on; between runs its signal waits.</summary>
-    private sealed class Timer(EmulatedKernel kernel, long interval) : IRunTimer
-    {
-        private bool _started;
-
-        // The host's own clock of the thread does not count what a guest uses.
-        public long Nanoseconds => kernel._machine.CpuNanoseconds;
-
-        public void Start()
-        {
-            if (_started)
-            {
-                return;
-            }
-
-            // struct sigevent: value, signal, kind (0: a signal). Then the number of the timer, and an itimerspec of four words.
-            byte* at = kernel._scratch!.Start;
-            new Span<byte>(at, 128).Clear();
-            *(int*)(at + 8) = RunTimer.Signal;
-            kernel.Call(SYS_timer_create, CLOCK_MONOTONIC, kernel._scratch.Address, kernel._scratch.Address + SizeOfSignalEvent);
-            int timer = *(int*)(at + SizeOfSignalEvent);
-            long* value = (long*)at;
-            (value[0], value[1], value[2], value[3]) = (0, interval, 0, interval);
-            kernel.Call(SYS_timer_settime, (ulong)timer, 0, kernel._scratch.Address, 0);
-            _started = true;
-        }
-
-        public void Stop()
-        {
-        }
-
-        public void Consume()
-        {
-            ulong* at = (ulong*)kernel._scratch!.Start;
-            (at[0], at[1], at[2]) = (1UL << (RunTimer.Signal - 1), 0, 0);
-            kernel.Call(SYS_rt_sigtimedwait, kernel._scratch.Address, 0, kernel._scratch.Address + sizeof(ulong), sizeof(ulong));
-        }
-
-        public void Dispose()
-        {
-        }
     }
 }

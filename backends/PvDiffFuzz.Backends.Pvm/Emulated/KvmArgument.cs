@@ -1,9 +1,11 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
 using PvDiffFuzz.Backends.Kvm;
 
 namespace PvDiffFuzz.Backends.Pvm.Emulated;
 
 /// <summary>What an ioctl of KVM takes, so that it can be carried elsewhere (asm-generic/ioctl.h: bits 16 to 29 of a request are the size of its structure, 30 and 31 the direction).</summary>
-internal static unsafe class KvmArgument
+internal static class KvmArgument
 {
     /// <summary>Bytes of <c>struct kvm_run</c> that we write.</summary>
     public const ulong RunInput = 32;
@@ -13,15 +15,19 @@ internal static unsafe class KvmArgument
 
     private const ulong Answered = 1UL << 31;
 
+    private const int CpuidEntry = 40;
+
     /// <summary>Bytes of the structure; 0 when the argument is a number.</summary>
-    public static int SizeOf(ulong request, void* argument)
+    /// <param name="request">The request.</param>
+    /// <param name="argument">Address of the structure, of which lists have their length at the beginning; others are not looked at.</param>
+    public static int SizeOf(ulong request, nint argument)
     {
         int header = (int)(request >> 16) & 0x3fff;
         return request switch
         {
-            KvmAbi.KVM_GET_MSRS or KvmAbi.KVM_SET_MSRS => header + (*(int*)argument * sizeof(KvmMsrEntry)),
-            KvmAbi.KVM_GET_SUPPORTED_CPUID or KvmAbi.KVM_SET_CPUID2 => header + (*(int*)argument * CpuidEntry),
-            KvmAbi.KVM_SET_SIGNAL_MASK => header + *(int*)argument,
+            KvmAbi.KVM_GET_MSRS or KvmAbi.KVM_SET_MSRS => header + (Marshal.ReadInt32(argument) * Unsafe.SizeOf<KvmMsrEntry>()),
+            KvmAbi.KVM_GET_SUPPORTED_CPUID or KvmAbi.KVM_SET_CPUID2 => header + (Marshal.ReadInt32(argument) * CpuidEntry),
+            KvmAbi.KVM_SET_SIGNAL_MASK => header + Marshal.ReadInt32(argument),
             _ => header,
         };
     }
@@ -31,7 +37,7 @@ internal static unsafe class KvmArgument
         or KvmAbi.KVM_NMI or KvmAbi.KVM_INTERRUPT;
 
     /// <summary>What the kernel answers to such a request when it does all of it.</summary>
-    public static int Expected(ulong request, void* argument) => request == KvmAbi.KVM_SET_MSRS ? *(int*)argument : 0;
+    public static int Expected(ulong request, nint argument) => request == KvmAbi.KVM_SET_MSRS ? Marshal.ReadInt32(argument) : 0;
 
     /// <summary>The name of such a request in the headers.</summary>
     public static string NameOf(ulong request) => request switch
@@ -55,6 +61,4 @@ internal static unsafe class KvmArgument
 
     /// <summary>True when the kernel writes into the structure.</summary>
     public static bool IsAnswered(ulong request) => (request & Answered) != 0;
-
-    private const int CpuidEntry = 40;
 }

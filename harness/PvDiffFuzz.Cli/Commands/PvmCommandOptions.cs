@@ -7,7 +7,6 @@ namespace PvDiffFuzz.Cli.Commands;
 internal sealed class PvmCommandOptions
 {
     private const string Prefix = "pvm:";
-    private const string Program = "qemu-system-x86_64";
 
     private readonly Option<string[]> _images = new("--pvm-image")
     {
@@ -64,17 +63,7 @@ internal sealed class PvmCommandOptions
             return new EmulatedHostOptions(name, kernel, given);
         }
 
-        string? root = Session.Checkout() is string checkout ? Path.Combine(checkout, ".cache", "packages", "xen", "qemu") : null;
-        if (root is not null && File.Exists(Path.Combine(root, "usr/bin", Program)))
-        {
-            return new EmulatedHostOptions(name, kernel, Path.Combine(root, "usr/bin", Program))
-            {
-                DataFolders = [Path.Combine(root, "usr/share/qemu"), Path.Combine(root, "usr/share/seabios")],
-                LibraryFolders = [Path.Combine(root, "usr/lib/x86_64-linux-gnu"), Path.Combine(root, "lib/x86_64-linux-gnu")],
-            };
-        }
-
-        string[] folders = (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':', StringSplitOptions.RemoveEmptyEntries);
-        return new EmulatedHostOptions(name, kernel, folders.Select(f => Path.Combine(f, Program)).FirstOrDefault(File.Exists) ?? Program);
+        string? packages = Session.Checkout() is string checkout ? Path.Combine(checkout, ".cache", "packages", "xen", "qemu") : null;
+        return EmulatedHostOptions.With(name, kernel, packages, (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':', StringSplitOptions.RemoveEmptyEntries));
     }
 }

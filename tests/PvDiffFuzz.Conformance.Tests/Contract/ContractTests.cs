@@ -5,6 +5,7 @@ using PvDiffFuzz.Backends.Xen;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Harness.Generate;
 using PvDiffFuzz.Models.X86;
+using PvDiffFuzz.Tests;
 
 namespace PvDiffFuzz.Conformance.Tests.Contract;
 
@@ -48,8 +49,8 @@ public sealed class ContractTests
     [InlineData("A batch gives what single runs give")]
     public void APvmHostKeeps(string rule)
     {
-        using PvmTarget pvm = new(Host.Profile);
-        Generator generator = new(GeneratorOptions.DefaultsFor(pvm.Info.Abis[0]), Host.Profile);
+        using PvmTarget pvm = PvmHosts.Start(Host.Profile);
+        Generator generator = new(GeneratorOptions.DefaultsFor(pvm.Info.Abis[0]), pvm.Info.Processor ?? Host.Profile);
         Find(rule).Check(pvm, [.. Enumerable.Range(0, 100).Select(i => generator.Generate(20261128, (ulong)i))]);
     }
 
