@@ -173,8 +173,8 @@ internal sealed partial class AgentCode
         }
     }
 
-    /// <summary>Loads CR4, and what is pending and masked. Changes RAX and RCX.</summary>
-    private void EmitLoadControl()
+    /// <summary>Loads CR4 as the payload has it, where that can be seen. Changes RAX.</summary>
+    private void EmitLoadCr4()
     {
         if (_segmentBases)
         {
@@ -186,6 +186,12 @@ internal sealed partial class AgentCode
             _.mov(cr4, rax);
             _.Label(ref usual);
         }
+    }
+
+    /// <summary>Loads CR4, and what is pending and masked. Changes RAX and RCX.</summary>
+    private void EmitLoadControl()
+    {
+        EmitLoadCr4();
 
         // From here on events can come, so nothing of the agent may enter Xen any more.
         _.mov(rax, Field(Mailbox.VcpuInfo));
@@ -240,6 +246,9 @@ internal sealed partial class AgentCode
             Label usual = _.CreateLabel();
             _.test(Field32(Mailbox.Flags), (int)RecordFlags.OwnCr4);
             _.jz(usual);
+            _.mov(rdx, Field(Mailbox.Record));
+            _.mov(rax, cr4);
+            _.mov(__qword_ptr[rdx + Record.Cr4], rax);
             _.mov(rax, Field(Mailbox.AgentCr4));
             _.mov(cr4, rax);
             _.Label(ref usual);

@@ -94,6 +94,12 @@ internal sealed unsafe class GuestState
         }
 
         Note(effects);
+        if ((system[SystemRegister.XenVmAssist] & ArchitecturalIopl) != 0)
+        {
+            // Every return loads it.
+            _iopl = null;
+        }
+
         if ((effects & Effects.UserMode) != 0 && ((effects & Effects.LoadsGs) != 0 || testCase.Registers.Gs != 0))
         {
             _otherGsBase = null;

@@ -69,7 +69,7 @@ internal static class Payload
 {
     private const Effects Everything =
         Effects.Calls | Effects.ChangesEverything | Effects.ChangesStack | Effects.ChangesAssists | Effects.ChangesIopl | Effects.ChangesGdt | Effects.ChangesDebug
-        | Effects.ChangesOtherGsBase | Effects.ChangesTaskSwitched | Effects.UserMode | Effects.ReadsDebug;
+        | Effects.ChangesOtherGsBase | Effects.ChangesTaskSwitched | Effects.UserMode | Effects.ReadsDebug | Effects.SeesCr4;
 
     /// <summary>What is known of a call whose number is not: everything that is set anew for every case may be otherwise. What is worse shows in the page tables.</summary>
     private const Effects UnknownCall = Everything;
@@ -146,8 +146,8 @@ internal static class Payload
         XenAbi.HYPERVISOR_set_gdt => Effects.ChangesGdt,
         XenAbi.HYPERVISOR_stack_switch => Effects.ChangesStack,
         XenAbi.HYPERVISOR_fpu_taskswitch => Effects.ChangesTaskSwitched,
-        XenAbi.HYPERVISOR_set_debugreg => Effects.ChangesDebug,
-        XenAbi.HYPERVISOR_get_debugreg => Effects.ReadsDebug,
+        XenAbi.HYPERVISOR_set_debugreg => Effects.ChangesDebug | Effects.SeesCr4,
+        XenAbi.HYPERVISOR_get_debugreg => Effects.ReadsDebug | Effects.SeesCr4,
         XenAbi.HYPERVISOR_vm_assist => Effects.ChangesAssists,
         XenAbi.HYPERVISOR_set_segment_base => Effects.ChangesOtherGsBase,
         XenAbi.HYPERVISOR_physdev_op => Effects.ChangesIopl,

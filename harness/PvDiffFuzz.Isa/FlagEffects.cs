@@ -89,7 +89,7 @@ public static class FlagEffects
 
             bool carries = info.Mnemonic is Mnemonic.Rcl or Mnemonic.Rcr;
             bool rotates = carries || info.Mnemonic is Mnemonic.Rol or Mnemonic.Ror;
-            ulong written = IcedFlags.ToRflags(instruction.RflagsModified);
+            ulong written = MovesControl(code) ? 0 : IcedFlags.ToRflags(instruction.RflagsModified);
             if (counted)
             {
                 // Iced gives nothing for an immediate count, since it depends on the immediate.
@@ -101,6 +101,9 @@ public static class FlagEffects
 
         return rules;
     }
+
+    /// <summary>MOV to and from control and debug registers leaves flags undefined on Intel's processors (SDM vol.2 MOV), but payloads have CPL3, where a hypervisor carries it out, or nobody.</summary>
+    private static bool MovesControl(Code code) => code is Code.Mov_r32_cr or Code.Mov_r64_cr or Code.Mov_cr_r32 or Code.Mov_cr_r64 or Code.Mov_r32_dr or Code.Mov_r64_dr or Code.Mov_dr_r32 or Code.Mov_dr_r64;
 
     private static byte Bits(OpCodeOperandKind kind) => kind switch
     {

@@ -13,6 +13,9 @@ internal sealed class Vcpu(X86Engine engine, Release whenNone)
     /// <summary>RFLAGS.IOPL and VM, which a guest never has.</summary>
     public const ulong NeverLoaded = RflagsBits.IOPL | RflagsBits.VM;
 
+    /// <summary>CR0.MP, which Xen sets, and CR0.TS.</summary>
+    public const ulong WaitFaults = 0xa;
+
     /// <summary>DR6 before a #DB.</summary>
     public const ulong ResetDr6 = 0xffff_0ff0;
 

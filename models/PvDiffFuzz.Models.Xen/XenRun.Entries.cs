@@ -102,7 +102,11 @@ internal sealed partial class XenRun<TGuest>
     /// <summary>RIP is where no payload is.</summary>
     private void AtDoor(ref CpuState cpu)
     {
-        if (vcpu.Case.Start == GuestMode.Supervisor && cpu.Rip == vcpu.Case.Code.End)
+        if (vcpu.Case.Start == GuestMode.Supervisor && cpu.Rip == vcpu.Case.Code.End && cpu.Compatibility && TGuest.Abi != Abi.XenPv32)
+        {
+            vcpu.End(Verdict.Unsupported, "the payload ends in 32-bit code, and the jump stub behind it is 64-bit code");
+        }
+        else if (vcpu.Case.Start == GuestMode.Supervisor && cpu.Rip == vcpu.Case.Code.End)
         {
             // RFLAGS is what PUSHF shows (ADR 9), and PUSHF never shows RF.
             _final = X86.Delivery.Capture(ref cpu, cpu.Rflags & ~RflagsBits.RF);

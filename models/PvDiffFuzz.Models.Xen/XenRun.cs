@@ -104,6 +104,7 @@ internal sealed partial class XenRun<TGuest>(X86Engine engine, Vcpu vcpu)
         {
             if (cpu.Pending == PendingKind.None)
             {
+                cpu.WaitFaults = (vcpu[SystemRegister.Cr0] & Vcpu.WaitFaults) == Vcpu.WaitFaults;
                 engine.Doors = vcpu.KernelMode ? _doors.AsMemory(0, _kernelDoors) : ReadOnlyMemory<Door>.Empty;
                 engine.Execute(ref cpu, testCase.Code, trace);
             }

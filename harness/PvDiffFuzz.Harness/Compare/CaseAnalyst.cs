@@ -84,7 +84,27 @@ public sealed class CaseAnalyst
 
         int answers = Answers.Before(outcomes, eventIndex);
         ImmutableArray<TracedInstruction> trace = TraceAfter(testCase, answers);
-        return trace.IsEmpty ? CaseMask.None : Rule(testCase, trace, Completed(testCase.Abi, trace[^1], eventIndex, outcomes), Resumes(testCase, answers));
+        if (trace.IsEmpty)
+        {
+            return CaseMask.None;
+        }
+
+        bool resumes = Resumes(testCase, answers);
+        CaseMask mask = Rule(testCase, trace, Completed(testCase.Abi, trace[^1], eventIndex, outcomes), resumes);
+        return IsStacked(testCase, eventIndex, outcomes) ? mask.Or(Rule(testCase, trace, lastCompleted: false, resumes)) : mask;
+    }
+
+    private static bool IsStacked(TestCase testCase, int eventIndex, ReadOnlySpan<Outcome> outcomes)
+    {
+        foreach (Outcome outcome in outcomes)
+        {
+            if (outcome.Comparable && !outcome.Events.IsEmpty && Interrupted.IsStacked(testCase, Answers.DeliveryOf(outcome.Events.AsSpan(), eventIndex)))
+            {
+                return true;
+            }
+        }
+
+        return false;
     }
 
     /// <summary>The widest reading of what is undefined at the end of a case: the last instruction taken as completed and as faulted.</summary>

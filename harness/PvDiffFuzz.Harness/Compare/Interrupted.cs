@@ -47,6 +47,16 @@ internal static class Interrupted
     public static bool ShowsFlagsInR11(Abi abi, Event e) =>
         abi is Abi.XenPv64 or Abi.XenPv64Fred && FrameLayout.OnStack(e.Entry) && ((e.Registers[Register.R11] ^ e.Registers.Rflags) & RflagsBits.Status) == 0;
 
+    /// <summary>True for a case with a return that loads R11 with RFLAGS, what is undefined there included (Xen facts, VGCF_in_syscall).</summary>
+    public static bool LoadsFlagsIntoR11(TestCase testCase) =>
+        testCase.Abi is Abi.XenPv64 or Abi.XenPv64Fred
+        && (((testCase.Xen!.IretFlags ?? 0) & TestCase.XenIretInSyscall) != 0 || testCase.Responses.Any(response => (response.Flags & TestCase.XenIretInSyscall) != 0));
+
+    /// <summary>True for an upcall that came before the first instruction of a handler, so that it says nothing of the instruction before it.</summary>
+    public static bool IsStacked(TestCase testCase, Event e) =>
+        e.Entry == EntryPoint.XenEvent && testCase.Xen is XenState xen && Value(testCase.Abi, e, Register.Rip) is ulong rip
+        && (xen.Callbacks.Any(callback => callback.Address == rip) || Enumerable.Range(0, 256).Any(vector => xen.Traps[(byte)vector].Address == rip));
+
     /// <summary>True when an event's frame lies in pages of the case, from RSP at entry upwards; PVM's structure does not.</summary>
     public static bool IsOnStack(Abi abi, Event e) => FrameLayout.OnStack(e.Entry) && !IsPvcs(abi, e);
 

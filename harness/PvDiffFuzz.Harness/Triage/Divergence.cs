@@ -21,7 +21,7 @@ public sealed record Divergence(
         get
         {
             int first = Comparison.FirstEvent;
-            return first >= 0 ? first : Outcomes[Comparison.Camps[0].Members[0]].Events.Length - 1;
+            return first >= 0 ? first : Comparison.Camps.Max(camp => Outcomes[camp.Members[0]].Events.Length) - 1;
         }
     }
 

@@ -5,6 +5,23 @@ using Register = PvDiffFuzz.Core.Register;
 
 namespace PvDiffFuzz.Harness;
 
+/// <summary>What is special about the prefixes of an instruction.</summary>
+[Flags]
+public enum Encodings
+{
+    /// <summary>Nothing.</summary>
+    None = 0,
+
+    /// <summary>A REX prefix that another prefix follows, so that it means nothing.</summary>
+    VoidRex = 1 << 0,
+
+    /// <summary>An operand-size prefix.</summary>
+    OperandSize = 1 << 1,
+
+    /// <summary>A REX prefix with W.</summary>
+    RexW = 1 << 2,
+}
+
 /// <summary>The instruction at which a divergence shows.</summary>
 /// <param name="Form">Iced's code name, such as <c>Adc_rm64_r64</c>; <c>LOCK.</c> and the name of what LOCK makes undefined; <c>INVALID</c> and the opcode bytes for what does not decode; <c>none</c> when nothing was executed.</param>
 /// <param name="Mnemonic">Iced's mnemonic, such as <c>Adc</c>.</param>
@@ -12,6 +29,12 @@ namespace PvDiffFuzz.Harness;
 /// <param name="Length">Its length in bytes, 0 for none.</param>
 public readonly record struct InstructionAt(string Form, string Mnemonic, ulong Address, int Length)
 {
+    /// <summary>What is special about its prefixes.</summary>
+    public Encodings Encoding { get; init; }
+
+    /// <summary>Iced's code name of the instruction that ran before it; <c>none</c> when none did, or nobody knows.</summary>
+    public string Before { get; init; } = "none";
+
     /// <summary>Stands before the names of an instruction that is undefined only because of its LOCK prefix.</summary>
     public const string Lock = "LOCK.";
 
@@ -36,7 +59,8 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
         CpuVendor vendor = analyst.VendorOf(testCase);
         if (LastIndex(trace) is int last and >= 0)
         {
-            return Decode(trace[last].Bytes.AsSpan(), trace[last].Address, trace[last].Mode, vendor);
+            InstructionAt found = Decode(trace[last].Bytes.AsSpan(), trace[last].Address, trace[last].Mode, vendor);
+            return last == 0 ? found : found with { Before = Decode(trace[last - 1].Bytes.AsSpan(), trace[last - 1].Address, trace[last - 1].Mode, vendor).Form };
         }
 
         foreach (Outcome outcome in outcomes)
@@ -71,9 +95,29 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
     public static InstructionAt Decode(ReadOnlySpan<byte> bytes, ulong address, CpuMode mode, CpuVendor vendor)
     {
         Instruction instruction = CodeEdit.DecodeOne(bytes, address, mode, vendor);
-        return instruction.IsInvalid
+        InstructionAt found = instruction.IsInvalid
             ? WithoutLock(bytes, address, mode, vendor) ?? new InstructionAt($"{Invalid}{Opcode(bytes)}", "INVALID", address, bytes.Length)
             : new InstructionAt(instruction.Code.ToString(), instruction.Mnemonic.ToString(), address, instruction.Length);
+        return found with { Encoding = EncodingOf(bytes, mode) };
+    }
+
+    private static Encodings EncodingOf(ReadOnlySpan<byte> bytes, CpuMode mode)
+    {
+        const byte operandSize = 0x66;
+        Encodings encoding = Encodings.None;
+        for (int at = 0; at < bytes.Length && CodeEdit.IsPrefix(bytes[at], mode); at++)
+        {
+            // REX counts right before the opcode only.
+            bool rex = mode == CpuMode.Long64 && bytes[at] is >= 0x40 and <= 0x4f;
+            bool last = at + 1 == bytes.Length || !CodeEdit.IsPrefix(bytes[at + 1], mode);
+            encoding |= bytes[at] == operandSize ? Encodings.OperandSize
+                : !rex ? Encodings.None
+                : !last ? Encodings.VoidRex
+                : (bytes[at] & 8) != 0 ? Encodings.RexW
+                : Encodings.None;
+        }
+
+        return encoding;
     }
 
     // What is undefined only because LOCK may not precede it has a name of its own.

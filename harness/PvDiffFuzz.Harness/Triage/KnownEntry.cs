@@ -61,6 +61,12 @@ public sealed record KnownEntry
     /// <summary>True when the entry describes a part of a divergence, so that others of that kind may describe the rest; false when it describes the whole or nothing.</summary>
     public bool Part { get; init; }
 
+    /// <summary>Iced's code names of the instruction that ran before the diverging one, with which it may have to do; empty for any.</summary>
+    public ImmutableArray<string> After { get; init; } = [];
+
+    /// <summary>Prefixes that the diverging instruction has.</summary>
+    public Encodings Encoding { get; init; }
+
     /// <summary>Conditions on values; all must hold between the described side and every other camp.</summary>
     public ImmutableArray<KnownCondition> Conditions { get; init; } = [];
 
@@ -82,7 +88,9 @@ public sealed record KnownEntry
         && these.TrueForAll(t => ConditionsHold(divergence, t, others));
 
     private bool MatchesForm(InstructionAt instruction) =>
-        Forms.IsEmpty || Forms.Any(form => Fits(form, instruction.Form) || string.Equals(form, instruction.Mnemonic, StringComparison.Ordinal));
+        (Forms.IsEmpty || Forms.Any(form => Fits(form, instruction.Form) || string.Equals(form, instruction.Mnemonic, StringComparison.Ordinal)))
+        && (After.IsEmpty || After.Contains(instruction.Before, StringComparer.Ordinal))
+        && (instruction.Encoding & Encoding) == Encoding;
 
     /// <summary>A question mark stands for any one digit of an encoding without a form.</summary>
     private static bool Fits(string pattern, string form) =>

@@ -33,7 +33,14 @@ public static class KnownReader
     public const int MaximumBytes = 65_536;
 
     private static readonly string[] Once = ["id", "kind", "clause", "reason", "forms", "vectors", "fields"];
-    private static readonly string[] Optional = ["abi", "path", "start", "entries", "scope"];
+    private static readonly string[] Optional = ["abi", "path", "start", "entries", "scope", "after", "encoding"];
+    private static readonly SortedDictionary<string, Encodings> EncodingWords = new(StringComparer.Ordinal)
+    {
+        ["operand-size"] = Encodings.OperandSize,
+        ["rex-w"] = Encodings.RexW,
+        ["void-rex"] = Encodings.VoidRex,
+    };
+
     private static readonly HashSet<string> FormNames = [.. Enum.GetNames<Code>(), .. Enum.GetNames<Mnemonic>()];
 
     /// <summary>Reads all <c>*.known</c> files of a folder, in the order of their ids. A folder that does not exist has none.</summary>
@@ -193,6 +200,8 @@ public static class KnownReader
                 Start = _once.ContainsKey("start") ? Words<GuestMode>("start", mode => mode.Text())[0] : null,
                 Entries = _once.ContainsKey("entries") ? Words<EntryPoint>("entries", door => door.Text()) : [],
                 Part = _once.ContainsKey("scope") && Valid("scope", s => s is "whole" or "part", "a scope is whole or part") == "part",
+                After = _once.ContainsKey("after") ? List("after", FormNames.Contains, "is no code name of Iced, such as Jb_rel16") : [],
+                Encoding = _once.ContainsKey("encoding") ? List("encoding", EncodingWords.ContainsKey, $"is none of {string.Join(", ", EncodingWords.Keys)}").Aggregate(Encodings.None, (all, word) => all | EncodingWords[word]) : Encodings.None,
                 Conditions = _conditions.ToImmutable(),
                 File = file,
             };

@@ -159,6 +159,9 @@ internal ref struct CpuState
     /// <summary>True under FRED where nobody makes up for it: SYSCALL leaves RCX and R11 as they are.</summary>
     public bool SyscallKeepsRegisters;
 
+    /// <summary>CR0.TS and CR0.MP are set, so that WAIT is #NM.</summary>
+    public bool WaitFaults;
+
     /// <summary>RFLAGS as a whole.</summary>
     public readonly ulong Rflags => System | Status;
 

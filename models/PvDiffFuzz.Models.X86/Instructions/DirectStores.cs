@@ -71,9 +71,13 @@ internal static unsafe class DirectStores
         }
     }
 
-    /// <summary>No floating-point exception is ever pending: the model has no x87 arithmetic.</summary>
+    /// <summary>No floating-point exception is ever pending: the model has no x87 arithmetic. It waits for a task's state where CR0 says so.</summary>
     [Spec("SDM", "vol.2C WAIT/FWAIT")]
     private static void Wait(ref CpuState cpu, in MicroOp op)
     {
+        if (cpu.WaitFaults)
+        {
+            cpu.Raise(7);
+        }
     }
 }

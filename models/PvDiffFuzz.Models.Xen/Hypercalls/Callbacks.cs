@@ -74,6 +74,7 @@ internal static class Callbacks
 
     /// <summary>Registers the NMI callback or takes it back.</summary>
     [Spec("Xen facts", "Event and exception delivery: NMI callback")]
+    [Spec("Xen facts", "Structures: nmi_op callback")]
     public static long ExecuteNmiOp<TGuest>(ref CpuState cpu, Vcpu vcpu, ulong command, ulong at)
         where TGuest : struct, IXenGuest
     {
@@ -87,7 +88,9 @@ internal static class Callbacks
             return TakeBack(vcpu, NmiType);
         }
 
-        return !GuestCopy.TryReadLong<TGuest>(vcpu, at, out ulong address) ? Errno.EFAULT
+        // The address, and a word that has no meaning.
+        int size = 2 * TGuest.PointerSize;
+        return !GuestCopy.CanRead<TGuest>(vcpu, at, size) || !GuestCopy.TryReadLong<TGuest>(vcpu, at, out ulong address) ? Errno.EFAULT
             : !TGuest.IsHandler(ref cpu, address) ? Errno.EINVAL
             : Set<TGuest>(vcpu, NmiType, 0, TGuest.KernelCode(), address);
     }

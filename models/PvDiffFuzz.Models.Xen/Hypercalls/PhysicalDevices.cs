@@ -50,7 +50,8 @@ internal static class PhysicalDevices
     private static long SetBitmap<TGuest>(Vcpu vcpu, ulong at)
         where TGuest : struct, IXenGuest
     {
-        if (!GuestCopy.TryReadLong<TGuest>(vcpu, at, out ulong bitmap) || !GuestCopy.TryRead<TGuest, uint>(vcpu, at + (uint)TGuest.PointerSize, out uint ports))
+        // A pointer and a number of 32 bits, with the padding that makes it two pointers long.
+        if (!GuestCopy.CanRead<TGuest>(vcpu, at, 2 * TGuest.PointerSize) || !GuestCopy.TryReadLong<TGuest>(vcpu, at, out ulong bitmap) || !GuestCopy.TryRead<TGuest, uint>(vcpu, at + (uint)TGuest.PointerSize, out uint ports))
         {
             return Errno.EFAULT;
         }

@@ -38,14 +38,14 @@ internal static class SegmentBases
         return 0;
     }
 
-    /// <summary>The selector is loaded as user mode would have it. One that cannot be becomes null; the call succeeds in any case.</summary>
+    /// <summary>The selector is loaded as user mode would have it, with RPL 3. One that cannot be becomes null; the call succeeds in any case.</summary>
     [Spec("Xen facts", "Hypercall ABI: set_segment_base")]
     [Spec("xen-readings", "base-of-a-null-selector")]
     private static void LoadUserGs(ref CpuState cpu, Vcpu vcpu, ushort selector)
     {
         SegmentDescriptor? found = Descriptors.Find(cpu.Profile, selector);
         bool loads = found is { Present: true, Dpl: 3 } && Descriptors.IsReadable(found);
-        cpu.Selector[Seg.Gs] = loads || (selector & 0xfffc) == 0 ? selector : (ushort)0;
+        cpu.Selector[Seg.Gs] = loads ? (ushort)(selector | 3) : (selector & 0xfffc) == 0 ? selector : (ushort)0;
         vcpu[SystemRegister.KernelGsBase] = loads ? found!.Base : 0;
     }
 }
