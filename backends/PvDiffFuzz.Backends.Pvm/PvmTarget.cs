@@ -208,8 +208,16 @@ public sealed class PvmTarget : ITarget
         return plan;
     }
 
+    /// <summary>Runs a case alone: on the machine at hand, and when that refuses something that it allowed before, on a new one.</summary>
     private Outcome RunOne(TestCase testCase, GuestPlan plan)
     {
+        Outcome outcome = TryOne(testCase, plan, out bool refused);
+        return refused ? TryOne(testCase, plan, out _) : outcome;
+    }
+
+    private Outcome TryOne(TestCase testCase, GuestPlan plan, out bool refused)
+    {
+        refused = false;
         try
         {
             CaseRun run = MachineFor(plan).Run;
@@ -223,7 +231,8 @@ public sealed class PvmTarget : ITarget
         }
         catch (IOException e) when (e is KvmException or PosixException)
         {
-            // The host refused something that it allowed before. This case is told so; the next one tries with a new machine.
+            // What the case before has left. The next one tries with a new machine.
+            refused = true;
             Drop();
             return Outcome.HarnessError(e.Message);
         }
