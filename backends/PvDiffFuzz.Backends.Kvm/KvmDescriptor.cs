@@ -37,6 +37,8 @@ internal abstract unsafe class KvmDescriptor : SafeHandleMinusOneIsInvalid
     protected int TryCall(ulong request, void* argument)
     {
         ObjectDisposedException.ThrowIf(IsClosed, this);
+
+        // SAFETY: the caller passes what the request takes; the kernel does not keep the pointer.
         return Kernel.Ioctl((int)handle, request, argument);
     }
 

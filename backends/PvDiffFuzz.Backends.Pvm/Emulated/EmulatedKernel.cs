@@ -233,7 +233,7 @@ internal sealed unsafe partial class EmulatedKernel : KernelPort, IDisposable
                 throw new EmulatedHostException($"the host did not boot in {LongestBoot.TotalSeconds} s; its console ends: {machine.Console().Trim()}");
             }
 
-            Thread.Sleep(10);
+            LibCMore.usleep(10_000);
         }
     }
 
