@@ -64,6 +64,11 @@ public sealed record KnownEntry
     /// <summary>Iced's code names of the instruction that ran before the diverging one, with which it may have to do; empty for any.</summary>
     public ImmutableArray<string> After { get; init; } = [];
 
+    /// <summary>The word among <see cref="After"/> for an instruction with <see cref="Encodings.VoidRex"/>.</summary>
+    public const string VoidRex = "void-rex";
+
+    private bool AfterVoidRex => After.Contains(VoidRex, StringComparer.Ordinal);
+
     /// <summary>Prefixes that the diverging instruction has.</summary>
     public Encodings Encoding { get; init; }
 
@@ -89,7 +94,7 @@ public sealed record KnownEntry
 
     private bool MatchesForm(InstructionAt instruction) =>
         (Forms.IsEmpty || Forms.Any(form => Fits(form, instruction.Form) || string.Equals(form, instruction.Mnemonic, StringComparison.Ordinal)))
-        && (After.IsEmpty || After.Contains(instruction.Before, StringComparer.Ordinal))
+        && (After.IsEmpty || After.Contains(instruction.Before, StringComparer.Ordinal) || (AfterVoidRex && (instruction.EncodingBefore & Encodings.VoidRex) != 0))
         && (instruction.Encoding & Encoding) == Encoding;
 
     /// <summary>A question mark stands for any one digit of an encoding without a form.</summary>
