@@ -69,7 +69,7 @@ internal static class Payload
 {
     private const Effects Everything =
         Effects.Calls | Effects.ChangesEverything | Effects.ChangesStack | Effects.ChangesAssists | Effects.ChangesIopl | Effects.ChangesGdt | Effects.ChangesDebug
-        | Effects.ChangesOtherGsBase | Effects.ChangesTaskSwitched | Effects.UserMode | Effects.ReadsDebug | Effects.SeesCr4;
+        | Effects.ChangesOtherGsBase | Effects.ChangesTaskSwitched | Effects.UserMode | Effects.ReadsDebug;
 
     /// <summary>What is known of a call whose number is not: everything that is set anew for every case may be otherwise. What is worse shows in the page tables.</summary>
     private const Effects UnknownCall = Everything;

@@ -183,9 +183,15 @@ public sealed record TargetPattern(string Name, ImmutableArray<KeyValuePair<stri
             return string.Equals(target.Lineage, Name[Lineage.Length..], StringComparison.Ordinal);
         }
 
-        // Where two recordings have a target of one name, the recording's own name follows: recorded:native:host-a.
-        string name = target.Name.StartsWith(Recorded, StringComparison.Ordinal) ? target.Name[Recorded.Length..].Split(':')[0] : target.Name;
-        return Name.EndsWith('*') ? name.StartsWith(Name[..^1], StringComparison.Ordinal) : string.Equals(name, Name, StringComparison.Ordinal);
+        bool recorded = target.Name.StartsWith(Recorded, StringComparison.Ordinal);
+        string name = recorded ? target.Name[Recorded.Length..] : target.Name;
+        if (Name.EndsWith('*'))
+        {
+            return name.StartsWith(Name[..^1], StringComparison.Ordinal);
+        }
+
+        // Where two recordings have a target of one name, the recording's own name follows: recorded:native:host-a. A target's name can have a colon of its own.
+        return string.Equals(name, Name, StringComparison.Ordinal) || (recorded && name.StartsWith(Name + ":", StringComparison.Ordinal));
     }
 }
 
