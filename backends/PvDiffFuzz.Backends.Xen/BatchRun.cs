@@ -242,13 +242,14 @@ internal sealed unsafe class BatchRun : IDisposable
         int index = flight.IndexAt(flight.Landed);
         byte* record = _guest!.At(GuestMap.RequestsOf(flight.Slot)) + flight.RecordAt(flight.Landed);
         flight.Landed++;
+        _decoder.Returned = _guest!.Returned;
         Outcome outcome = _decoder.Decode(cases[index], _guest.Layout!, record, result, end, death);
         if (death is { Kind: DeathKind.Halt })
         {
             outcome = _decoder.Halt(outcome, _guest.Layout!, record, _guest.At(GuestMap.Pool), _guest.VcpuInfo);
         }
 
-        bool again = ((_decoder.MetAgent || OutcomeDecoder.HasStrayResume(outcome)) && Tries(index) < MaximumTries) || (DependsOnOthers(cases[index], outcome) && _exact.Add(index));
+        bool again = ((_decoder.MetAgent || OutcomeDecoder.HasStrayResume(cases[index], outcome)) && Tries(index) < MaximumTries) || (DependsOnOthers(cases[index], outcome) && _exact.Add(index));
         if (again)
         {
             _waiting.Enqueue(index);

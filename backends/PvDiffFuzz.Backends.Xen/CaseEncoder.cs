@@ -120,10 +120,13 @@ internal unsafe ref struct CaseEncoder
         *(ulong*)(initial + Initial.GsBase) = testCase.Start == GuestMode.User ? system[SystemRegister.KernelGsBase] : registers.GsBase;
 
         bool switched = (effects & Effects.ChangesTaskSwitched) != 0 || (system[SystemRegister.Cr0] & GuestState.Cr0TaskSwitched) != 0;
+
+        // The calls for debug registers look at CR4.DE. One whose number is not known may be any of them: a case without CR4 then has the guest's own.
+        bool ownCr4 = system.TryGet(SystemRegister.Cr4, out _) && (effects & (Effects.SeesCr4 | Effects.ReadsDebug | Effects.ChangesDebug)) != 0;
         return (byIret ? RecordFlags.ByIret : RecordFlags.None)
             | (switched ? RecordFlags.ClearTaskSwitched : RecordFlags.None)
             | ((effects & Effects.UserMode) != 0 ? RecordFlags.UserMode : RecordFlags.None)
-            | ((effects & Effects.SeesCr4) != 0 ? RecordFlags.OwnCr4 : RecordFlags.None)
+            | (ownCr4 ? RecordFlags.OwnCr4 : RecordFlags.None)
             | ((effects & Effects.ReadsCr2) != 0 ? RecordFlags.LoadCr2 : RecordFlags.None);
     }
 

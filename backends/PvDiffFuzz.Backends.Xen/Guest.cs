@@ -47,6 +47,9 @@ internal sealed unsafe class Guest : IDisposable
     /// <summary>What Xen said while it booted.</summary>
     public string BootConsole { get; private set; } = string.Empty;
 
+    /// <summary>What RCX holds after the agent's HYPERVISOR_iret.</summary>
+    public ulong Returned => _agent.Returned;
+
     /// <summary>The layout whose tables are in use; null for none.</summary>
     public LayoutMap? Layout { get; private set; }
 

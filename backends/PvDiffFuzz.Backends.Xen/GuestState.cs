@@ -117,7 +117,7 @@ internal sealed unsafe class GuestState
 
         _stack = (effects & Effects.ChangesStack) != 0 ? null : _stack;
         _assists = (effects & Effects.ChangesAssists) != 0 ? null : _assists;
-        _iopl = (effects & Effects.ChangesIopl) != 0 ? null : _iopl;
+        _iopl = (effects & (Effects.ChangesIopl | Effects.ChangesAssists)) != 0 ? null : _iopl;
         _bitmapKnown &= (effects & Effects.ChangesIopl) == 0;
         _gdtGiven &= (effects & Effects.ChangesGdt) == 0;
         if ((effects & Effects.ChangesDebug) != 0)

@@ -18,8 +18,11 @@ internal sealed unsafe class OutcomeDecoder
     /// <summary>Vectors that have an error code: #DF, #TS, #NP, #SS, #GP, #PF, #AC, #CP.</summary>
     private const uint ErrorCodes = (1u << 8) | (1u << 10) | (1u << 11) | (1u << 12) | (1u << 13) | (1u << 14) | (1u << 17) | (1u << 21);
 
-    /// <summary>True when the agent itself was interrupted in the case that was read last, so that its outcome says nothing of the payload.</summary>
+    /// <summary>True when the agent itself was interrupted from outside in the case that was read last, so that another try may say something of the payload.</summary>
     public bool MetAgent { get; private set; }
+
+    /// <summary>What RCX holds after the agent's HYPERVISOR_iret, see <see cref="AgentCode.Returned"/>.</summary>
+    public ulong Returned { get; set; }
 
     private readonly List<MemoryWord> _words = [];
     private readonly Dictionary<ulong, ulong> _frames = [];
@@ -76,7 +79,7 @@ internal sealed unsafe class OutcomeDecoder
                 _frames[registers.Gpr[(int)Register.Rsp]] = *(ulong*)(context + Context.Frame);
                 if (IsOfAgent(events[i]))
                 {
-                    MetAgent = true;
+                    MetAgent = events[i].Kind == EventKind.Upcall;
                     return Outcome.Unsupported($"the agent itself meets {(events[i].Kind == EventKind.Upcall ? "an upcall" : $"vector {events[i].Vector}")} when it enters the payload");
                 }
             }
@@ -159,22 +162,33 @@ internal sealed unsafe class OutcomeDecoder
     private static bool IsOfAgent(Event e) => GuestMap.IsKernel(FrameRip(e)) && !GuestMap.IsEntry(FrameRip(e));
 
     /// <summary>
-    /// True for an outcome with RF in the frame of an event that is no fault. The emulator keeps RF until the end of a block of instructions, so that an interrupt of the machine, which nothing else
-    /// shows, can leave it there: once in some thousand cases. Where it belongs there it comes again. <c>INT n</c> of other vectors is a fault for the processor, and has it always.
+    /// True for an outcome with RF in the frame of an event that is no fault, where nothing before has loaded RF. The emulator keeps RF until the end of a block of instructions, so that an interrupt of
+    /// the machine, which nothing else shows, can leave it there: once in some thousand cases. <c>INT n</c> of other vectors is a fault for the processor, and has it always.
     /// </summary>
-    public static bool HasStrayResume(Outcome outcome)
+    public static bool HasStrayResume(TestCase testCase, Outcome outcome)
     {
+        bool loaded = (testCase.Registers.Rflags & RflagsBits.RF) != 0 || testCase.Responses.Any(LoadsResume);
         foreach (Event e in outcome.Events)
         {
+            if (loaded)
+            {
+                return false;
+            }
+
+            bool resume = e.Frame.Length >= FrameLength && (BinaryPrimitives.ReadUInt64LittleEndian(e.Frame.AsSpan()[(e.Frame.Length - 24)..]) & RflagsBits.RF) != 0;
             bool trap = e is { Kind: EventKind.Trap, Vector: 1 or 3 or 4 or 0x80 } or { Kind: EventKind.SystemCall or EventKind.Upcall };
-            if (trap && e.Frame.Length >= FrameLength && (BinaryPrimitives.ReadUInt64LittleEndian(e.Frame.AsSpan()[(e.Frame.Length - 24)..]) & RflagsBits.RF) != 0)
+            if (trap && resume)
             {
                 return true;
             }
+
+            loaded = resume;
         }
 
         return false;
     }
+
+    private static bool LoadsResume(Response response) => response.Patches.Any(patch => patch.Key == Register.Rflags && (patch.Value & RflagsBits.RF) != 0);
 
     /// <summary>True for the fetch from the end of user code.</summary>
     private static bool IsEnd(Event e, TestCase testCase) =>
@@ -254,7 +268,7 @@ internal sealed unsafe class OutcomeDecoder
 
     /// <summary>A frame in memory shows where the agent called Xen to return, when the payload had not begun. It counts as called at an entry, as the agent records it (ADR 9).</summary>
     private ulong AsReturned(ulong at, ulong value) =>
-        !GuestMap.IsKernel(value) || GuestMap.IsEntry(value) ? value : _frames.TryGetValue(at, out ulong shown) ? shown : _returnsFrom;
+        value != Returned ? value : _frames.TryGetValue(at, out ulong shown) ? shown : _returnsFrom;
 
     private void ReadInitial(byte* record, uint page)
     {

@@ -69,7 +69,7 @@ internal static class Payload
 {
     private const Effects Everything =
         Effects.Calls | Effects.ChangesEverything | Effects.ChangesStack | Effects.ChangesAssists | Effects.ChangesIopl | Effects.ChangesGdt | Effects.ChangesDebug
-        | Effects.ChangesOtherGsBase | Effects.ChangesTaskSwitched | Effects.UserMode | Effects.ReadsDebug | Effects.SeesCr4;
+        | Effects.ChangesOtherGsBase | Effects.ChangesTaskSwitched | Effects.UserMode | Effects.ReadsDebug;
 
     /// <summary>What is known of a call whose number is not: everything that is set anew for every case may be otherwise. What is worse shows in the page tables.</summary>
     private const Effects UnknownCall = Everything;
@@ -95,19 +95,24 @@ internal static class Payload
 
             foreach (Hypercall call in response.Hypercalls)
             {
-                effects |= OfCall(call.Number);
+                effects |= IsQuery(call) ? Effects.Calls : OfCall(call.Number);
             }
         }
 
         effects |= user ? Effects.UserMode : Effects.None;
         effects |= OfBytes(testCase.Code.Bytes.AsSpan(), kernel);
+        effects |= HasMoveToTables(testCase.Code) ? Effects.Lasting : Effects.None;
         foreach (MemoryContents contents in testCase.Contents)
         {
-            effects |= OfBytes(contents.Bytes.AsSpan(), kernel);
+            // Contents do not cross from data into code: the slots lie apart.
+            effects |= IsCode(testCase, contents.Address) || IsCode(testCase, contents.Address + (ulong)contents.Bytes.Length - 1) ? OfBytes(contents.Bytes.AsSpan(), kernel) : Effects.None;
         }
 
         return effects;
     }
+
+    private static bool IsCode(TestCase testCase, ulong address) =>
+        ((testCase.Layout.AccessAt(address) | (testCase.Xen!.UserLayout?.AccessAt(address) ?? PageAccess.None)) & PageAccess.Execute) != 0;
 
     /// <summary>Vectors other than exceptions that the case's bytes can raise by <c>INT n</c>, a bit each, and exceptions and the fast path always.</summary>
     /// <param name="testCase">The case.</param>
@@ -192,6 +197,33 @@ internal static class Payload
     /// <summary>DR4 and DR5 are DR6 and DR7, or nothing, as CR4.DE says.</summary>
     private static Effects OfAlias(int register) => register is 4 or 5 ? Effects.SeesCr4 : Effects.None;
 
+    /// <summary>
+    /// MOV to the segment registers 6 and 7, which do not exist: the emulator loads LDTR and TR with them, of which Xen knows nothing. Bytes in the middle of instructions are not looked at: random ones
+    /// are this too often, and a load of the snapshot costs more than all else.
+    /// </summary>
+    private static bool HasMoveToTables(CodeBlock code)
+    {
+        const byte moveToSegment = 0x8e;
+        int begin = 0;
+        foreach (byte length in code.Lengths)
+        {
+            ReadOnlySpan<byte> instruction = code.Bytes.AsSpan(begin, length);
+            int at = instruction.IndexOfAnyExcept(Prefixes);
+            if (at >= 0 && at + 1 < length && instruction[at] == moveToSegment && ((instruction[at + 1] >> 3) & 7) >= 6)
+            {
+                return true;
+            }
+
+            begin += length;
+        }
+
+        return false;
+    }
+
+    /// <summary>Legacy prefixes, and those of the REX group that this instruction is found with.</summary>
+    private static readonly System.Buffers.SearchValues<byte> Prefixes = System.Buffers.SearchValues.Create(
+        [0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf0, 0xf2, 0xf3, 0x40, 0x41, 0x42, 0x43, 0x44, 0x45, 0x46, 0x47, 0x48, 0x49, 0x4a, 0x4b, 0x4c, 0x4d, 0x4e, 0x4f]);
+
     private static int Next(ReadOnlySpan<byte> bytes, int at)
     {
         int further = bytes[(at + 1)..].IndexOf((byte)0x0f);
@@ -206,6 +238,20 @@ internal static class Payload
         int load = at - loadLength;
         bool prefixed = at > 0 && bytes[at - 1] is (0x48 or 0x66 or 0xf2 or 0xf3);
         load = prefixed && load > 0 && bytes[load - 1] == loadEax ? load - 1 : load;
-        return load >= 0 && bytes[load] == loadEax ? OfCall(BitConverter.ToUInt32(bytes[(load + 1)..])) : UnknownCall;
+        if (load < 0 || bytes[load] != loadEax)
+        {
+            return UnknownCall;
+        }
+
+        ulong number = BitConverter.ToUInt32(bytes[(load + 1)..]);
+        return number == XenAbi.HYPERVISOR_vcpu_op && bytes[Math.Max(0, load - ArgumentBytes)..load].IndexOf(LoadQuery) >= 0 ? Effects.Calls : OfCall(number);
     }
+
+    /// <summary>Bytes before the number of a call in which its arguments are loaded.</summary>
+    private const int ArgumentBytes = 24;
+
+    /// <summary>MOV EDI with the command of vcpu_op that asks whether a virtual CPU is up, the only one that changes nothing.</summary>
+    private static ReadOnlySpan<byte> LoadQuery => [0xbf, XenAbi.VCPUOP_is_up, 0, 0, 0];
+
+    private static bool IsQuery(Hypercall call) => call.Number == XenAbi.HYPERVISOR_vcpu_op && !call.Arguments.IsEmpty && call.Arguments[0] == XenAbi.VCPUOP_is_up;
 }

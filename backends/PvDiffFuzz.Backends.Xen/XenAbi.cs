@@ -21,6 +21,7 @@ internal static class XenAbi
     public const uint HYPERVISOR_console_io = 18;
     public const uint HYPERVISOR_vm_assist = 21;
     public const uint HYPERVISOR_iret = 23;
+    public const uint HYPERVISOR_vcpu_op = 24;
     public const uint HYPERVISOR_set_segment_base = 25;
     public const uint HYPERVISOR_mmuext_op = 26;
     public const uint HYPERVISOR_nmi_op = 28;
@@ -29,6 +30,8 @@ internal static class XenAbi
     public const uint HYPERVISOR_physdev_op = 33;
 
     public const uint SCHEDOP_poll = 3;
+
+    public const byte VCPUOP_is_up = 3;
 
     public const uint MMUEXT_PIN_L4_TABLE = 3;
     public const uint MMUEXT_UNPIN_TABLE = 4;

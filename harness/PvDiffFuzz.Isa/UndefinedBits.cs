@@ -51,9 +51,11 @@ public static class UndefinedBits
     /// True when the case has responses. Then instructions in the middle may have faulted and events in the middle are compared too, so nothing is taken as defined again.
     /// </param>
     /// <param name="profile">The processor, which may lack TZCNT or LZCNT, so that their bytes are BSF and BSR with a prefix that means nothing; null for one that has both.</param>
-    public static UndefinedMask After(ImmutableArray<TracedInstruction> trace, CpuVendor vendor, bool lastCompleted, bool resumes = false, CpuProfile? profile = null)
+    /// <param name="flagsInR11">True when the case has returns that load R11 with RFLAGS, so that what is undefined there may be undefined in R11 as well.</param>
+    public static UndefinedMask After(
+        ImmutableArray<TracedInstruction> trace, CpuVendor vendor, bool lastCompleted, bool resumes = false, CpuProfile? profile = null, bool flagsInR11 = false)
     {
-        Walk walk = new(OptionsOf(vendor, profile), vendor, resumes);
+        Walk walk = new(OptionsOf(vendor, profile), vendor, resumes, flagsInR11);
         for (int i = 0; i < trace.Length && !walk.Consumed; i++)
         {
             walk.Step(trace[i], completed: lastCompleted || i < trace.Length - 1);
@@ -67,7 +69,7 @@ public static class UndefinedBits
         | (profile?.Has("BMI1") == false ? DecoderOptions.NoMPFX_0FBC : DecoderOptions.None)
         | (profile?.Has("LZCNT") == false ? DecoderOptions.NoMPFX_0FBD : DecoderOptions.None);
 
-    private sealed class Walk(DecoderOptions options, CpuVendor vendor, bool resumes)
+    private sealed class Walk(DecoderOptions options, CpuVendor vendor, bool resumes, bool flagsInR11)
     {
         private readonly InstructionInfoFactory _factory = new();
         private readonly SortedSet<string> _rows = new(StringComparer.Ordinal);
@@ -110,11 +112,7 @@ public static class UndefinedBits
                 Faulted(in instruction);
             }
 
-            if (!completed)
-            {
-                return;
-            }
-
+            // A hypervisor may turn it back into a fault after it has loaded them.
             if (instruction.Code == Code.Syscall)
             {
                 // RFLAGS goes to R11, undefined bits and all (SDM vol.2 SYSCALL; APM vol.3 SYSCALL).
@@ -125,12 +123,21 @@ public static class UndefinedBits
                 return;
             }
 
+            if (!completed)
+            {
+                return;
+            }
+
             if (!resumes)
             {
                 Define(in instruction, in info, effect, traced.Rcx);
             }
 
             Undefine(in instruction, effect, traced.Rcx);
+            if (flagsInR11)
+            {
+                _gpr[11] |= _flags;
+            }
         }
 
         private static Instruction Decode(TracedInstruction traced, DecoderOptions options)

@@ -80,7 +80,7 @@ internal readonly struct Pv64<TDelivery> : IXenGuest
 
     public static bool TryGate(ref CpuState cpu, Vcpu vcpu, in MicroOp op) => CallGates.TryUse64();
 
-    /// <summary>Of the kernel a hypercall, of user code a system call of the guest's.</summary>
+    /// <summary>Of the kernel's 64-bit code a hypercall, of other code a system call of the guest's.</summary>
     [Spec("Xen hypercall ABI", "Hypercalls may only be issued by kernel-level software")]
     [Spec("Xen hypercall ABI", "Mode transfer: 64bit PV")]
     public static void Syscall(ref CpuState cpu, Vcpu vcpu, in MicroOp op)
@@ -97,7 +97,7 @@ internal readonly struct Pv64<TDelivery> : IXenGuest
             }
         }
 
-        if (vcpu.KernelMode)
+        if (vcpu.KernelMode && !cpu.Compatibility)
         {
             vcpu.ReturnsFromSyscall = true;
             Hypercalls.Dispatcher.Execute<Pv64<TDelivery>>(ref cpu, vcpu);

@@ -106,6 +106,10 @@ internal sealed partial class XenRun<TGuest>
         {
             vcpu.End(Verdict.Unsupported, "the payload ends in 32-bit code, and the jump stub behind it is 64-bit code");
         }
+        else if (vcpu.Case.Start == GuestMode.Supervisor && cpu.Rip == vcpu.Case.Code.End && (cpu.Rflags & RflagsBits.TF) != 0)
+        {
+            vcpu.End(Verdict.Unsupported, "the payload ends with TF set, and the jump stub behind it is stepped");
+        }
         else if (vcpu.Case.Start == GuestMode.Supervisor && cpu.Rip == vcpu.Case.Code.End)
         {
             // RFLAGS is what PUSHF shows (ADR 9), and PUSHF never shows RF.
@@ -139,7 +143,7 @@ internal sealed partial class XenRun<TGuest>
             return;
         }
 
-        Event what = new(made.Kind, made.Vector, made.Error, made.Cr2, made.Entry, X86.Delivery.Capture(ref cpu, cpu.Rflags)) { Frame = FrameAt(ref cpu, made.FrameLength) };
+        Event what = new(made.Kind, made.Vector, made.Error, made.Cr2, made.Entry, X86.Delivery.Capture(ref cpu, cpu.Rflags & ~RflagsBits.RF)) { Frame = FrameAt(ref cpu, made.FrameLength) };
         _events.Add(what);
         ulong end = vcpu.Case.Code.End;
         if (vcpu.Case.Start == GuestMode.User && made.FromUser && made.Cr2 == end && made.InterruptedRip == end && (made.Error & PageFault.Fetch) != 0)

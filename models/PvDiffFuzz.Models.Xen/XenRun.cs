@@ -129,6 +129,13 @@ internal sealed partial class XenRun<TGuest>(X86Engine engine, Vcpu vcpu)
                 return;
         }
 
+        ulong end = vcpu.Case.Code.End;
+        if (vcpu.Case.Start == GuestMode.Supervisor && vcpu.KernelMode && !engine.FetchFailed && cpu.InstructionRip < end && cpu.InstructionRip + engine.Last.Length > end)
+        {
+            vcpu.End(Verdict.Unsupported, "an instruction of the payload reaches into the jump stub");
+            return;
+        }
+
         // Xen accesses the guest's memory in 64-bit mode, whatever the guest runs in.
         vcpu.Memory.Mask = ulong.MaxValue;
         vcpu.Rflags = X86.Delivery.SavedRflags(ref cpu);
@@ -169,6 +176,9 @@ internal sealed partial class XenRun<TGuest>(X86Engine engine, Vcpu vcpu)
                 return;
             case PendingKind.Fault when cpu.PendingVector == 14 && IsAgents(cpu.PendingCr2, cpu.PendingError):
                 vcpu.End(Verdict.Unsupported, "the guest kernel accesses the page of an entry, where targets have their agent");
+                return;
+            case PendingKind.Fault when cpu.PendingVector == 14 && TGuest.IsXens(cpu.PendingCr2):
+                vcpu.End(Verdict.Unsupported, "the guest accesses memory that Xen keeps, of which some can be read");
                 return;
             case PendingKind.Fault when known && cpu.PendingVector == 13 && CallGates.IsFarTransfer(form) && TGuest.TryGate(ref cpu, vcpu, in op):
                 return;

@@ -127,6 +127,7 @@ public sealed class LiveTests(LiveTests.Machine machine) : IClassFixture<LiveTes
 
         Xen.Run([next, spoils, next], outcomes);
 
+        Assert.True(outcomes[1].Registers is not null, outcomes[1].ToString());
         Assert.Equal(0UL, outcomes[1].Registers!.Gpr[0]);
         Assert.Equal((alone, alone), (outcomes[0], outcomes[2]));
     }

@@ -31,6 +31,37 @@ public sealed class PayloadTests
     [Fact]
     public void ACallThatChangesPageTablesIsLasting() => Assert.True(Payload.Of(XenPayloads.Case("b8 01 00 00 00 0f 05", GuestMode.Supervisor)).HasFlag(Effects.Lasting));
 
+    /// <summary>mov edi, 3; xor esi, esi; mov eax, 24; syscall: whether a virtual CPU is up. Any other command of vcpu_op acts on it.</summary>
+    [Theory]
+    [InlineData("bf 03 00 00 00 31 f6 b8 18 00 00 00 0f 05", false)]
+    [InlineData("bf 02 00 00 00 31 f6 b8 18 00 00 00 0f 05", true)]
+    public void AskingForAVirtualCpuIsNotLasting(string code, bool lasting) =>
+        Assert.Equal(lasting, Payload.Of(XenPayloads.Case(code, GuestMode.Supervisor)).HasFlag(Effects.Lasting));
+
+    /// <summary>MOV to segment registers 6 and 7, with prefixes too, which the emulator takes for LDTR and TR; MOV to FS, and the same bytes within another instruction, are nothing.</summary>
+    [Theory]
+    [InlineData("8e f0", true)]
+    [InlineData("66 41 8e f8", true)]
+    [InlineData("8e e0", false)]
+    [InlineData("b8 8e f0 00 00", false)]
+    public void LoadingTablesByTheBackDoorIsLasting(string code, bool lasting)
+    {
+        TestCase testCase = XenPayloads.Case(code, GuestMode.User);
+        testCase = testCase with { Code = testCase.Code with { Lengths = [(byte)testCase.Code.Bytes.Length] } };
+
+        Assert.Equal(lasting, Payload.Of(testCase).HasFlag(Effects.Lasting));
+    }
+
+    /// <summary>What lies in pages that cannot be executed is no code.</summary>
+    [Fact]
+    public void DataIsNoCode()
+    {
+        TestCase testCase = XenPayloads.Case("90", GuestMode.Supervisor);
+        MemoryContents call = new(AddressMap.LowBlock + XenMap.Data, [0x0f, 0x05]);
+
+        Assert.Equal(Effects.None, Payload.Of(testCase with { Contents = [call] }));
+    }
+
     [Fact]
     public void SyscallOfUserCodeIsNoCall() => Assert.Equal(Effects.UserMode | Effects.Syscalls, Payload.Of(XenPayloads.Case("0f 05", GuestMode.User)));
 

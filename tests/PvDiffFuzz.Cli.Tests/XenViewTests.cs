@@ -45,6 +45,22 @@ public sealed class XenViewTests
         Assert.Equal(["model.xen"], new Composition().Usual.Where(name => name.StartsWith("model.xen", StringComparison.Ordinal)));
     }
 
+    /// <summary>Cases follow the processor that an emulator brings; targets that follow the cases have no say, nor has one that runs no case of the ABI.</summary>
+    [Fact]
+    public void TheProcessorOfAnEmulatorComesFirst()
+    {
+        Composition composition = new();
+        composition.Register("one", _ => new Emulated("one", CpuProfile.DefaultIntel));
+        composition.Register("same", _ => new Emulated("same", CpuProfile.DefaultIntel));
+        composition.Register("other", _ => new Emulated("other", CpuProfile.DefaultAmd));
+
+        Assert.Same(composition.Host, composition.ProcessorOf(Abi.XenPv64, ["model.xen"]));
+        Assert.Same(composition.Host, composition.ProcessorOf(Abi.X86, ["model.x86", "one"]));
+        Assert.Equal(CpuProfile.DefaultIntel, composition.ProcessorOf(Abi.XenPv64, ["model.xen", "one", "same"]));
+        UsageException refused = Assert.Throws<UsageException>(() => composition.ProcessorOf(Abi.XenPv64, ["model.xen", "one", "other"]));
+        Assert.StartsWith("one and other have different processors (", refused.Message, StringComparison.Ordinal);
+    }
+
     private static TestCase Case(string code)
     {
         byte[] bytes = Convert.FromHexString(code);
@@ -60,5 +76,16 @@ public sealed class XenViewTests
             System = SystemState.Of(new(SystemRegister.XenKernelSp, AddressMap.LowBlock + XenMap.Stack + 0x1000), new(SystemRegister.XenKernelSs, XenMap.FlatData)),
             Xen = new XenState(XenMap.Traps, []) { IretFlags = 0, UserLayout = XenMap.UserLayout(Abi.XenPv64) },
         };
+    }
+
+    private sealed class Emulated(string name, CpuProfile processor) : ITarget
+    {
+        public TargetInfo Info { get; } = new(name, TargetKind.Hypervisor, "tcg", Capabilities.None, Fingerprint.Empty) { Abis = [Abi.XenPv64], Processor = processor };
+
+        public Outcome Run(TestCase testCase) => throw new NotSupportedException();
+
+        public void Dispose()
+        {
+        }
     }
 }

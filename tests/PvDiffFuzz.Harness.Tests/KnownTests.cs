@@ -72,6 +72,28 @@ public sealed class KnownTests
     [Fact]
     public void ARecordingCountsAsWhatWasRecorded() => Assert.True(Entry().Matches(Seen(name: "recorded:native")));
 
+    /// <summary>A target's name can have a colon, and so can the name of a recording behind it.</summary>
+    [Theory]
+    [InlineData("xen:4.17", true)]
+    [InlineData("recorded:xen:4.17", true)]
+    [InlineData("recorded:xen:4.17:host-a", true)]
+    [InlineData("recorded:xen:4.20", false)]
+    [InlineData("recorded:xen:4.170", false)]
+    [InlineData("recorded:xen", false)]
+    public void NamesCanHaveColons(string name, bool matches) =>
+        Assert.Equal(matches, Entry(Icebp.Replace("native [", "xen:4.17 [", StringComparison.Ordinal)).Matches(Seen(name: name)));
+
+    /// <summary>Of 48 F1, an ICEBP with REX.W, and of 48 66 F1, where the REX prefix counts for nothing.</summary>
+    [Theory]
+    [InlineData("48 f1", "rex-w", true)]
+    [InlineData("66 48 f1", "rex-w operand-size", true)]
+    [InlineData("48 66 f1", "void-rex operand-size", true)]
+    [InlineData("48 66 f1", "rex-w", false)]
+    [InlineData("48 f1", "void-rex", false)]
+    [InlineData("f1", "operand-size", false)]
+    public void AnEntryCanAskForPrefixes(string code, string encoding, bool matches) =>
+        Assert.Equal(matches, Entry(Icebp.Replace("where    this.event.rip = other.event.rip - length", "encoding " + encoding, StringComparison.Ordinal)).Matches(Seen(testCase: Cases.Of(code))));
+
     [Fact]
     public void ACampThatMixesSidesIsNotTheOneDescribed()
     {

@@ -101,6 +101,30 @@ public sealed class UndefinedBitsTests
         Assert.Equal(Flags.AF, mask.Gpr[11]);
     }
 
+    /// <summary>A hypervisor that turns SYSCALL back into a fault does so after R11 was loaded.</summary>
+    [Fact]
+    public void SyscallLoadsR11BeforeItIsTurnedIntoAFault() =>
+        Assert.Equal(Flags.AF, UndefinedBits.After([Traced("4821D8"), Traced("0F05")], CpuVendor.Amd, lastCompleted: false).Gpr[11]);
+
+    /// <summary>Returns that load R11 with RFLAGS load what is undefined there.</summary>
+    [Fact]
+    public void ReturnsMayCarryUndefinedFlagsIntoR11()
+    {
+        Assert.Equal(Flags.AF, UndefinedBits.After([Traced("4821D8")], CpuVendor.Amd, lastCompleted: true, resumes: true, flagsInR11: true).Gpr[11]);
+        Assert.Equal(0UL, UndefinedBits.After([Traced("4821D8")], CpuVendor.Amd, lastCompleted: true, resumes: true).Gpr[11]);
+    }
+
+    /// <summary>A processor without TZCNT has BSF there, which leaves CF undefined as well.</summary>
+    [Fact]
+    public void WithoutTzcntItsBytesAreBsf()
+    {
+        CpuProfile without = CpuProfile.DefaultAmd with { Features = CpuProfile.DefaultAmd.Features.Remove("BMI1").Remove("LZCNT") };
+
+        Assert.Equal(Flags.CF, UndefinedBits.After([Traced("F3480FBCC3")], CpuVendor.Amd, lastCompleted: true, profile: without).Rflags & Flags.CF);
+        Assert.Equal(Flags.CF, UndefinedBits.After([Traced("F3480FBDC3")], CpuVendor.Amd, lastCompleted: true, profile: without).Rflags & Flags.CF);
+        Assert.Equal(0UL, UndefinedBits.After([Traced("F3480FBCC3")], CpuVendor.Amd, lastCompleted: true, profile: CpuProfile.DefaultAmd).Rflags & Flags.CF);
+    }
+
     /// <summary>A fault is precise: the instruction that raised it changed nothing.</summary>
     [Fact]
     public void AFaultingInstructionLeavesNothingUndefined()

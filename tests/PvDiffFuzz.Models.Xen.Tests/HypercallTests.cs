@@ -85,6 +85,37 @@ public sealed class HypercallTests
         Assert.Equal(0x12U, stated.RunToEvent().ErrorCode);
     }
 
+    /// <summary>The argument of nmi_op has two words, and that of set_iobitmap is as long, though the last of each means nothing: both have to be there.</summary>
+    [Theory]
+    [InlineData(28, 0)]
+    [InlineData(33, 7)]
+    public void ArgumentsAreReadAsAWhole(uint number, ulong command)
+    {
+        TestCase start = Payload.Kernel(Payload.Hypercall(number), (Register.Rdi, command));
+        TestCase whole = start with { Registers = start.Registers.With(Register.Rsi, Payload.Data + 0x1ff0) };
+        TestCase half = start with { Registers = start.Registers.With(Register.Rsi, Payload.Data + 0x1ff8) };
+
+        Assert.Equal((0, Efault), (whole.RunForRax(), half.RunForRax()));
+    }
+
+    /// <summary>The I/O bitmap lies where a guest may have memory.</summary>
+    [Theory]
+    [InlineData(NotCanonical, Einval)]
+    [InlineData(0xffff_8000_0000_0000, Einval)]
+    [InlineData(Bad, 0)]
+    public void TheIoBitmapIsTheGuests(ulong address, long result) =>
+        Assert.Equal(result, Payload.Kernel(Payload.Hypercall(33), (Register.Rdi, 7), (Register.Rsi, Payload.Data)).WithWords(Payload.Data, address, 8).RunForRax());
+
+    /// <summary>A call in a list that blocks the guest has its result stored before the guest blocks, and none after it is made.</summary>
+    [Fact]
+    public void ABlockingCallInAList()
+    {
+        Outcome outcome = Payload.Kernel(Payload.Hypercall(13), (Register.Rdi, Payload.Data), (Register.Rsi, 2)).WithWords(Payload.Data, 29, 7, 1, 0, 0, 0, 0, 0, 99, 7).Run();
+
+        Assert.Equal(EndKind.Halt, outcome.End);
+        Assert.Equal([new(Payload.Data + 8, 0)], outcome.Memory.ToArray());
+    }
+
     /// <summary>The stack for events of user mode; its selector's RPL becomes 3.</summary>
     [Fact]
     public void StackSwitch()
@@ -101,6 +132,7 @@ public sealed class HypercallTests
         Assert.Equal(0x1000UL, Payload.Kernel(Payload.Hypercall(25), (Register.Rdi, 1), (Register.Rsi, 0x1000)).RunToEnd().System[SystemRegister.KernelGsBase]);
         Assert.Equal(0x1000UL, Payload.Kernel(Payload.Hypercall(25), (Register.Rdi, 2), (Register.Rsi, 0x1000)).RunToEnd().Registers!.GsBase);
         Assert.Equal((ushort)0xe02b, Payload.Kernel(Payload.Hypercall(25), (Register.Rdi, 3), (Register.Rsi, 0xe02b)).RunToEnd().Registers!.Gs);
+        Assert.Equal((ushort)0xe02b, Payload.Kernel(Payload.Hypercall(25), (Register.Rdi, 3), (Register.Rsi, 0xe02a)).RunToEnd().Registers!.Gs);
         Assert.Equal((ushort)0, Payload.Kernel(Payload.Hypercall(25), (Register.Rdi, 3), (Register.Rsi, 0x1234), (Register.Gs, 0xe02b)).RunToEnd().Registers!.Gs);
         Assert.Equal(0, Call(25, 3, 0x1234));
         Assert.Equal(Einval, Call(25, 0, NotCanonical));
@@ -132,10 +164,14 @@ public sealed class HypercallTests
     public void DebugRegisters()
     {
         Assert.Equal(Eperm, Call(8, 0, 0xffff_8000_0000_0000));
+        Assert.Equal(Eperm, Call(8, 0, NotCanonical));
         Assert.Equal(0, Call(8, 0, 0x1234));
         Assert.Equal(Einval, Call(8, 6, 0x1_0000_0000));
         Assert.Equal(Einval, Call(8, 7, 0x1_0000_0000));
         Assert.Equal(Eperm, Call(8, 7, 0x2000));
+        Assert.Equal(Eperm, Call(8, 7, 0x2_0001));
+        Assert.Equal(0, Call(8, 7, 0x2_0000));
+        Assert.Equal(0, Payload.Kernel(Payload.Hypercall(8), (Register.Rdi, 7), (Register.Rsi, 0x2_0001)).With((SystemRegister.Cr4, 8)).RunForRax());
         Assert.Equal(Enodev, Call(8, 8, 0));
         Assert.Equal(Enodev, Call(9, 8));
         Assert.Equal(0x400, Call(9, 7));

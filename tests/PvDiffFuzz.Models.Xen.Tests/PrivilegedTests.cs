@@ -171,6 +171,42 @@ public sealed class PrivilegedTests
         Assert.Equal(Payload.Data - 1, Payload.Kernel("6E", (Register.Rsi, Payload.Data), (Register.Rdx, 0x80), (Register.Rflags, 0x602)).With((SystemRegister.XenIopl, 1)).RunToEnd().Registers!.Gpr[6]);
     }
 
+    /// <summary>An iteration that succeeds clears RF, so that the fault of the next one comes without.</summary>
+    [Fact]
+    public void AnIterationClearsResume()
+    {
+        TestCase start = Payload.Kernel("F3 6E", (Register.Rcx, 2), (Register.Rdx, 0x80), (Register.Rsi, Payload.Data + 0x1fff)).With((SystemRegister.XenIopl, 1));
+        Event second = start.RunToEvent();
+        Event first = (start with { Registers = start.Registers.With(Register.Rsi, Payload.Data + 0x2000) }).RunToEvent();
+
+        Assert.Equal((14, 1UL, 0UL), (second.Vector, second.Field("rcx"), second.Field("rflags") & RflagsBits.RF));
+        Assert.Equal((14, 2UL, RflagsBits.RF), (first.Vector, first.Field("rcx"), first.Field("rflags") & RflagsBits.RF));
+    }
+
+    /// <summary>Some of Xen's own memory can be read, and which is not stated.</summary>
+    [Fact]
+    public void MemoryOfXenIsNotModelled() => Assert.Equal(EndKind.Unsupported, Payload.Kernel("48 8B 03", (Register.Rbx, 0xffff_8000_0000_0000)).RunAny().End);
+
+    /// <summary>WAIT is #NM where CR0.TS is set, since Xen sets CR0.MP; TS is clear then.</summary>
+    [Fact]
+    public void WaitWantsTheTasksState()
+    {
+        Event e = Payload.Kernel("9B").With((SystemRegister.Cr0, 0x8005_003b)).RunToEvent();
+
+        Assert.Equal((7, XenMap.Handlers + 0x70), (e.Vector, e.Registers.Rip));
+        Payload.Kernel("9B").RunToEnd();
+    }
+
+    /// <summary>RFLAGS at the end are what PUSHF shows, so RF never is.</summary>
+    [Fact]
+    public void TheEndDoesNotShowResume()
+    {
+        TestCase start = Payload.Kernel("CD 02").Answer(Payload.Back());
+        Response past = Payload.Back((Register.Rip, start.Code.End));
+
+        Assert.Equal(0UL, start.Answer(past).RunToEnd().Registers!.Rflags & RflagsBits.RF);
+    }
+
     /// <summary>The guest's bitmap opens ports; one that cannot be read is #PF in newer releases and closes them in older ones.</summary>
     [Theory]
     [InlineData("4.17.7", 13)]

@@ -9,7 +9,7 @@ namespace PvDiffFuzz.Harness;
 public sealed class CaseAnalyst
 {
     private readonly ITracer? _tracer;
-    private readonly Func<ImmutableArray<TracedInstruction>, CpuVendor, CpuProfile?, bool, bool, CaseMask>? _rule;
+    private readonly Func<ImmutableArray<TracedInstruction>, CpuVendor, TestCase, CpuProfile?, bool, bool, CaseMask>? _rule;
     private readonly ImmutableArray<CpuVendor> _vendors;
     private readonly CpuProfile? _host;
     private TestCase? _tracedCase;
@@ -21,11 +21,11 @@ public sealed class CaseAnalyst
     /// <param name="rule">Says what is undefined; null for nothing.</param>
     /// <param name="vendor">Maker of the processor where the case does not say.</param>
     public CaseAnalyst(ITracer? tracer, UndefinedRule? rule, CpuVendor vendor)
-        : this(tracer, [vendor], rule is null ? null : (trace, maker, _, completed, _) => rule(trace, maker, completed))
+        : this(tracer, [vendor], rule is null ? null : (trace, maker, _, _, completed, _) => rule(trace, maker, completed))
     {
     }
 
-    private CaseAnalyst(ITracer? tracer, ImmutableArray<CpuVendor> vendors, Func<ImmutableArray<TracedInstruction>, CpuVendor, CpuProfile?, bool, bool, CaseMask>? rule, CpuProfile? host = null) =>
+    private CaseAnalyst(ITracer? tracer, ImmutableArray<CpuVendor> vendors, Func<ImmutableArray<TracedInstruction>, CpuVendor, TestCase, CpuProfile?, bool, bool, CaseMask>? rule, CpuProfile? host = null) =>
         (_tracer, _vendors, _rule, _host) = (tracer, vendors, rule, host);
 
     /// <summary>An analyst that knows nothing: no traces, no masks.</summary>
@@ -123,18 +123,18 @@ public sealed class CaseAnalyst
     private CaseMask Rule(TestCase testCase, ImmutableArray<TracedInstruction> trace, bool lastCompleted, bool resumes)
     {
         CpuProfile? profile = testCase.Profile ?? _host;
-        CaseMask mask = _rule!(trace, VendorOf(testCase), profile, lastCompleted, resumes);
+        CaseMask mask = _rule!(trace, VendorOf(testCase), testCase, profile, lastCompleted, resumes);
         foreach (CpuVendor other in testCase.Profile is null ? _vendors.AsSpan()[1..] : [])
         {
-            mask = mask.Or(_rule(trace, other, profile, lastCompleted, resumes));
+            mask = mask.Or(_rule(trace, other, testCase, profile, lastCompleted, resumes));
         }
 
         return mask;
     }
 
-    private static CaseMask AfterTable(ImmutableArray<TracedInstruction> trace, CpuVendor vendor, CpuProfile? profile, bool lastCompleted, bool resumes)
+    private static CaseMask AfterTable(ImmutableArray<TracedInstruction> trace, CpuVendor vendor, TestCase testCase, CpuProfile? profile, bool lastCompleted, bool resumes)
     {
-        UndefinedMask mask = UndefinedBits.After(trace, vendor, lastCompleted, resumes, profile);
+        UndefinedMask mask = UndefinedBits.After(trace, vendor, lastCompleted, resumes, profile, Interrupted.LoadsFlagsIntoR11(testCase));
         return new CaseMask { Rflags = mask.Rflags, Gpr = mask.Gpr, Consumed = mask.Consumed, Rows = mask.Rows, Parts = mask.Parts };
     }
 

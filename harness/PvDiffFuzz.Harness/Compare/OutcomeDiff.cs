@@ -169,7 +169,6 @@ internal sealed partial class OutcomeDiff(TestCase testCase, ImmutableArray<Targ
     {
         CaseMask mask = undefined(maskAt);
         ulong bits = register == Register.Rflags ? mask.Rflags : mask.Gpr[(int)register];
-        bits |= register == Register.R11 && Interrupted.LoadsFlagsIntoR11(testCase) ? mask.Rflags : 0;
         if ((differing & bits) != 0)
         {
             hidden.Add(mask, register, differing & bits);

@@ -35,6 +35,11 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
     /// <summary>Iced's code name of the instruction that ran before it; <c>none</c> when none did, or nobody knows.</summary>
     public string Before { get; init; } = "none";
 
+    /// <summary>What is special about the prefixes of the instruction that ran before it.</summary>
+    public Encodings EncodingBefore { get; init; }
+
+    private InstructionAt Behind(InstructionAt other) => this with { Before = other.Form, EncodingBefore = other.Encoding };
+
     /// <summary>Stands before the names of an instruction that is undefined only because of its LOCK prefix.</summary>
     public const string Lock = "LOCK.";
 
@@ -60,7 +65,7 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
         if (LastIndex(trace) is int last and >= 0)
         {
             InstructionAt found = Decode(trace[last].Bytes.AsSpan(), trace[last].Address, trace[last].Mode, vendor);
-            return last == 0 ? found : found with { Before = Decode(trace[last - 1].Bytes.AsSpan(), trace[last - 1].Address, trace[last - 1].Mode, vendor).Form };
+            return last == 0 ? found : found.Behind(Decode(trace[last - 1].Bytes.AsSpan(), trace[last - 1].Address, trace[last - 1].Mode, vendor));
         }
 
         foreach (Outcome outcome in outcomes)

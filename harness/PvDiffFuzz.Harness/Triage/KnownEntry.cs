@@ -64,6 +64,11 @@ public sealed record KnownEntry
     /// <summary>Iced's code names of the instruction that ran before the diverging one, with which it may have to do; empty for any.</summary>
     public ImmutableArray<string> After { get; init; } = [];
 
+    /// <summary>The word among <see cref="After"/> for an instruction with <see cref="Encodings.VoidRex"/>.</summary>
+    public const string VoidRex = "void-rex";
+
+    private bool AfterVoidRex => After.Contains(VoidRex, StringComparer.Ordinal);
+
     /// <summary>Prefixes that the diverging instruction has.</summary>
     public Encodings Encoding { get; init; }
 
@@ -89,7 +94,7 @@ public sealed record KnownEntry
 
     private bool MatchesForm(InstructionAt instruction) =>
         (Forms.IsEmpty || Forms.Any(form => Fits(form, instruction.Form) || string.Equals(form, instruction.Mnemonic, StringComparison.Ordinal)))
-        && (After.IsEmpty || After.Contains(instruction.Before, StringComparer.Ordinal))
+        && (After.IsEmpty || After.Contains(instruction.Before, StringComparer.Ordinal) || (AfterVoidRex && (instruction.EncodingBefore & Encodings.VoidRex) != 0))
         && (instruction.Encoding & Encoding) == Encoding;
 
     /// <summary>A question mark stands for any one digit of an encoding without a form.</summary>
@@ -178,14 +183,13 @@ public sealed record TargetPattern(string Name, ImmutableArray<KeyValuePair<stri
             return string.Equals(target.Lineage, Name[Lineage.Length..], StringComparison.Ordinal);
         }
 
-        // Where two recordings have a target of one name, the recording's own name follows: recorded:native:host-a.
-        string name = target.Name.StartsWith(Recorded, StringComparison.Ordinal) ? target.Name[Recorded.Length..].Split(':')[0] : target.Name;
+        string name = target.Name.StartsWith(Recorded, StringComparison.Ordinal) ? target.Name[Recorded.Length..] : target.Name;
         if (Name.EndsWith('*'))
         {
             return name.StartsWith(Name[..^1], StringComparison.Ordinal);
         }
 
-        // One of several hosts of a kind has its own name behind a colon: pvm:rfc1 is a pvm.
+        // Where two recordings have a target of one name, the recording's own name follows behind a colon: recorded:native:host-a. So does that of one of several hosts of a kind: pvm:rfc1 is a pvm.
         return name.StartsWith(Name, StringComparison.Ordinal) && (name.Length == Name.Length || name[Name.Length] == ':');
     }
 }

@@ -200,7 +200,7 @@ public static class KnownReader
                 Start = _once.ContainsKey("start") ? Words<GuestMode>("start", mode => mode.Text())[0] : null,
                 Entries = _once.ContainsKey("entries") ? Words<EntryPoint>("entries", door => door.Text()) : [],
                 Part = _once.ContainsKey("scope") && Valid("scope", s => s is "whole" or "part", "a scope is whole or part") == "part",
-                After = _once.ContainsKey("after") ? List("after", FormNames.Contains, "is no code name of Iced, such as Jb_rel16") : [],
+                After = _once.ContainsKey("after") ? List("after", word => word == KnownEntry.VoidRex || FormNames.Contains(word), $"is neither a code name of Iced, such as Jb_rel16, nor {KnownEntry.VoidRex}") : [],
                 Encoding = _once.ContainsKey("encoding") ? List("encoding", EncodingWords.ContainsKey, $"is none of {string.Join(", ", EncodingWords.Keys)}").Aggregate(Encodings.None, (all, word) => all | EncodingWords[word]) : Encodings.None,
                 Conditions = _conditions.ToImmutable(),
                 File = file,

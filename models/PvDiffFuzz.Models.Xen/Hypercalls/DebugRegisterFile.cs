@@ -6,6 +6,12 @@ namespace PvDiffFuzz.Models.Xen.Hypercalls;
 /// <summary>HYPERVISOR_set_debugreg and HYPERVISOR_get_debugreg. MOV to and from debug registers is carried out by the same.</summary>
 internal static class DebugRegisterFile
 {
+    /// <summary>L0 to G3 of DR7.</summary>
+    private const ulong Enables = 0xff;
+
+    /// <summary>CR4.DE.</summary>
+    private const ulong DebuggingExtensions = 8;
+
     private const ulong Cr4De = 1UL << 3;
     private const ulong GeneralDetect = 1UL << 13;
 
@@ -16,7 +22,7 @@ internal static class DebugRegisterFile
     private const ulong Dr6Zero = 1UL << 12;
 
     /// <summary>Writes a debug register.</summary>
-    /// <returns>0; -EPERM for an address in Xen's range and for general detection, -EINVAL for upper halves of DR6 and DR7, -ENODEV for a register that there is not.</returns>
+    /// <returns>0; -EPERM for an address that is not the guest's and for general detection, -EINVAL for upper halves of DR6 and DR7, -ENODEV for a register that there is not.</returns>
     [Spec("Xen facts", "Hypercall ABI: set_debugreg")]
     public static long Set<TGuest>(ref CpuState cpu, Vcpu vcpu, ulong number, ulong value)
         where TGuest : struct, IXenGuest
@@ -70,7 +76,7 @@ internal static class DebugRegisterFile
     private static long SetAddress<TGuest>(ref CpuState cpu, Vcpu vcpu, int number, ulong value)
         where TGuest : struct, IXenGuest
     {
-        if (TGuest.IsXens(value))
+        if (!TGuest.IsGuestAddress(value))
         {
             return Errno.EPERM;
         }
@@ -113,6 +119,11 @@ internal static class DebugRegisterFile
             return Errno.EPERM;
         }
 
+        if ((value & Enables) != 0 && WatchesPorts(value) && (vcpu[SystemRegister.Cr4] & DebuggingExtensions) == 0)
+        {
+            return Errno.EPERM;
+        }
+
         ulong stored = (value & ~Dr7Reserved) | Vcpu.ResetDr7;
         if (vcpu.Knows(SystemRegister.Dr7))
         {
@@ -121,6 +132,22 @@ internal static class DebugRegisterFile
 
         Arm(ref cpu, vcpu, vcpu.Debug with { Dr7 = stored });
         return 0;
+    }
+
+    /// <summary>True when a breakpoint, enabled or not, is one on port accesses.</summary>
+    private static bool WatchesPorts(ulong control)
+    {
+        const int first = 16;
+        const int each = 4;
+        for (int i = 0; i < 4; i++)
+        {
+            if ((control >> (first + (i * each)) & 3) == 2)
+            {
+                return true;
+            }
+        }
+
+        return false;
     }
 
     private static void Arm(ref CpuState cpu, Vcpu vcpu, DebugRegisters debug)

@@ -33,7 +33,7 @@ internal static class Multicall
             }
 
             long result = CallOne<TGuest>(ref cpu, vcpu, number, arguments);
-            if (vcpu.Verdict != Verdict.Running)
+            if (vcpu.Verdict is not (Verdict.Running or Verdict.Halt))
             {
                 return 0;
             }
@@ -41,6 +41,12 @@ internal static class Multicall
             if (!GuestCopy.TryWriteLong<TGuest>(vcpu, at + width, (ulong)result))
             {
                 return Errno.EFAULT;
+            }
+
+            // A guest that blocks does so after the call that told it to.
+            if (vcpu.Verdict == Verdict.Halt)
+            {
+                return 0;
             }
         }
 

@@ -56,7 +56,7 @@ internal static class PhysicalDevices
             return Errno.EFAULT;
         }
 
-        if (ports > MaximumPorts)
+        if (ports > MaximumPorts || !TGuest.IsGuestAddress(bitmap))
         {
             return Errno.EINVAL;
         }
