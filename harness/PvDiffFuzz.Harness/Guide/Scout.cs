@@ -10,12 +10,6 @@ internal sealed class Scout : IDisposable
     /// <summary>Of so many entries drawn at random, the one that promises most is taken.</summary>
     private const int Drawn = 5;
 
-    /// <summary>Share of fresh cases in percent that get a response for each instruction.</summary>
-    private const int LadderPercent = 60;
-
-    /// <summary>Share of fresh cases in percent that are in the generator's usual setting.</summary>
-    private const int UsualPercent = 30;
-
     /// <summary>Keeps the streams of guided cases apart from those of the generator.</summary>
     private const ulong Salt = 0x6775_6964_6564_2131;
 
@@ -98,7 +92,7 @@ internal sealed class Scout : IDisposable
 
         int setting = DrawSetting(ref random);
         TestCase fresh = _source.Generate(setting, index);
-        TestCase climbing = random.Percent(LadderPercent) ? LadderMutation.Climb(fresh, ref random) : fresh;
+        TestCase climbing = random.Percent(_options.LadderPercent) ? LadderMutation.Climb(fresh, ref random) : fresh;
         if (climbing.Check() is null && Try(climbing, -1, out outcome))
         {
             return climbing;
@@ -191,7 +185,7 @@ internal sealed class Scout : IDisposable
         return best;
     }
 
-    private int DrawSetting(ref CounterRandom random) => random.Percent(UsualPercent) ? 0 : random.Below(_source.Settings);
+    private int DrawSetting(ref CounterRandom random) => random.Percent(_options.UsualPercent) ? 0 : random.Below(_source.Settings);
 
     /// <summary>Much for what was worth keeping and led to more, less for what was tried often.</summary>
     private long Promise(int entry) => ((long)_entries[entry].Value + (8L * _finds[entry])) * 1024 / (1 + _picks[entry]);
