@@ -20,8 +20,10 @@ internal sealed class Scout : IDisposable
     private readonly Mutator _mutator;
     private readonly SeenFeatures _seen;
     private readonly int[] _counts;
+    private readonly List<ushort> _executed = [];
     private readonly List<int> _found = [];
     private readonly List<int> _again = [];
+    private readonly HashSet<int> _inBoth = [];
     private readonly List<CorpusEntry> _entries = [];
     private readonly List<int> _picks = [];
     private readonly List<int> _finds = [];
@@ -48,8 +50,8 @@ internal sealed class Scout : IDisposable
     /// <summary>The probed model.</summary>
     public IProbedModel Model => _model;
 
-    /// <summary>Rules that the last case used.</summary>
-    public ReadOnlySpan<int> Counts => _counts;
+    /// <summary>Rules that the last case executed, in order.</summary>
+    public IReadOnlyList<ushort> Executed => _executed;
 
     /// <inheritdoc/>
     public void Dispose() => _model.Dispose();
@@ -92,8 +94,7 @@ internal sealed class Scout : IDisposable
 
         int setting = DrawSetting(ref random);
         TestCase fresh = _source.Generate(setting, index);
-        TestCase climbing = random.Percent(_options.LadderPercent) ? LadderMutation.Climb(fresh, ref random) : fresh;
-        if (climbing.Check() is null && Try(climbing, -1, out outcome))
+        if (random.Percent(_options.LadderPercent) && LadderMutation.Climb(fresh, ref random) is TestCase climbing && climbing.Check() is null && Try(climbing, -1, out outcome))
         {
             return climbing;
         }
@@ -105,9 +106,9 @@ internal sealed class Scout : IDisposable
     /// <summary>Looks at a case of a starting corpus.</summary>
     public void Look(TestCase testCase)
     {
-        if (testCase.Check() is null && Run(testCase) is { Comparable: true } outcome)
+        if (testCase.Check() is null)
         {
-            Keep(testCase, outcome, -1);
+            Try(testCase, -1, out _);
         }
     }
 
@@ -199,6 +200,11 @@ internal sealed class Scout : IDisposable
         {
             Keep(testCase, outcome, parent);
         }
+        else
+        {
+            // Nobody has looked at them.
+            _model.Edges.Clear();
+        }
 
         return outcome.Comparable;
     }
@@ -208,7 +214,15 @@ internal sealed class Scout : IDisposable
         Outcome outcome = _model.Run(testCase);
         _counts.AsSpan().Clear();
         _model.AddRules(_counts);
+        _executed.Clear();
+        for (int rule = Next(0); rule < _counts.Length; rule = Next(rule + 1))
+        {
+            _executed.Add((ushort)rule);
+        }
+
         return outcome;
+
+        int Next(int from) => _counts.AsSpan(from).IndexOfAnyExcept(0) is >= 0 and int skipped ? from + skipped : _counts.Length;
     }
 
     private void Keep(TestCase testCase, Outcome outcome, int parent)
@@ -220,9 +234,11 @@ internal sealed class Scout : IDisposable
         }
 
         // An edge that is not there again was taken because of a case before.
-        _model.Run(testCase);
+        Run(testCase);
         Look(outcome, _again);
-        _found.RemoveAll(feature => !_again.Contains(feature));
+        _inBoth.Clear();
+        _inBoth.UnionWith(_again);
+        _found.RemoveAll(feature => !_inBoth.Contains(feature));
         foreach (int feature in _found)
         {
             _seen.Add(feature);
@@ -237,24 +253,26 @@ internal sealed class Scout : IDisposable
     private void Look(Outcome outcome, List<int> found)
     {
         found.Clear();
-        if ((_options.By & GuideBy.Coverage) != 0)
+        if ((_options.By & GuideBy.Coverage) == 0)
         {
-            _seen.NewEdges(_model.Edges, found);
+            _model.Edges.Clear();
+        }
+        else
+        {
+            _seen.TakeNewEdges(_model.Edges, found);
             _seen.NewPaths(outcome, found);
         }
 
         if ((_options.By & GuideBy.Rules) != 0)
         {
-            for (int rule = _counts.AsSpan().IndexOfAnyExcept(0); rule >= 0 && rule < _counts.Length; rule++)
+            foreach (ushort rule in _executed)
             {
-                if (_counts[rule] > 0 && !_seen.Contains(SeenFeatures.OfRule(rule)))
+                if (!_seen.Contains(SeenFeatures.OfRule(rule)))
                 {
                     found.Add(SeenFeatures.OfRule(rule));
                 }
             }
         }
-
-        _model.Edges.Clear();
     }
 
     private void Add(TestCase testCase, int parent)

@@ -16,7 +16,8 @@ public sealed class FeatureTests
         {
             map[65535] = times;
             List<int> found = [];
-            seen.NewEdges(map, found);
+            seen.TakeNewEdges(map, found);
+            Assert.True(map.AsSpan().IndexOfAnyExcept((byte)0) < 0);
             found.ForEach(feature => seen.Add(feature));
             news += found.Count;
         }
