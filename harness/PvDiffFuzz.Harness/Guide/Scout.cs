@@ -24,6 +24,7 @@ internal sealed class Scout : IDisposable
     private readonly List<int> _found = [];
     private readonly List<int> _again = [];
     private readonly HashSet<int> _inBoth = [];
+    private readonly RaiserPool _raisers = new();
     private readonly List<CorpusEntry> _entries = [];
     private readonly List<int> _picks = [];
     private readonly List<int> _finds = [];
@@ -41,7 +42,7 @@ internal sealed class Scout : IDisposable
     public Scout(ulong seed, GuideParts guide, int targets, CpuVendor vendor, Func<TestCase, bool>? allowed)
     {
         (_seed, _options, _source, _model) = (seed, guide.Options, guide.Source(), guide.Model());
-        _mutator = new Mutator(vendor, allowed, _options.MaximumStack);
+        _mutator = new Mutator(vendor, _raisers, allowed, _options.MaximumStack);
         _seen = new SeenFeatures(_model.Rules.Length, targets);
         _counts = new int[_model.Rules.Length];
         WarmUp();
@@ -62,6 +63,8 @@ internal sealed class Scout : IDisposable
     {
         _seen.CopyFrom(view.Seen);
         Refill(_entries, view.Entries);
+        _raisers.Clear();
+        _entries.ForEach(_raisers.Add);
         Refill(_picks, view.Picks);
         Refill(_finds, view.Finds);
         _picked.Clear();
@@ -143,7 +146,7 @@ internal sealed class Scout : IDisposable
 
         if (_found.Count > 0 && !AddTo(testCase))
         {
-            Add(testCase, -1);
+            Add(testCase, [], -1);
         }
     }
 
@@ -157,7 +160,7 @@ internal sealed class Scout : IDisposable
         }
 
         CorpusEntry entry = _candidates[at].Entry;
-        entry = new CorpusEntry(testCase, entry.Features.AddRange(_found), entry.Value + _found.Sum(_seen.ValueOf));
+        entry = entry with { Features = entry.Features.AddRange(_found), Value = entry.Value + _found.Sum(_seen.ValueOf) };
         _candidates[at] = _candidates[at] with { Entry = entry };
         _entries[_known + at] = entry;
         return true;
@@ -246,7 +249,7 @@ internal sealed class Scout : IDisposable
 
         if (_found.Count > 0)
         {
-            Add(testCase, parent);
+            Add(testCase, Raiser.Of(testCase, outcome), parent);
         }
     }
 
@@ -275,9 +278,10 @@ internal sealed class Scout : IDisposable
         }
     }
 
-    private void Add(TestCase testCase, int parent)
+    private void Add(TestCase testCase, ImmutableArray<Raiser> raised, int parent)
     {
-        CorpusEntry entry = new(testCase, [.. _found], _found.Sum(_seen.ValueOf));
+        CorpusEntry entry = new(testCase, [.. _found], _found.Sum(_seen.ValueOf), raised);
+        _raisers.Add(entry);
         _candidates.Add(new Candidate(entry, parent));
         _entries.Add(entry);
         _picks.Add(0);

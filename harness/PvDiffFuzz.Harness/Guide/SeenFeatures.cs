@@ -5,7 +5,7 @@ using PvDiffFuzz.Core;
 
 namespace PvDiffFuzz.Harness;
 
-/// <summary>Features of runs: an edge with a class of how often it was taken, a sequence of up to three events, a rule, a rule confirmed by a target. Each is a number; this is a set of them.</summary>
+/// <summary>Features of runs: an edge with a class of how often it was taken, a sequence of up to four events, a rule, a rule confirmed by a target. Each is a number; this is a set of them.</summary>
 public sealed class SeenFeatures
 {
     /// <summary>Counters in a map of edges.</summary>
@@ -13,8 +13,8 @@ public sealed class SeenFeatures
 
     private const int Classes = 8;
     private const int FirstPath = MapSize * Classes;
-    private const int Paths = 1 << 16;
-    private const int FirstRule = FirstPath + Paths;
+    private const int PathBits = 18;
+    private const int FirstRule = FirstPath + (1 << PathBits);
 
     /// <summary>Classes of AFL by how often an edge was taken: once, twice, three times, from 4, 8, 16, 32 and 128 times.</summary>
     private static readonly byte[] ClassOf = [.. Enumerable.Range(0, 256).Select(times => (byte)(times < 4 ? Math.Max(0, times - 1) : times < 128 ? Math.Min(6, BitOperations.Log2((uint)times) + 1) : 7))];
@@ -93,22 +93,20 @@ public sealed class SeenFeatures
         }
     }
 
-    /// <summary>Lists sequences of events that are not in the set: each event with up to two before it.</summary>
+    /// <summary>Lists sequences of events that are not in the set: each event with up to three before it.</summary>
     public void NewPaths(Outcome outcome, List<int> found)
     {
-        uint before = 0;
-        uint last = 0;
+        // Four events of 16 bits each; a number is never 0, so that a sequence at the beginning is another one than later on.
+        ulong path = 0;
+        int first = found.Count;
         foreach (Event e in outcome.Events)
         {
-            uint what = 1 + ((uint)e.Kind | ((uint)e.Vector << 8) | ((uint)e.Entry << 16));
-            uint mixed = (((before * 0x9e37_79b1) ^ last) * 0x85eb_ca6b) ^ (what * 0xc2b2_ae35);
-            int feature = FirstPath + (int)(((mixed ^ (mixed >> 15)) * 0x27d4_eb2f) >> 16);
-            if (!Contains(feature) && !found.Contains(feature))
+            path = (path << 16) | (ushort)(1 + Raiser.WhatOf(e));
+            int feature = FirstPath + (int)((path * 0x9e37_79b9_7f4a_7c15) >> (64 - PathBits));
+            if (!Contains(feature) && !CollectionsMarshal.AsSpan(found)[first..].Contains(feature))
             {
                 found.Add(feature);
             }
-
-            (before, last) = (last, what);
         }
     }
 }

@@ -6,7 +6,8 @@ namespace PvDiffFuzz.Harness;
 
 /// <summary>What mutations need to know besides the cases.</summary>
 /// <param name="Vendor">Whose decoder.</param>
-internal sealed record MutationContext(CpuVendor Vendor);
+/// <param name="Raisers">Instructions of the corpus that raise events.</param>
+internal sealed record MutationContext(CpuVendor Vendor, RaiserPool Raisers);
 
 /// <summary>Changes a case so that it stays one: it knows what the parts of a case mean. A pure function of its arguments.</summary>
 internal interface IMutation
@@ -37,6 +38,7 @@ internal static class Mutations
         new SystemMutation(),
         new StepMutation(),
         new LadderMutation(),
+        new ChainMutation(),
         new InjectionMutation(),
         new SpliceMutation(),
     ];
