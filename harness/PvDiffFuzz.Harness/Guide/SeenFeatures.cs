@@ -21,6 +21,8 @@ public sealed class SeenFeatures
 
     private readonly int _rules;
     private readonly byte[] _bits;
+    private readonly ulong[] _taken = new ulong[MapSize / 64];
+    private readonly ushort[] _where = new ushort[MapSize / 64];
 
     /// <summary>Makes an empty set.</summary>
     /// <param name="rules">Number of rules.</param>
@@ -66,20 +68,18 @@ public sealed class SeenFeatures
     public void TakeNewEdges(Span<byte> map, List<int> found)
     {
         Span<Vector512<byte>> blocks = MemoryMarshal.Cast<byte, Vector512<byte>>(map);
-        Span<ulong> taken = stackalloc ulong[MapSize / 64];
-        Span<ushort> where = stackalloc ushort[MapSize / 64];
         int count = 0;
         for (int block = 0; block < blocks.Length; block++)
         {
             ulong own = ~Vector512.Equals(blocks[block], Vector512<byte>.Zero).ExtractMostSignificantBits();
-            (taken[count], where[count]) = (own, (ushort)block);
+            (_taken[count], _where[count]) = (own, (ushort)block);
             count += (int)((own | (0 - own)) >> 63);
         }
 
         for (int i = 0; i < count; i++)
         {
-            int first = where[i] * Vector512<byte>.Count;
-            for (ulong own = taken[i]; own != 0; own &= own - 1)
+            int first = _where[i] * Vector512<byte>.Count;
+            for (ulong own = _taken[i]; own != 0; own &= own - 1)
             {
                 int edge = first + BitOperations.TrailingZeroCount(own);
                 int often = ClassOf[map[edge]];
@@ -89,7 +89,7 @@ public sealed class SeenFeatures
                 }
             }
 
-            blocks[where[i]] = Vector512<byte>.Zero;
+            blocks[_where[i]] = Vector512<byte>.Zero;
         }
     }
 
