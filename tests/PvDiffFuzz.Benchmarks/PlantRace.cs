@@ -1,10 +1,10 @@
-using System.Collections.Immutable;
 using System.Globalization;
 using PvDiffFuzz.Cli;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Harness;
 using PvDiffFuzz.Harness.Generate;
 using PvDiffFuzz.Models.X86;
+using PvDiffFuzz.Tests;
 
 namespace PvDiffFuzz.Benchmarks;
 
@@ -65,7 +65,7 @@ internal static class PlantRace
         GeneratorOptions options = new();
         CampaignParts parts = new()
         {
-            Targets = [() => new X86Model(Cases.Profile), () => new Planted(plant, found)],
+            Targets = [() => new X86Model(Cases.Profile), () => new PlantedSequence(new X86Model(Cases.Profile), plant, found.Cancel)],
             Source = () => new GeneratedCases(options, Cases.Profile, 1),
             Analyst = () => Session.Analyst(Cases.Profile),
             Allowed = testCase => Session.MayRunLive(testCase, Cases.Profile),
@@ -80,45 +80,5 @@ internal static class PlantRace
         Console.WriteLine(string.Create(
             CultureInfo.InvariantCulture,
             $"plant behind {string.Join(", ", plant.Select(v => $"#{v}"))}, {(guided ? "guided" : "random")}: {(found.IsCancellationRequested ? "found" : "not found")} in {summary.Elapsed.TotalSeconds:F0} s, {summary.Cases:N0} cases, {summary.Findings.Count()} findings"));
-    }
-
-    /// <summary>The model, but its carry flag is wrong in the last of some events in one order.</summary>
-    private sealed class Planted(byte[] plant, CancellationTokenSource found) : ITarget
-    {
-        private readonly X86Model _model = new(Cases.Profile);
-
-        public TargetInfo Info => _model.Info with { Name = "model.planted" };
-
-        public Outcome Run(TestCase testCase)
-        {
-            Outcome outcome = _model.Run(testCase);
-            ImmutableArray<Event> events = outcome.Events;
-            for (int last = plant.Length - 1; last < events.Length; last++)
-            {
-                if (Leads(events, last))
-                {
-                    found.Cancel();
-                    RegisterState registers = events[last].Registers;
-                    return outcome with { Events = events.SetItem(last, events[last] with { Registers = registers with { Rflags = registers.Rflags ^ RflagsBits.CF } }) };
-                }
-            }
-
-            return outcome;
-        }
-
-        public void Dispose() => _model.Dispose();
-
-        private bool Leads(ImmutableArray<Event> events, int last)
-        {
-            for (int i = 0; i < plant.Length; i++)
-            {
-                if (events[last - i].Vector != plant[^(i + 1)])
-                {
-                    return false;
-                }
-            }
-
-            return true;
-        }
     }
 }

@@ -14,8 +14,8 @@ namespace PvDiffFuzz.Benchmarks;
 /// </remarks>
 internal static class RuleRace
 {
-    private const long RandomCases = 3_000_000;
-    private const long GuidedCases = 1_000_000;
+    private const long RandomCases = 1_500_000;
+    private const long GuidedCases = 500_000;
 
     /// <summary>Rules that are kept out, by exclusion.</summary>
     private static readonly (string Exclusion, string Implementation)[] KeptOut =

@@ -52,9 +52,9 @@ public sealed class Swarm : ISettingsSource
         {
             TypicalInstructions = Math.Min(GeneratorOptions.MaximumLength, _usual.TypicalInstructions * longer),
             MaximumInstructions = Math.Min(GeneratorOptions.MaximumLength, _usual.MaximumInstructions * longer),
-            EvenPercent = ((ReadOnlySpan<int>)[0, 10, 40, 90])[setting & 3],
+            EvenPercent = ((ReadOnlySpan<int>)[0, 10, 60, 100])[setting & 3],
             Weights = weights.Values.Any(weight => weight > 0) ? weights : _usual.Weights,
-            PrefixPermille = ((ReadOnlySpan<int>)[_usual.PrefixPermille, _usual.PrefixPermille, 300, 800])[(setting >> 2) & 3],
+            PrefixPermille = ((ReadOnlySpan<int>)[_usual.PrefixPermille, 300, 600, 900])[(setting >> 2) & 3],
             RawPercent = Scale(_usual.RawPercent, random.Pick([0, 1, 1, 8]), 60),
             CompatibilityPercent = Scale(_usual.CompatibilityPercent, random.Pick([0, 1, 1, 5]), 100),
             ResponsePercent = Scale(_usual.ResponsePercent, random.Pick([1, 4, 10, 20]), 100),
@@ -103,7 +103,7 @@ public sealed class Swarm : ISettingsSource
             PendingPercent = random.Pick([usual.PendingPercent, usual.PendingPercent, 60]),
             ResponsePendingPercent = random.Pick([usual.ResponsePendingPercent, usual.ResponsePendingPercent, 60]),
             ResponseHypercallPercent = random.Pick([usual.ResponseHypercallPercent, usual.ResponseHypercallPercent, 80]),
-            HazardOneIn = usual.HazardOneIn == 0 ? 0 : random.Pick([usual.HazardOneIn, usual.HazardOneIn, 64]),
+            HazardOneIn = usual.HazardOneIn == 0 ? 0 : random.Pick([usual.HazardOneIn, 64, 16]),
         };
     }
 

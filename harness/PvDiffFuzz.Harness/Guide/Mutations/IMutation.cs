@@ -31,6 +31,7 @@ internal static class Mutations
     public static ImmutableArray<IMutation> All { get; } =
     [
         new InstructionMutation(),
+        new FormMutation(),
         new EncodingMutation(),
         new RegisterMutation(),
         new BreakpointMutation(),
