@@ -98,8 +98,8 @@ internal static class RuleRace
                 Target = 0,
             },
         };
-        new Campaign(new CampaignOptions { Seed = seed, Count = (ulong)GuidedCases }, parts).Run(CancellationToken.None);
-        return used!.First;
+        CampaignSummary summary = new Campaign(new CampaignOptions { Seed = seed, Count = (ulong)GuidedCases }, parts).Run(CancellationToken.None);
+        return summary.Failure is Exception failure ? throw new InvalidOperationException("the campaign stopped", failure) : used!.First;
     }
 
     /// <summary>Remembers with which run each rule was first used. Cases that the model cannot run do not count as uses, but as runs; so do those that guidance runs twice.</summary>

@@ -168,6 +168,24 @@ public sealed class MutationTests
         }
     }
 
+    /// <summary>A guest without a user root has no user pages from which a value could come.</summary>
+    [Fact]
+    public void AGuestWithoutUserPagesIsMutated()
+    {
+        Generator generator = new(GeneratorOptions.DefaultsFor(Abi.XenPv64), CpuProfile.DefaultAmd);
+        TestCase any = Enumerable.Range(0, 100).Select(i => generator.Generate(1, (ulong)i)).First(testCase => testCase is { Start: GuestMode.Supervisor, Contents.Length: > 0 });
+        TestCase alone = any with { Xen = any.Xen! with { UserLayout = PageLayout.Create([]) } };
+        Mutator mutator = new(CpuVendor.Amd, PoolOf([alone]), null, 6);
+        int made = Enumerable.Range(0, 2000).Count(i =>
+        {
+            CounterRandom random = new(1, (ulong)i);
+            return mutator.Mutate(alone, any, ref random) is not null;
+        });
+
+        Assert.Null(alone.Check());
+        Assert.True(made > 1000, $"only {made} of 2000");
+    }
+
     /// <summary>A pool in which every case's last instruction counts as one that raised something.</summary>
     private static RaiserPool PoolOf(IEnumerable<TestCase> corpus)
     {
