@@ -21,6 +21,8 @@ internal sealed partial class BatchAgent
     private static readonly (AssemblerRegister64 Register, int Number)[] Plain =
         [(rax, 0), (rdx, 2), (rbx, 3), (rbp, 5), (rsi, 6), (rdi, 7), (r8, 8), (r9, 9), (r10, 10), (r11, 11), (r12, 12), (r13, 13)];
 
+    private static readonly byte[] StubBytes = [0xff, 0x25, 0, 0, 0, 0, .. BitConverter.GetBytes(StubTarget)];
+
     private readonly Assembler _ = new(64);
     private readonly bool _first;
     private readonly int _vectorAt, _errorAt, _cr2At, _ripAt;
@@ -89,12 +91,7 @@ internal sealed partial class BatchAgent
     }
 
     /// <summary>The stub behind supervisor code: a jump whose address lies behind it, so that it fits wherever code is. What it jumps to stores RCX.</summary>
-    public static byte[] Stub()
-    {
-        const int offset = 6;
-        byte[] stub = [0xff, 0x25, 0, 0, 0, 0, .. BitConverter.GetBytes(StubTarget)];
-        return stub.Length == offset + sizeof(ulong) ? stub : throw new InvalidOperationException("the stub has a size of its own");
-    }
+    public static ReadOnlySpan<byte> Stub => StubBytes;
 
     /// <summary>Where the stub leads: the page behind the mailbox begins with the pad of supervisor code's end.</summary>
     public static ulong StubTarget => GuestMap.BatchLinear(GuestMap.BatchAgent + GuestMap.BatchAgentSize - EndPadRoom);

@@ -152,7 +152,7 @@ internal sealed class BatchDecoder(Machine machine)
         bool supervisor = testCase.Start == GuestMode.Supervisor;
         if (supervisor)
         {
-            Add(testCase.Code.End, BatchAgent.Stub());
+            Add(testCase.Code.End, BatchAgent.Stub);
         }
 
         stubIntact = true;
@@ -176,7 +176,7 @@ internal sealed class BatchDecoder(Machine machine)
 
         foreach (MemoryWord word in _words)
         {
-            stubIntact &= !supervisor || word.Address + 7 < testCase.Code.End || word.Address >= testCase.Code.End + (ulong)BatchAgent.Stub().Length;
+            stubIntact &= !supervisor || word.Address + 7 < testCase.Code.End || word.Address >= testCase.Code.End + (ulong)BatchAgent.Stub.Length;
         }
 
         _words.Sort((a, b) => a.Address.CompareTo(b.Address));

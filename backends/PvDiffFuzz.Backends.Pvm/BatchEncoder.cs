@@ -22,7 +22,7 @@ internal ref struct BatchEncoder
     {
         // A piece on one page takes 8 bytes of header and up to 7 of padding.
         const int perPiece = 16;
-        int size = Record.FirstRun + testCase.Code.Bytes.Length + (4 * perPiece) + BatchAgent.Stub().Length;
+        int size = Record.FirstRun + testCase.Code.Bytes.Length + (4 * perPiece) + BatchAgent.Stub.Length;
         foreach (MemoryContents contents in testCase.Contents)
         {
             size += contents.Bytes.Length + (((contents.Bytes.Length >> 12) + 2) * perPiece);
@@ -106,7 +106,7 @@ internal ref struct BatchEncoder
         PutRun(testCase.Code.Address, testCase.Code.Bytes.AsSpan());
         if (testCase.Start == GuestMode.Supervisor)
         {
-            PutRun(testCase.Code.End, BatchAgent.Stub());
+            PutRun(testCase.Code.End, BatchAgent.Stub);
         }
 
         foreach (MemoryContents contents in testCase.Contents)

@@ -7,6 +7,8 @@ namespace PvDiffFuzz.Backends.Pvm;
 /// <summary>Puts the contents of a case into the pool, and takes out what the guest changed. The pool is zero before and afterwards.</summary>
 internal ref struct CaseMemory
 {
+    private static readonly byte[] Stub = AgentCode.Pad(AgentPort.End);
+
     private readonly Span<byte> _pool;
     private readonly CasePages _pages;
 
@@ -25,7 +27,7 @@ internal ref struct CaseMemory
         Write(testCase.Code.Address, testCase.Code.Bytes.AsSpan());
         if (testCase.Start == GuestMode.Supervisor)
         {
-            Write(testCase.Code.End, AgentCode.Pad(AgentPort.End));
+            Write(testCase.Code.End, Stub);
         }
 
         foreach (MemoryContents contents in testCase.Contents)
@@ -49,11 +51,10 @@ internal ref struct CaseMemory
         stubIntact = true;
         if (testCase.Start == GuestMode.Supervisor)
         {
-            byte[] stub = AgentCode.Pad(AgentPort.End);
-            for (int i = 0; i < stub.Length; i++)
+            for (int i = 0; i < Stub.Length; i++)
             {
                 ref byte at = ref At(testCase.Code.End + (ulong)i);
-                stubIntact &= at == stub[i];
+                stubIntact &= at == Stub[i];
                 at = 0;
             }
         }

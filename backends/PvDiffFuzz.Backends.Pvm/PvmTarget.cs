@@ -243,8 +243,14 @@ public sealed class PvmTarget : ITarget
         }
     }
 
+    /// <summary>Makes a machine fit for the next case.</summary>
     private void Renew(Seat seat)
     {
+        if (seat.Run.TryRescue())
+        {
+            return;
+        }
+
         seat.Machine.Renew(_system, _cpuid);
         seat.Run.Renewed();
         Replaced++;

@@ -50,7 +50,7 @@ public sealed class BatchAgentTests
     [Fact]
     public void TheStubLeadsToThePadOfTheEnd()
     {
-        byte[] stub = BatchAgent.Stub();
+        ReadOnlySpan<byte> stub = BatchAgent.Stub;
         Instruction jump = Decoder.Create(64, new ByteArrayCodeReader(stub), 0x1000).Decode();
 
         Assert.InRange(stub.Length, 1, TestCase.StubLength);

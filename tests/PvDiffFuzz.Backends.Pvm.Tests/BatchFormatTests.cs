@@ -70,7 +70,7 @@ public sealed class BatchFormatTests
         Assert.Equal(Linear + Record.StartFrame, Word(record, Record.Initial + Context.GprAt(4)));
         Assert.Equal(Supervisor.Registers.Rip, Word(record, Record.StartFrame));
         Assert.Equal(Supervisor.Registers.Gpr[4], Word(record, Record.StartFrame + 24));
-        Assert.True(record.AsSpan().IndexOf(BatchAgent.Stub()) > Record.FirstRun);
+        Assert.True(record.AsSpan().IndexOf(BatchAgent.Stub) > Record.FirstRun);
     }
 
     private const ulong Linear = GuestMap.BatchAddress + 0x8000;
