@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using PvDiffFuzz.Cli;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Harness;
@@ -43,7 +44,7 @@ internal static class GuideBenchmark
         Measure.Ratio($"{what}, instrumented to plain", rates[1], rates[0]);
     }
 
-    /// <summary>The whole loop on one target: generated cases with guidance and without, and then what a guided campaign makes of them, against the same cases from memory.</summary>
+    /// <summary>The whole loop in process, on the model and the model again, since to compare takes two: generated cases with guidance and without; and a guided campaign against its cases from memory, which nobody has to make.</summary>
     private static void Loop(string what, Abi abi, Func<ITarget> plain)
     {
         GeneratorOptions options = GeneratorOptions.DefaultsFor(abi);
@@ -54,28 +55,28 @@ internal static class GuideBenchmark
         };
         GuideParts observe = guide with { Options = new GuideOptions { FreshPercent = 100, LadderPercent = 0, UsualPercent = 100 } };
         List<TestCase> mutants = [];
-        Campaign(LoopCount, () => new Recorder(plain(), mutants), new GeneratedCases(options, Cases.Profile, 1), guide);
+        Campaign([() => new Recorder(plain(), mutants)], new GeneratedCases(options, Cases.Profile, 1), guide);
         ICaseSource generated = new GeneratedCases(options, Cases.Profile, 1);
         double[] rates = Measure.Rates(
-            new Row($"loop, {what}, generated, unguided", LoopCount, () => Campaign(LoopCount, plain, generated, null)),
-            new Row($"loop, {what}, the same, guided", LoopCount, () => Campaign(LoopCount, plain, generated, observe with { Target = 0 })),
-            new Row($"loop, {what}, guided campaign", LoopCount, () => Campaign(LoopCount, plain, generated, guide with { Target = 0 })),
-            new Row($"loop, {what}, its cases, unguided", LoopCount, () => Campaign(LoopCount, plain, new Replayed(mutants), null)));
+            new Row($"loop, {what}, generated, unguided", LoopCount, () => Campaign([plain, plain], generated, null)),
+            new Row($"loop, {what}, the same, guided", LoopCount, () => Campaign([plain, plain], generated, observe with { Target = 0 })),
+            new Row($"loop, {what}, guided campaign", LoopCount, () => Campaign([plain, plain], generated, guide with { Target = 0 })),
+            new Row($"loop, {what}, its cases, unguided", LoopCount, () => Campaign([plain, plain], new Replayed(mutants), null)));
         Measure.Ratio($"loop, {what}, generated cases, guided to unguided", rates[1], rates[0]);
         Measure.Ratio($"loop, {what}, cases of a guided campaign, to unguided", rates[2], rates[3]);
     }
 
-    private static void Campaign(int count, Func<ITarget> target, ICaseSource source, GuideParts? guide)
+    private static void Campaign(ImmutableArray<Func<ITarget>> targets, ICaseSource source, GuideParts? guide)
     {
         CampaignParts parts = new()
         {
-            Targets = [target],
+            Targets = targets,
             Source = () => source,
             Analyst = () => Session.Analyst(Cases.Profile),
             Allowed = testCase => Session.MayRunLive(testCase, Cases.Profile),
             Guide = guide,
         };
-        if (new Campaign(new CampaignOptions { Seed = 1, Count = (ulong)count }, parts).Run(CancellationToken.None).Failure is Exception failure)
+        if (new Campaign(new CampaignOptions { Seed = 1, Count = LoopCount }, parts).Run(CancellationToken.None).Failure is Exception failure)
         {
             throw new InvalidOperationException("the campaign stopped", failure);
         }
