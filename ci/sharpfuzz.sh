@@ -9,7 +9,7 @@ instrumented_targets() {
   cp -r tests/PvDiffFuzz.FuzzTargets/bin/Release/net10.0 "$2"
   tool=$(dotnet msbuild tests/PvDiffFuzz.FuzzTargets -p:UseSharpFuzz=true -getProperty:NuGetPackageRoot)
   tool=$(find "${tool:-$HOME/.nuget/packages/}sharpfuzz.commandline" -name SharpFuzz.CommandLine.dll | sort | tail -n 1)
-  for assembly in Core Isa Harness Models.X86 Models.Pvm; do
+  for assembly in Core Isa Harness Models.X86 Models.Pvm Models.Xen; do
     dotnet "$tool" "$2/PvDiffFuzz.$assembly.dll"
   done
 }

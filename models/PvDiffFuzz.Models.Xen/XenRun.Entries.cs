@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using System.Collections.Immutable;
+using System.Diagnostics.CodeAnalysis;
 using System.Runtime.InteropServices;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Models.X86;
@@ -43,6 +44,7 @@ internal sealed partial class XenRun<TGuest>
         }
     }
 
+    [ExcludeFromCodeCoverage(Justification = "What it does depends on the case before.")]
     private void ListEntries(XenState xen)
     {
         if (ReferenceEquals(_entriesOf, xen.Traps) && _callbacksOf == xen.Callbacks)

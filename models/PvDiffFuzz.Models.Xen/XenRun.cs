@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using System.Diagnostics.CodeAnalysis;
 using Iced.Intel;
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Models.X86;
@@ -53,6 +54,7 @@ internal sealed partial class XenRun<TGuest>(X86Engine engine, Vcpu vcpu)
     }
 
     /// <summary>Without a user root no user code runs; the pages stay as they were for the case before, since to map others takes long.</summary>
+    [ExcludeFromCodeCoverage(Justification = "What it does depends on the case before.")]
     private PageLayout UserLayoutOf(TestCase testCase)
     {
         PageLayout user = testCase.Xen!.UserLayout ?? testCase.Layout;

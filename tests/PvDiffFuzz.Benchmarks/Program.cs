@@ -11,6 +11,8 @@ SortedDictionary<string, Action> benchmarks = new(StringComparer.Ordinal)
     ["native"] = NativeBenchmark.Run,
     ["plants"] = PlantRace.Run,
     ["rules"] = RuleRace.Run,
+    ["rules-pvm"] = RuleRace.RunPvm,
+    ["rules-xen"] = RuleRace.RunXen,
     ["pvm"] = ModelBenchmark.RunPvm,
     ["xen"] = ModelBenchmark.RunXen,
 };

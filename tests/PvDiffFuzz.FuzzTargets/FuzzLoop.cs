@@ -105,8 +105,7 @@ internal sealed class FuzzLoop(Action<byte[]> run, byte[] edges, Action restart,
         TimeSpan took = Stopwatch.GetElapsedTime(start);
         Slowest = took > Slowest ? took : Slowest;
         _found.Clear();
-        _seen.NewEdges(edges, _found);
-        edges.AsSpan().Clear();
+        _seen.TakeNewEdges(edges, _found);
         if (_found.Count > 0)
         {
             _found.ForEach(feature => _seen.Add(feature));

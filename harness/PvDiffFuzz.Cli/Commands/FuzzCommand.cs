@@ -74,7 +74,7 @@ internal static class FuzzCommand
 
         if (summary.Failure is Exception failure)
         {
-            log.LogError("the campaign stopped: {Failure}", failure.Message);
+            log.LogError("the campaign stopped: {Failure}", settings.Verbose ? failure : failure.Message);
             return ExitCode.Failed;
         }
 

@@ -11,7 +11,7 @@ namespace PvDiffFuzz.Harness;
 internal sealed class CaseGuide
 {
     /// <summary>Changes whenever the same seed and corpus give other guided cases.</summary>
-    public const int Version = 1;
+    public const int Version = 2;
 
     /// <summary>Most ranges between one and the last before it that it knows of.</summary>
     public const int MaximumLag = 64;
@@ -158,7 +158,7 @@ internal sealed class CaseGuide
                 continue;
             }
 
-            _entries.Add(new CorpusEntry(entry.Case, isNew, isNew.Sum(_seen.ValueOf)));
+            _entries.Add(entry with { Features = isNew, Value = isNew.Sum(_seen.ValueOf) });
             _picks.Add(0);
             _finds.Add(0);
             int origin = parent < findings.Known ? parent : numbers[parent - findings.Known];

@@ -92,8 +92,7 @@ public static class Distiller
         bool comparable = model.Run(testCase).Comparable;
         SeenFeatures none = new(model.Rules.Length, 0);
         List<int> found = [];
-        none.NewEdges(model.Edges, found);
-        model.Edges.Clear();
+        none.TakeNewEdges(model.Edges, found);
         int[] counts = new int[model.Rules.Length];
         model.AddRules(counts);
         found.AddRange(counts.Select((uses, rule) => (uses, rule)).Where(use => use.uses > 0).Select(use => SeenFeatures.OfRule(use.rule)));

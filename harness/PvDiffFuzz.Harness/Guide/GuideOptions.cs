@@ -29,6 +29,12 @@ public sealed record GuideOptions
     /// <summary>Share of cases in percent that come from the generator, in the setting that promises most.</summary>
     public int FreshPercent { get; init; } = 50;
 
+    /// <summary>Share of fresh cases in percent that are in the generator's usual setting; the others are in any.</summary>
+    public int UsualPercent { get; init; } = 30;
+
+    /// <summary>Share of fresh cases in percent that get a response for each instruction.</summary>
+    public int LadderPercent { get; init; } = 60;
+
     /// <summary>Most mutations on top of each other, 1 or more.</summary>
     public int MaximumStack { get; init; } = 6;
 
@@ -36,7 +42,7 @@ public sealed record GuideOptions
     public int MaximumEntries { get; init; } = 100_000;
 
     /// <inheritdoc/>
-    public override string ToString() => $"guide {CaseGuide.Version} by={By} fresh={FreshPercent} stack={MaximumStack}";
+    public override string ToString() => $"guide {CaseGuide.Version} by={By} fresh={FreshPercent} usual={UsualPercent} ladder={LadderPercent} stack={MaximumStack}";
 }
 
 /// <summary>What a guided campaign needs besides <see cref="CampaignParts"/>.</summary>

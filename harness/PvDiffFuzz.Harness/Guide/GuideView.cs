@@ -7,7 +7,8 @@ namespace PvDiffFuzz.Harness;
 /// <param name="Case">The case.</param>
 /// <param name="Features">Its features that no case before it had.</param>
 /// <param name="Value">The sum of their values; the higher, the more is made of the case.</param>
-public sealed record CorpusEntry(TestCase Case, ImmutableArray<int> Features, int Value);
+/// <param name="Raised">Its instructions that raised events.</param>
+public sealed record CorpusEntry(TestCase Case, ImmutableArray<int> Features, int Value, ImmutableArray<Raiser> Raised);
 
 /// <summary>The corpus at one moment of a campaign. Immutable, so that jobs share it.</summary>
 /// <param name="Entries">Cases in the order in which they were kept.</param>

@@ -30,15 +30,7 @@ internal sealed class GuidedBatch(Scout scout, int size, int? target)
         long start = Stopwatch.GetTimestamp();
         TestCase testCase = scout.Next(index, out _outcomes[slot]);
         _ticks += Stopwatch.GetTimestamp() - start;
-        ReadOnlySpan<int> counts = scout.Counts;
-        for (int rule = 0; rule < counts.Length; rule++)
-        {
-            if (counts[rule] > 0)
-            {
-                _rules.Add((ushort)rule);
-            }
-        }
-
+        _rules.AddRange(scout.Executed);
         _starts[slot + 1] = _rules.Count;
         return testCase;
     }

@@ -15,11 +15,12 @@ internal sealed class Mutator
 
     /// <summary>Makes a mutator.</summary>
     /// <param name="vendor">Whose decoder.</param>
+    /// <param name="raisers">Instructions of the corpus that raise events.</param>
     /// <param name="allowed">False for cases that must not run; null when any may.</param>
     /// <param name="maximumStack">Most mutations on top of each other.</param>
-    public Mutator(CpuVendor vendor, Func<TestCase, bool>? allowed, int maximumStack)
+    public Mutator(CpuVendor vendor, RaiserPool raisers, Func<TestCase, bool>? allowed, int maximumStack)
     {
-        (_context, _allowed, _maximumStack) = (new MutationContext(vendor), allowed, maximumStack);
+        (_context, _allowed, _maximumStack) = (new MutationContext(vendor, raisers), allowed, maximumStack);
         _table = [.. Mutations.All.SelectMany(mutation => Enumerable.Repeat(mutation, mutation.Weight))];
     }
 

@@ -10,12 +10,6 @@ internal sealed class Scout : IDisposable
     /// <summary>Of so many entries drawn at random, the one that promises most is taken.</summary>
     private const int Drawn = 5;
 
-    /// <summary>Share of fresh cases in percent that get a response for each instruction.</summary>
-    private const int LadderPercent = 60;
-
-    /// <summary>Share of fresh cases in percent that are in the generator's usual setting.</summary>
-    private const int UsualPercent = 30;
-
     /// <summary>Keeps the streams of guided cases apart from those of the generator.</summary>
     private const ulong Salt = 0x6775_6964_6564_2131;
 
@@ -26,8 +20,11 @@ internal sealed class Scout : IDisposable
     private readonly Mutator _mutator;
     private readonly SeenFeatures _seen;
     private readonly int[] _counts;
+    private readonly List<ushort> _executed = [];
     private readonly List<int> _found = [];
     private readonly List<int> _again = [];
+    private readonly HashSet<int> _inBoth = [];
+    private readonly RaiserPool _raisers = new();
     private readonly List<CorpusEntry> _entries = [];
     private readonly List<int> _picks = [];
     private readonly List<int> _finds = [];
@@ -45,7 +42,7 @@ internal sealed class Scout : IDisposable
     public Scout(ulong seed, GuideParts guide, int targets, CpuVendor vendor, Func<TestCase, bool>? allowed)
     {
         (_seed, _options, _source, _model) = (seed, guide.Options, guide.Source(), guide.Model());
-        _mutator = new Mutator(vendor, allowed, _options.MaximumStack);
+        _mutator = new Mutator(vendor, _raisers, allowed, _options.MaximumStack);
         _seen = new SeenFeatures(_model.Rules.Length, targets);
         _counts = new int[_model.Rules.Length];
         WarmUp();
@@ -54,8 +51,8 @@ internal sealed class Scout : IDisposable
     /// <summary>The probed model.</summary>
     public IProbedModel Model => _model;
 
-    /// <summary>Rules that the last case used.</summary>
-    public ReadOnlySpan<int> Counts => _counts;
+    /// <summary>Rules that the last case executed, in order.</summary>
+    public IReadOnlyList<ushort> Executed => _executed;
 
     /// <inheritdoc/>
     public void Dispose() => _model.Dispose();
@@ -66,6 +63,8 @@ internal sealed class Scout : IDisposable
     {
         _seen.CopyFrom(view.Seen);
         Refill(_entries, view.Entries);
+        _raisers.Clear();
+        _entries.ForEach(_raisers.Add);
         Refill(_picks, view.Picks);
         Refill(_finds, view.Finds);
         _picked.Clear();
@@ -98,8 +97,7 @@ internal sealed class Scout : IDisposable
 
         int setting = DrawSetting(ref random);
         TestCase fresh = _source.Generate(setting, index);
-        TestCase climbing = random.Percent(LadderPercent) ? LadderMutation.Climb(fresh, ref random) : fresh;
-        if (climbing.Check() is null && Try(climbing, -1, out outcome))
+        if (random.Percent(_options.LadderPercent) && LadderMutation.Climb(fresh, ref random) is TestCase climbing && climbing.Check() is null && Try(climbing, -1, out outcome))
         {
             return climbing;
         }
@@ -111,9 +109,9 @@ internal sealed class Scout : IDisposable
     /// <summary>Looks at a case of a starting corpus.</summary>
     public void Look(TestCase testCase)
     {
-        if (testCase.Check() is null && Run(testCase) is { Comparable: true } outcome)
+        if (testCase.Check() is null)
         {
-            Keep(testCase, outcome, -1);
+            Try(testCase, -1, out _);
         }
     }
 
@@ -148,7 +146,7 @@ internal sealed class Scout : IDisposable
 
         if (_found.Count > 0 && !AddTo(testCase))
         {
-            Add(testCase, -1);
+            Add(testCase, [], -1);
         }
     }
 
@@ -162,7 +160,7 @@ internal sealed class Scout : IDisposable
         }
 
         CorpusEntry entry = _candidates[at].Entry;
-        entry = new CorpusEntry(testCase, entry.Features.AddRange(_found), entry.Value + _found.Sum(_seen.ValueOf));
+        entry = entry with { Features = entry.Features.AddRange(_found), Value = entry.Value + _found.Sum(_seen.ValueOf) };
         _candidates[at] = _candidates[at] with { Entry = entry };
         _entries[_known + at] = entry;
         return true;
@@ -191,7 +189,7 @@ internal sealed class Scout : IDisposable
         return best;
     }
 
-    private int DrawSetting(ref CounterRandom random) => random.Percent(UsualPercent) ? 0 : random.Below(_source.Settings);
+    private int DrawSetting(ref CounterRandom random) => random.Percent(_options.UsualPercent) ? 0 : random.Below(_source.Settings);
 
     /// <summary>Much for what was worth keeping and led to more, less for what was tried often.</summary>
     private long Promise(int entry) => ((long)_entries[entry].Value + (8L * _finds[entry])) * 1024 / (1 + _picks[entry]);
@@ -205,6 +203,11 @@ internal sealed class Scout : IDisposable
         {
             Keep(testCase, outcome, parent);
         }
+        else
+        {
+            // Nobody has looked at them.
+            _model.Edges.Clear();
+        }
 
         return outcome.Comparable;
     }
@@ -214,7 +217,15 @@ internal sealed class Scout : IDisposable
         Outcome outcome = _model.Run(testCase);
         _counts.AsSpan().Clear();
         _model.AddRules(_counts);
+        _executed.Clear();
+        for (int rule = Next(0); rule < _counts.Length; rule = Next(rule + 1))
+        {
+            _executed.Add((ushort)rule);
+        }
+
         return outcome;
+
+        int Next(int from) => _counts.AsSpan(from).IndexOfAnyExcept(0) is >= 0 and int skipped ? from + skipped : _counts.Length;
     }
 
     private void Keep(TestCase testCase, Outcome outcome, int parent)
@@ -226,9 +237,11 @@ internal sealed class Scout : IDisposable
         }
 
         // An edge that is not there again was taken because of a case before.
-        _model.Run(testCase);
+        Run(testCase);
         Look(outcome, _again);
-        _found.RemoveAll(feature => !_again.Contains(feature));
+        _inBoth.Clear();
+        _inBoth.UnionWith(_again);
+        _found.RemoveAll(feature => !_inBoth.Contains(feature));
         foreach (int feature in _found)
         {
             _seen.Add(feature);
@@ -236,36 +249,39 @@ internal sealed class Scout : IDisposable
 
         if (_found.Count > 0)
         {
-            Add(testCase, parent);
+            Add(testCase, Raiser.Of(testCase, outcome), parent);
         }
     }
 
     private void Look(Outcome outcome, List<int> found)
     {
         found.Clear();
-        if ((_options.By & GuideBy.Coverage) != 0)
+        if ((_options.By & GuideBy.Coverage) == 0)
         {
-            _seen.NewEdges(_model.Edges, found);
+            _model.Edges.Clear();
+        }
+        else
+        {
+            _seen.TakeNewEdges(_model.Edges, found);
             _seen.NewPaths(outcome, found);
         }
 
         if ((_options.By & GuideBy.Rules) != 0)
         {
-            for (int rule = _counts.AsSpan().IndexOfAnyExcept(0); rule >= 0 && rule < _counts.Length; rule++)
+            foreach (ushort rule in _executed)
             {
-                if (_counts[rule] > 0 && !_seen.Contains(SeenFeatures.OfRule(rule)))
+                if (!_seen.Contains(SeenFeatures.OfRule(rule)))
                 {
                     found.Add(SeenFeatures.OfRule(rule));
                 }
             }
         }
-
-        _model.Edges.Clear();
     }
 
-    private void Add(TestCase testCase, int parent)
+    private void Add(TestCase testCase, ImmutableArray<Raiser> raised, int parent)
     {
-        CorpusEntry entry = new(testCase, [.. _found], _found.Sum(_seen.ValueOf));
+        CorpusEntry entry = new(testCase, [.. _found], _found.Sum(_seen.ValueOf), raised);
+        _raisers.Add(entry);
         _candidates.Add(new Candidate(entry, parent));
         _entries.Add(entry);
         _picks.Add(0);

@@ -5,7 +5,7 @@ using PvDiffFuzz.Core;
 
 namespace PvDiffFuzz.Harness;
 
-/// <summary>Features of runs: an edge with a class of how often it was taken, a sequence of up to three events, a rule, a rule confirmed by a target. Each is a number; this is a set of them.</summary>
+/// <summary>Features of runs: an edge with a class of how often it was taken, a sequence of up to four events, a rule, a rule confirmed by a target. Each is a number; this is a set of them.</summary>
 public sealed class SeenFeatures
 {
     /// <summary>Counters in a map of edges.</summary>
@@ -13,11 +13,16 @@ public sealed class SeenFeatures
 
     private const int Classes = 8;
     private const int FirstPath = MapSize * Classes;
-    private const int Paths = 1 << 16;
-    private const int FirstRule = FirstPath + Paths;
+    private const int PathBits = 18;
+    private const int FirstRule = FirstPath + (1 << PathBits);
+
+    /// <summary>Classes of AFL by how often an edge was taken: once, twice, three times, from 4, 8, 16, 32 and 128 times.</summary>
+    private static readonly byte[] ClassOf = [.. Enumerable.Range(0, 256).Select(times => (byte)(times < 4 ? Math.Max(0, times - 1) : times < 128 ? Math.Min(6, BitOperations.Log2((uint)times) + 1) : 7))];
 
     private readonly int _rules;
     private readonly byte[] _bits;
+    private readonly ulong[] _taken = new ulong[MapSize / 64];
+    private readonly ushort[] _where = new ushort[MapSize / 64];
 
     /// <summary>Makes an empty set.</summary>
     /// <param name="rules">Number of rules.</param>
@@ -56,54 +61,52 @@ public sealed class SeenFeatures
     /// <summary>How much a feature is worth as a reason to go on from its case: few are rules, and many are edges.</summary>
     public int ValueOf(int feature) => feature < FirstRule ? 1 : feature < FirstRule + _rules ? 32 : 4;
 
-    /// <summary>Lists edges of a map that are not in the set.</summary>
-    /// <param name="map">Counters of one run.</param>
+    /// <summary>Lists edges of a map that are not in the set, and clears the map.</summary>
+    /// <remarks>The map is much and little of it is taken, at places that nothing predicts. So the blocks with something in them are listed first, without a branch.</remarks>
+    /// <param name="map">Counters of one run; all 0 afterwards.</param>
     /// <param name="found">Receives their features.</param>
-    public void NewEdges(ReadOnlySpan<byte> map, List<int> found)
+    public void TakeNewEdges(Span<byte> map, List<int> found)
     {
-        ReadOnlySpan<Vector256<byte>> blocks = MemoryMarshal.Cast<byte, Vector256<byte>>(map);
+        Span<Vector512<byte>> blocks = MemoryMarshal.Cast<byte, Vector512<byte>>(map);
+        int count = 0;
         for (int block = 0; block < blocks.Length; block++)
         {
-            uint taken = ~Vector256.Equals(blocks[block], Vector256<byte>.Zero).ExtractMostSignificantBits();
-            for (; taken != 0; taken &= taken - 1)
+            ulong own = ~Vector512.Equals(blocks[block], Vector512<byte>.Zero).ExtractMostSignificantBits();
+            (_taken[count], _where[count]) = (own, (ushort)block);
+            count += (int)((own | (0 - own)) >> 63);
+        }
+
+        for (int i = 0; i < count; i++)
+        {
+            int first = _where[i] * Vector512<byte>.Count;
+            for (ulong own = _taken[i]; own != 0; own &= own - 1)
             {
-                int edge = (block * Vector256<byte>.Count) + BitOperations.TrailingZeroCount(taken);
-                int often = ClassOf(map[edge]);
+                int edge = first + BitOperations.TrailingZeroCount(own);
+                int often = ClassOf[map[edge]];
                 if ((_bits[edge] & (1 << often)) == 0)
                 {
                     found.Add((edge * Classes) + often);
                 }
             }
+
+            blocks[_where[i]] = Vector512<byte>.Zero;
         }
     }
 
-    /// <summary>Lists sequences of events that are not in the set: each event with up to two before it.</summary>
+    /// <summary>Lists sequences of events that are not in the set: each event with up to three before it.</summary>
     public void NewPaths(Outcome outcome, List<int> found)
     {
-        uint before = 0;
-        uint last = 0;
+        // Four events of 16 bits each; a number is never 0, so that a sequence at the beginning is another one than later on.
+        ulong path = 0;
+        int first = found.Count;
         foreach (Event e in outcome.Events)
         {
-            uint what = 1 + ((uint)e.Kind | ((uint)e.Vector << 8) | ((uint)e.Entry << 16));
-            uint mixed = (((before * 0x9e37_79b1) ^ last) * 0x85eb_ca6b) ^ (what * 0xc2b2_ae35);
-            int feature = FirstPath + (int)(((mixed ^ (mixed >> 15)) * 0x27d4_eb2f) >> 16);
-            if (!Contains(feature) && !found.Contains(feature))
+            path = (path << 16) | (ushort)(1 + Raiser.WhatOf(e));
+            int feature = FirstPath + (int)((path * 0x9e37_79b9_7f4a_7c15) >> (64 - PathBits));
+            if (!Contains(feature) && !CollectionsMarshal.AsSpan(found)[first..].Contains(feature))
             {
                 found.Add(feature);
             }
-
-            (before, last) = (last, what);
         }
     }
-
-    /// <summary>Classes of AFL: 1, 2, 3, from 4, 8, 16, 32, 128 times.</summary>
-    private static int ClassOf(byte times) => times switch
-    {
-        < 4 => times - 1,
-        < 8 => 3,
-        < 16 => 4,
-        < 32 => 5,
-        < 128 => 6,
-        _ => 7,
-    };
 }

@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using PvDiffFuzz.Core;
 
 namespace PvDiffFuzz.Models.X86;
@@ -157,6 +158,7 @@ internal sealed unsafe class X86Engine : IDisposable
     }
 
     /// <summary>Changes the processor.</summary>
+    [ExcludeFromCodeCoverage(Justification = "What it does depends on the case before.")]
     public void UseProfile(CpuProfile profile)
     {
         if (!ReferenceEquals(profile, _profile))
@@ -168,6 +170,7 @@ internal sealed unsafe class X86Engine : IDisposable
     }
 
     /// <summary>A predecoder is slow to make and depends on maker, family and features alone, so that cases that change between a few processors take those made before.</summary>
+    [ExcludeFromCodeCoverage(Justification = "What it does depends on the processors of earlier cases.")]
     private Predecoder PredecoderFor(CpuProfile profile)
     {
         const int most = 16;

@@ -4,8 +4,15 @@ using PvDiffFuzz.Core;
 namespace PvDiffFuzz.FuzzTargets.Targets;
 
 /// <summary>The reader of case files takes any bytes: it gives a case that it writes back and reads again the same, or an error with a line.</summary>
-internal sealed class CaseReaderTarget : FuzzTarget
+/// <param name="write">Writes a case file.</param>
+internal sealed class CaseReaderTarget(Func<CaseFile, string> write) : FuzzTarget
 {
+    /// <summary>Takes the reader and the writer.</summary>
+    public CaseReaderTarget()
+        : this(file => file.Write())
+    {
+    }
+
     /// <inheritdoc/>
     public override void Run(byte[] input)
     {
@@ -20,7 +27,7 @@ internal sealed class CaseReaderTarget : FuzzTarget
         }
     }
 
-    private static byte[] Text(CaseFile file) => Encoding.UTF8.GetBytes(file.Write());
+    private byte[] Text(CaseFile file) => Encoding.UTF8.GetBytes(write(file));
 
     private static CaseFile? Read(byte[] text, bool lenient)
     {

@@ -5,8 +5,15 @@ using PvDiffFuzz.Harness;
 namespace PvDiffFuzz.FuzzTargets.Targets;
 
 /// <summary>The comparer takes the outcomes that a case file stores: outcomes that are equal are one camp, the order of targets changes no camp, and who cannot be compared is in none.</summary>
-internal sealed class ComparerTarget : FuzzTarget
+/// <param name="compare">The comparer.</param>
+internal sealed class ComparerTarget(Func<ImmutableArray<TargetInfo>, TestCase, ImmutableArray<Outcome>, Comparison> compare) : FuzzTarget
 {
+    /// <summary>Takes the comparer.</summary>
+    public ComparerTarget()
+        : this((infos, testCase, outcomes) => new Comparer(infos, CaseAnalyst.Blind).Compare(testCase, outcomes.AsSpan()))
+    {
+    }
+
     /// <inheritdoc/>
     public override void Run(byte[] input)
     {
@@ -41,10 +48,10 @@ internal sealed class ComparerTarget : FuzzTarget
     }
 
     /// <summary>Camps as text, whatever their order.</summary>
-    private static string Camps(TestCase testCase, ImmutableArray<RecordedOutcome> recorded)
+    private string Camps(TestCase testCase, ImmutableArray<RecordedOutcome> recorded)
     {
         ImmutableArray<TargetInfo> infos = [.. recorded.Select(r => new TargetInfo(r.Target, r.Kind, r.Lineage, Capabilities.None, r.Fingerprint))];
-        Comparison comparison = new Comparer(infos, CaseAnalyst.Blind).Compare(testCase, [.. recorded.Select(r => r.Outcome)]);
+        Comparison comparison = compare(infos, testCase, [.. recorded.Select(r => r.Outcome)]);
         return string.Join('/', comparison.Camps.Select(camp => string.Join('+', camp.Members.Select(member => infos[member].Name).Order(StringComparer.Ordinal))).Order(StringComparer.Ordinal));
     }
 }

@@ -10,11 +10,21 @@ namespace PvDiffFuzz.FuzzTargets.Targets;
 /// <summary>The model and the processor agree about every case that may run, but for what is undefined or described in <c>corpus/known</c>.</summary>
 internal sealed class NativeAgreementTarget : FuzzTarget
 {
-    private readonly CpuProfile _host = HostProfile.Probe();
+    private readonly CpuProfile _host;
     private readonly CaseRunner _runner;
     private readonly KnownSet _known = KnownReader.ReadFolder(Checkout.PathOf("corpus", "known"));
 
-    public NativeAgreementTarget() => _runner = new CaseRunner([new X86Model(_host), new NativeTarget()], CaseAnalyst.For(new X86Model(_host), _host.Vendor));
+    /// <summary>Takes this host's processor.</summary>
+    public NativeAgreementTarget()
+        : this(HostProfile.Probe(), new NativeTarget())
+    {
+    }
+
+    /// <summary>Takes a processor.</summary>
+    /// <param name="host">What it is.</param>
+    /// <param name="processor">Runs cases on it; disposed with the target.</param>
+    public NativeAgreementTarget(CpuProfile host, ITarget processor) =>
+        (_host, _runner) = (host, new CaseRunner([new X86Model(host), processor], CaseAnalyst.For(new X86Model(host), host.Vendor)));
 
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)

@@ -1,6 +1,7 @@
 using PvDiffFuzz.Core;
 using PvDiffFuzz.Models.Pvm;
 using PvDiffFuzz.Models.X86;
+using PvDiffFuzz.Models.Xen;
 
 namespace PvDiffFuzz.FuzzTargets.Targets;
 
@@ -9,8 +10,17 @@ internal sealed class OrderTarget : FuzzTarget
 {
     private const int Kept = 8;
 
-    private readonly ITarget[] _models = [new X86Model(), new PvmModel()];
+    private readonly ITarget[] _models;
     private readonly Queue<(TestCase Case, Outcome[] Outcomes)> _before = new();
+
+    /// <summary>Takes all models.</summary>
+    public OrderTarget()
+        : this(new X86Model(), new PvmModel(), new XenModel())
+    {
+    }
+
+    /// <summary>Takes some models.</summary>
+    public OrderTarget(params ITarget[] models) => _models = models;
 
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)

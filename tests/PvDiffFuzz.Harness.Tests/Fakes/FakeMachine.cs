@@ -58,6 +58,9 @@ internal sealed class FakeMachine(Action<Mnemonic, FakeMachine.State>? bug = nul
         RegisterState r = state.Registers;
         switch (instruction.Mnemonic)
         {
+            case not (Mnemonic.Nop or Mnemonic.Int1 or Mnemonic.Jmp) when IsStrange(instruction, 0) || IsStrange(instruction, 1):
+                state.Vector = 6;
+                return false;
             case Mnemonic.Nop or Mnemonic.Int1 or Mnemonic.Jmp:
                 break;
             case Mnemonic.Clc:
@@ -90,6 +93,10 @@ internal sealed class FakeMachine(Action<Mnemonic, FakeMachine.State>? bug = nul
 
         return true;
     }
+
+    /// <summary>True when an operand is a register of another kind than the machine has.</summary>
+    private static bool IsStrange(in Instruction instruction, int operand) =>
+        operand < instruction.OpCount && instruction.GetOpKind(operand) == OpKind.Register && !instruction.GetOpRegister(operand).IsGPR();
 
     private static Register Gpr(Iced.Intel.Register register) => (Register)(register.GetFullRegister() - Iced.Intel.Register.RAX);
 

@@ -16,7 +16,8 @@ public sealed class FeatureTests
         {
             map[65535] = times;
             List<int> found = [];
-            seen.NewEdges(map, found);
+            seen.TakeNewEdges(map, found);
+            Assert.True(map.AsSpan().IndexOfAnyExcept((byte)0) < 0);
             found.ForEach(feature => seen.Add(feature));
             news += found.Count;
         }
@@ -36,6 +37,13 @@ public sealed class FeatureTests
         Assert.Equal(2, New([6, 13]));
         Assert.Equal(1, New([13, 6, 14]));
         Assert.Equal(0, New([13]));
+        Assert.Equal(1, New([13, 6, 14, 0]));
+        Assert.Equal(3, New([6, 6, 14, 0]));
+        Assert.Equal(1, New([13, 6, 14, 0, 0]));
+
+        // Interrupts from 32 up are one.
+        Assert.Equal(1, New([32]));
+        Assert.Equal(0, New([255]));
 
         int New(byte[] vectors)
         {

@@ -20,7 +20,7 @@ internal sealed class EncodingMutation : IMutation
         CodePiece[] pieces = CodeEdit.PiecesOf(testCase.Code);
         int at = random.Below(pieces.Length);
         byte[] bytes = [.. pieces[at].Bytes];
-        switch (random.Below(8))
+        switch (random.Below(9))
         {
             case 0 or 1:
                 bytes[random.Below(bytes.Length)] ^= (byte)(1 << random.Below(8));
@@ -48,6 +48,10 @@ internal sealed class EncodingMutation : IMutation
 
                 int place = random.Below(prefixes + 1);
                 bytes = [.. bytes[..place], random.Pick(Prefixes), .. bytes[place..]];
+                break;
+            case 7:
+                // A register in the place of a memory operand, if it is ModRM.
+                bytes[random.Below(bytes.Length)] |= 0xc0;
                 break;
             default:
                 bytes[random.Below(bytes.Length)] = (byte)(random.Next() >> 24);

@@ -6,7 +6,8 @@ namespace PvDiffFuzz.Harness;
 
 /// <summary>What mutations need to know besides the cases.</summary>
 /// <param name="Vendor">Whose decoder.</param>
-internal sealed record MutationContext(CpuVendor Vendor);
+/// <param name="Raisers">Instructions of the corpus that raise events.</param>
+internal sealed record MutationContext(CpuVendor Vendor, RaiserPool Raisers);
 
 /// <summary>Changes a case so that it stays one: it knows what the parts of a case mean. A pure function of its arguments.</summary>
 internal interface IMutation
@@ -30,6 +31,7 @@ internal static class Mutations
     public static ImmutableArray<IMutation> All { get; } =
     [
         new InstructionMutation(),
+        new FormMutation(),
         new EncodingMutation(),
         new RegisterMutation(),
         new BreakpointMutation(),
@@ -37,6 +39,7 @@ internal static class Mutations
         new SystemMutation(),
         new StepMutation(),
         new LadderMutation(),
+        new ChainMutation(),
         new InjectionMutation(),
         new SpliceMutation(),
     ];

@@ -4,7 +4,7 @@ using PvDiffFuzz.Harness.Generate;
 
 namespace PvDiffFuzz.Harness;
 
-/// <summary>Makes an interrupt or NMI pending at the start or behind a response, or takes it away.</summary>
+/// <summary>Makes something from outside pending at the start or behind a response, or takes it away. A Xen guest has event upcalls, and at the start they are on its system side.</summary>
 internal sealed class InjectionMutation : IMutation
 {
     /// <inheritdoc/>
@@ -18,17 +18,19 @@ internal sealed class InjectionMutation : IMutation
             return null;
         }
 
+        bool xen = testCase.Abi.IsXen();
         Injection? pending = random.Below(4) switch
         {
             0 => null,
+            _ when xen => new Injection(InjectionKind.Upcall, 0),
             1 => new Injection(InjectionKind.Nmi, Injection.NmiVector),
             2 => donor.Inject,
             _ => new Injection(InjectionKind.Interrupt, (byte)(Injection.LowestInterrupt + random.Below(256 - Injection.LowestInterrupt))),
         };
         ImmutableArray<Response> responses = testCase.Responses;
-        if (responses.IsEmpty || random.Percent(50))
+        if (responses.IsEmpty || (!xen && random.Percent(50)))
         {
-            return pending == testCase.Inject ? null : testCase with { Inject = pending };
+            return xen || pending == testCase.Inject ? null : testCase with { Inject = pending };
         }
 
         int at = random.Below(responses.Length);

@@ -18,24 +18,14 @@ internal sealed class LadderMutation : IMutation
     /// <summary>The case with its ladder; what its own responses call and make pending stays.</summary>
     public static TestCase Climb(TestCase testCase, ref CounterRandom random)
     {
-        ReturnKind back = testCase.Abi == Abi.X86 ? ReturnKind.Iretq
-            : testCase.Start == GuestMode.User ? ReturnKind.Eretu
-            : testCase.Abi == Abi.PvmRfc1 ? ReturnKind.Erets
-            : ReturnKind.Iretq;
         bool stack = random.Percent(40);
         Response[] rungs = new Response[Math.Min(MostResponses, testCase.Code.Lengths.Length)];
         ulong at = testCase.Code.Address;
         for (int i = 0; i < rungs.Length; i++)
         {
             at += testCase.Code.Lengths[i];
-            KeyValuePair<Register, ulong> rip = KeyValuePair.Create(Register.Rip, at);
             Response? own = i < testCase.Responses.Length ? testCase.Responses[i] : null;
-            rungs[i] = new Response(stack ? [KeyValuePair.Create(Register.Rsp, testCase.Registers.Gpr[(int)Register.Rsp]), rip] : [rip])
-            {
-                Return = back,
-                Hypercalls = own?.Hypercalls ?? [],
-                Inject = own?.Inject,
-            };
+            rungs[i] = Rung.To(testCase, at, stack) with { Hypercalls = own?.Hypercalls ?? [], Inject = own?.Inject };
         }
 
         return testCase with { Responses = ImmutableCollectionsMarshal.AsImmutableArray(rungs) };

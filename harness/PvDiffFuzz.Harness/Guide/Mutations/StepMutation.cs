@@ -40,7 +40,7 @@ internal sealed class StepMutation : IMutation
         {
             Return = testCase.Responses.Length > 0 ? testCase.Responses[random.Below(testCase.Responses.Length)].Return
                 : donor.Responses.Length > 0 ? donor.Responses[0].Return
-                : testCase.Abi == Abi.X86 ? ReturnKind.Iretq : ReturnKind.Eretu,
+                : Rung.Back(testCase),
         };
 
     private static Response? Change(Response response, TestCase testCase, TestCase donor, ref CounterRandom random)

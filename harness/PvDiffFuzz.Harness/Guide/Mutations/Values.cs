@@ -36,7 +36,8 @@ internal static class Values
     /// <summary>An address in a page of the case, or right before or behind one.</summary>
     private static ulong Page(TestCase testCase, ref CounterRandom random)
     {
-        PageLayout pages = random.Percent(50) ? testCase.Layout : testCase.UserPages;
+        // A guest may have no user root, and then no user pages.
+        PageLayout pages = random.Percent(50) || testCase.UserPages.Ranges.IsEmpty ? testCase.Layout : testCase.UserPages;
         PageRange range = pages.Ranges[random.Below(pages.Ranges.Length)];
         return random.Below(4) switch
         {
