@@ -15,6 +15,7 @@ SortedDictionary<string, Action> benchmarks = new(StringComparer.Ordinal)
     ["rules-xen"] = RuleRace.RunXen,
     ["pvm"] = ModelBenchmark.RunPvm,
     ["xen"] = ModelBenchmark.RunXen,
+    ["xen-live"] = XenBenchmark.Run,
 };
 string[] wanted = args is ["all"] ? [.. benchmarks.Keys] : args;
 if (wanted.Length == 0 || Array.Find(wanted, name => !benchmarks.ContainsKey(name)) is not null)
