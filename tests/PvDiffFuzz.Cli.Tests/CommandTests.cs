@@ -36,7 +36,8 @@ public sealed class CommandTests : IDisposable
         Printed printed = _terminal.Run("doctor", "--json");
         Dictionary<string, JsonElement> targets = printed.Json.GetProperty("targets").EnumerateArray().ToDictionary(t => t.GetProperty("name").GetString()!);
 
-        Assert.Equal(["broken", "kvm", Terminal.Planted, "model.pvm", Terminal.Twin, "model.x86", "model.xen", "model.xen-fred", "native", "pvm", "xen"], targets.Keys.Order(StringComparer.Ordinal));
+        Assert.Equal(["broken", "kvm", Terminal.Planted, "model.pvm", Terminal.Twin, "model.x86", "model.xen", "model.xen-fred", "native", "pvm"], targets.Keys.Where(name => !name.StartsWith("xen", StringComparison.Ordinal)).Order(StringComparer.Ordinal));
+        Assert.Contains(targets.Keys, name => name == "xen" || name.StartsWith("xen:", StringComparison.Ordinal));
         Assert.True(targets["model.x86"].GetProperty("ok").GetBoolean());
         Assert.False(targets["broken"].GetProperty("ok").GetBoolean());
         Assert.Equal("no such device", targets["broken"].GetProperty("reason").GetString());
