@@ -143,7 +143,7 @@ public sealed class ServerTests
 
     private static void Wait(Func<bool> condition)
     {
-        // A limit against hanging, not a measurement.
+        // Nothing tells when another process writes its memory, so this looks again and again. The limit is one against hanging, not a measurement.
         Stopwatch time = Stopwatch.StartNew();
         while (!condition() && time.Elapsed < TimeSpan.FromMinutes(2))
         {
