@@ -37,7 +37,6 @@ public static class LinuxAbi
     public const int SYS_mount = 165;
     public const int SYS_timer_create = 222;
     public const int SYS_timer_settime = 223;
-    public const int SYS_clock_gettime = 228;
     public const int SYS_mmap = 9;
     public const int SYS_munmap = 11;
     public const int SYS_rt_sigaction = 13;

@@ -105,18 +105,7 @@ internal sealed record HostProbe(CpuProfile Profile, bool DebugRegisters, Finger
             // Linux keeps the number of the processor in the limit of this descriptor, so it varies.
             const int cpuNumber = 15;
             uint limit = index == cpuNumber ? 0 : (uint)words.GetValueOrDefault(at + 8);
-            found.Add(new SegmentDescriptor(
-                index,
-                (byte)((rights >> 8) & 15),
-                System: (rights & 0x1000) == 0,
-                (byte)((rights >> 13) & 3),
-                Present: (rights & 0x8000) != 0,
-                Long: (rights & 0x20_0000) != 0,
-                Big: (rights & 0x40_0000) != 0,
-                Granular: (rights & 0x80_0000) != 0,
-                Available: (rights & 0x10_0000) != 0,
-                Base: 0,
-                limit));
+            found.Add(SegmentDescriptor.OfRights(index, rights, limit));
         }
 
         return [.. found.OrderBy(d => d.Index)];

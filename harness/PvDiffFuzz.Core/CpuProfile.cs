@@ -32,6 +32,23 @@ public sealed record SegmentDescriptor(
 
     /// <summary>True for a data segment.</summary>
     public bool IsData => !System && (Type & 8) == 0;
+
+    /// <summary>A descriptor with base 0 from what LAR and LSL show of it (SDM vol.2A LAR).</summary>
+    /// <param name="index">Its number in the GDT.</param>
+    /// <param name="rights">The access rights as LAR loads them: bits 8 to 15 and 20 to 23.</param>
+    /// <param name="limit">Limit in bytes, as LSL loads it.</param>
+    public static SegmentDescriptor OfRights(int index, uint rights, uint limit) => new(
+        index,
+        (byte)((rights >> 8) & 15),
+        System: (rights & 0x1000) == 0,
+        (byte)((rights >> 13) & 3),
+        Present: (rights & 0x8000) != 0,
+        Long: (rights & 0x20_0000) != 0,
+        Big: (rights & 0x40_0000) != 0,
+        Granular: (rights & 0x80_0000) != 0,
+        Available: (rights & 0x10_0000) != 0,
+        Base: 0,
+        limit);
 }
 
 /// <summary>What the architecture leaves to a processor or its operating system and a payload can see.</summary>

@@ -40,6 +40,8 @@ internal sealed unsafe partial class EmulatedKernel
                 return;
             }
 
+            kernel.FreeScratch();
+
             // struct sigevent: value, signal, kind (0: a signal). Then the number of the timer, and an itimerspec of four words.
             byte* at = kernel._scratch!.Start;
             new Span<byte>(at, 128).Clear();
@@ -58,6 +60,7 @@ internal sealed unsafe partial class EmulatedKernel
 
         public void Consume()
         {
+            kernel.FreeScratch();
             ulong* at = (ulong*)kernel._scratch!.Start;
             (at[0], at[1], at[2]) = (1UL << (RunTimer.Signal - 1), 0, 0);
             kernel.Call(SYS_rt_sigtimedwait, kernel._scratch.Address, 0, kernel._scratch.Address + sizeof(ulong), sizeof(ulong));

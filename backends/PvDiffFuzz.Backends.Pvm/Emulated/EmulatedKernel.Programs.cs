@@ -111,8 +111,20 @@ internal sealed unsafe partial class EmulatedKernel
         }
     }
 
+    /// <summary>Has what waits carried out and forgets what was read along, so that the scratch memory can be written from its start.</summary>
+    private void FreeScratch()
+    {
+        Settle();
+        _ahead.Clear();
+    }
+
     private int Add(long number, params ReadOnlySpan<ulong> arguments)
     {
+        if (_count == ServerPage.MostOperations)
+        {
+            throw new InvalidOperationException($"a program of the server has at most {ServerPage.MostOperations} operations");
+        }
+
         ulong* operation = (ulong*)(_page + ServerPage.Operations + (_count * ServerPage.OperationSize));
         operation[0] = (ulong)number;
         for (int i = 0; i < 6; i++)

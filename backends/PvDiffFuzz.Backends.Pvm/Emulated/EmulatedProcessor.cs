@@ -41,18 +41,7 @@ internal static class EmulatedProcessor
         {
             if (kernel.Descriptor((ushort)((index << 3) | 3)) is (uint rights, uint limit))
             {
-                found.Add(new SegmentDescriptor(
-                    index,
-                    (byte)((rights >> 8) & 15),
-                    System: (rights & 0x1000) == 0,
-                    (byte)((rights >> 13) & 3),
-                    Present: (rights & 0x8000) != 0,
-                    Long: (rights & 0x20_0000) != 0,
-                    Big: (rights & 0x40_0000) != 0,
-                    Granular: (rights & 0x80_0000) != 0,
-                    Available: (rights & 0x10_0000) != 0,
-                    Base: 0,
-                    index == ProcessorNumber ? 0 : limit));
+                found.Add(SegmentDescriptor.OfRights(index, rights, index == ProcessorNumber ? 0 : limit));
             }
         }
 
