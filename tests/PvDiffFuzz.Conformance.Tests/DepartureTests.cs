@@ -76,7 +76,7 @@ public sealed class DepartureTests
         {
             Examination examination = runner.Examine(cases.AsSpan(i, 1))[0];
             comparable += examination.Comparison.Comparable == 2 ? 1 : 0;
-            if (examination.Comparison.Result == ComparisonResult.Divergence && known.Find(Divergence.Of(examination, runner)).IsEmpty)
+            if (examination.Comparison.Result == ComparisonResult.Divergence && known.Find(Divergence.Of(examination, runner), runner.Analyst).IsEmpty)
             {
                 failures.Add($"{rows[i].What}: {string.Join('\n', examination.Outcomes.Select(Describe))}");
             }

@@ -44,11 +44,11 @@ public sealed class KnownPartTests
         KnownSet set = Set(RaxOnly, Error);
         Divergence both = Seen(7, 0);
 
-        Assert.Equal([0, 1], set.Find(both).AsEnumerable());
-        Assert.Equal(new Verdict(VerdictKind.Known, "a-rax b-error"), set.VerdictOf(set.Find(both)));
-        Assert.Equal(["a-rax", "b-error"], set.VerdictOf(set.Find(both)).KnownIds);
-        Assert.Equal([0], set.Find(Seen(7, 5)).AsEnumerable());
-        Assert.Equal([1], set.Find(Seen(1, 0)).AsEnumerable());
+        Assert.Equal([0, 1], set.Find(both, CaseAnalyst.Blind).AsEnumerable());
+        Assert.Equal(new Verdict(VerdictKind.Known, "a-rax b-error"), set.VerdictOf(set.Find(both, CaseAnalyst.Blind)));
+        Assert.Equal(["a-rax", "b-error"], set.VerdictOf(set.Find(both, CaseAnalyst.Blind)).KnownIds);
+        Assert.Equal([0], set.Find(Seen(7, 5), CaseAnalyst.Blind).AsEnumerable());
+        Assert.Equal([1], set.Find(Seen(1, 0), CaseAnalyst.Blind).AsEnumerable());
     }
 
     [Fact]
@@ -56,30 +56,46 @@ public sealed class KnownPartTests
     {
         KnownSet set = Set(RaxOnly, Error);
 
-        Assert.Empty(set.Find(Seen(7, 0, rbx: 1)));
-        Assert.Empty(set.Find(Seen(8, 0)));
-        Assert.Empty(set.Find(Seen(7, 1)));
-        Assert.Equal(Verdict.New, set.VerdictOf(set.Find(Seen(7, 1))));
+        Assert.Empty(set.Find(Seen(7, 0, rbx: 1), CaseAnalyst.Blind));
+        Assert.Empty(set.Find(Seen(8, 0), CaseAnalyst.Blind));
+        Assert.Empty(set.Find(Seen(7, 1), CaseAnalyst.Blind));
+        Assert.Equal(Verdict.New, set.VerdictOf(set.Find(Seen(7, 1), CaseAnalyst.Blind)));
     }
 
     [Fact]
     public void AnEntryOfScopeWholeNeverJoins()
     {
-        Assert.Empty(Set(RaxOnly, Error.Replace("part", "whole", StringComparison.Ordinal)).Find(Seen(7, 0)));
-        Assert.Empty(Set(RaxOnly, Error.Replace("scope    part\n", "", StringComparison.Ordinal)).Find(Seen(7, 0)));
-        Assert.Equal([1], Set(RaxOnly, Error.Replace("part", "whole", StringComparison.Ordinal)).Find(Seen(1, 0)).AsEnumerable());
+        Assert.Empty(Set(RaxOnly, Error.Replace("part", "whole", StringComparison.Ordinal)).Find(Seen(7, 0), CaseAnalyst.Blind));
+        Assert.Empty(Set(RaxOnly, Error.Replace("scope    part\n", "", StringComparison.Ordinal)).Find(Seen(7, 0), CaseAnalyst.Blind));
+        Assert.Equal([1], Set(RaxOnly, Error.Replace("part", "whole", StringComparison.Ordinal)).Find(Seen(1, 0), CaseAnalyst.Blind).AsEnumerable());
     }
 
     /// <summary>What one entry describes needs no second one.</summary>
     [Fact]
-    public void NoneIsNamedThatAddsNothing() => Assert.Equal([0], Set(Rax, Error).Find(Seen(7, 0)).AsEnumerable());
+    public void NoneIsNamedThatAddsNothing() => Assert.Equal([0], Set(Rax, Error).Find(Seen(7, 0), CaseAnalyst.Blind).AsEnumerable());
+
+    /// <summary>A host that departs at two events: the entry for the second is held against the second, not the first.</summary>
+    [Fact]
+    public void EachEventIsDescribedByItself()
+    {
+        string first = Error.Replace("vectors  any", "vectors  13", StringComparison.Ordinal);
+        string second = Error.Replace("b-error", "c-address", StringComparison.Ordinal).Replace("vectors  any", "vectors  14", StringComparison.Ordinal)
+            .Replace("event.error", "event.cr2", StringComparison.Ordinal).Replace("this.event.cr2 = 0", "this.event.cr2 = 9", StringComparison.Ordinal);
+        KnownSet set = Set(first, second);
+
+        Assert.Equal([0, 1], set.Find(SeenTwice(0, 9), CaseAnalyst.Blind).AsEnumerable());
+        Assert.Empty(set.Find(SeenTwice(0, 8), CaseAnalyst.Blind));
+        Assert.Empty(set.Find(SeenTwice(1, 9), CaseAnalyst.Blind));
+        Assert.Empty(Set(first).Find(SeenTwice(0, 9), CaseAnalyst.Blind));
+        Assert.Empty(Set(second).Find(SeenTwice(0, 9), CaseAnalyst.Blind));
+    }
 
     [Fact]
     public void AllOfKindSpecificationIsAnAmbiguity()
     {
         KnownSet set = Set(RaxOnly, Error.Replace("implementation", "specification", StringComparison.Ordinal));
 
-        Assert.Equal(VerdictKind.SpecAmbiguity, set.VerdictOf(set.Find(Seen(7, 0))).Kind);
+        Assert.Equal(VerdictKind.SpecAmbiguity, set.VerdictOf(set.Find(Seen(7, 0), CaseAnalyst.Blind)).Kind);
     }
 
     [Fact]
@@ -99,6 +115,21 @@ public sealed class KnownPartTests
         FakeTarget other = new("other", _ => Answer(1, 5, 0));
         using CaseRunner runner = new([one, other], CaseAnalyst.Blind);
         return Fakes.Divergence(runner, Cases.Of("90"));
+    }
+
+    /// <summary>Target <c>one</c> answers with this error code of its first event and this address of its second, the other with 5 and 6.</summary>
+    private static Divergence SeenTwice(uint error, ulong address)
+    {
+        FakeTarget one = new(Cases.Info("one", "one"), _ => Twice(error, address));
+        FakeTarget other = new("other", _ => Twice(5, 6));
+        using CaseRunner runner = new([one, other], CaseAnalyst.Blind);
+        return Fakes.Divergence(runner, Cases.Of("90"));
+    }
+
+    private static Outcome Twice(uint error, ulong address)
+    {
+        Outcome last = Cases.Fault(14, error: 4, cr2: address);
+        return last with { Events = [Cases.Fault(13, error: error).Events[0], last.Events[0]] };
     }
 
     private static Outcome Answer(ulong rax, uint error, ulong rbx)

@@ -277,7 +277,7 @@ internal sealed class RangeWorker
             return true;
         }
 
-        ImmutableArray<int> known = _parts.Known.Find(divergence);
+        ImmutableArray<int> known = _parts.Known.Find(divergence, _runner.Analyst);
         foreach (int entry in known)
         {
             result.Known.Add(_parts.Known.Entries[entry].Id);

@@ -91,10 +91,10 @@ public sealed class Replay(CaseRunner all, KnownSet known, Func<string, Immutabl
     {
         ArgumentNullException.ThrowIfNull(file);
         CaseRunner live = LiveOf(file.Case.Abi);
-        return Compare(live, file, live.Examine(file.Case).Outcomes, out comparable) is Divergence divergence ? VerdictOf(divergence) : null;
+        return Compare(live, file, live.Examine(file.Case).Outcomes, out comparable) is Divergence divergence ? VerdictOf(divergence, live) : null;
     }
 
-    private Verdict VerdictOf(Divergence divergence) => known.VerdictOf(known.Find(divergence));
+    private Verdict VerdictOf(Divergence divergence, CaseRunner live) => known.VerdictOf(known.Find(divergence, live.Analyst));
 
     private (ReplayStatus Status, string Message, ImmutableArray<string> Fields, string? Known) Judge(CaseFile file)
     {
@@ -119,7 +119,7 @@ public sealed class Replay(CaseRunner all, KnownSet known, Func<string, Immutabl
             return (ReplayStatus.Unsupported, $"{comparable} comparable outcomes of {answers.Length} targets here and {file.Outcomes.Length} stored answers; two are needed", [], null);
         }
 
-        Verdict? verdict = divergence is null ? null : VerdictOf(divergence);
+        Verdict? verdict = divergence is null ? null : VerdictOf(divergence, live);
         ImmutableArray<string> fields = divergence is null ? [] : [.. divergence.Comparison.Differences.Select(d => d.Field.ToString())];
         string stored = file.Verdict ?? "agree";
         string now = verdict?.ToString() ?? "agree";

@@ -32,6 +32,15 @@ public sealed record Divergence(
         examination.Comparison,
         runner.Infos,
         InstructionAt.Find(examination.Case, examination.Outcomes.AsSpan(), examination.Comparison.FirstEvent, runner.Analyst));
+
+    /// <summary>What remains of the divergence when some differences are accounted for: it shows at the first event that still differs.</summary>
+    /// <param name="differences">Those that remain, in field order.</param>
+    /// <param name="analyst">Finds the instruction there.</param>
+    internal Divergence Left(ImmutableArray<FieldDifference> differences, CaseAnalyst analyst)
+    {
+        Comparison rest = Comparison with { Differences = differences };
+        return new Divergence(Case, Outcomes, rest, Targets, InstructionAt.Find(Case, Outcomes.AsSpan(), rest.FirstEvent, analyst));
+    }
 }
 
 /// <summary>How a divergence was judged.</summary>

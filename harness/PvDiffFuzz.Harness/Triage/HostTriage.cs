@@ -133,8 +133,8 @@ public sealed class HostTriage : IDisposable
         Divergence cut = EventCut.Of(divergence, _runner);
         if (verdict is null)
         {
-            ImmutableArray<int> seen = _known.Find(divergence);
-            ImmutableArray<int> found = seen.IsEmpty ? _known.Find(cut) : seen;
+            ImmutableArray<int> seen = _known.Find(divergence, _runner.Analyst);
+            ImmutableArray<int> found = seen.IsEmpty ? _known.Find(cut, _runner.Analyst) : seen;
             verdict = _known.VerdictOf(found);
             foreach (int entry in found)
             {

@@ -202,8 +202,10 @@ public sealed record KnownSet(ImmutableArray<KnownEntry> Entries)
     public static KnownSet Empty { get; } = new([]);
 
     /// <summary>Finds the entries that describe a divergence: the first that describes the whole of it, else those that each describe a part that none before them does.</summary>
+    /// <param name="divergence">The divergence.</param>
+    /// <param name="analyst">Finds the instruction at each further event that differs.</param>
     /// <returns>Indexes into <see cref="Entries"/>; empty when nothing describes it.</returns>
-    public ImmutableArray<int> Find(Divergence divergence)
+    public ImmutableArray<int> Find(Divergence divergence, CaseAnalyst analyst)
     {
         for (int i = 0; i < Entries.Length; i++)
         {
@@ -213,7 +215,7 @@ public sealed record KnownSet(ImmutableArray<KnownEntry> Entries)
             }
         }
 
-        return FindParts(divergence);
+        return FindParts(divergence, analyst);
     }
 
     /// <summary>The verdict for a divergence that entries describe.</summary>
@@ -227,20 +229,45 @@ public sealed record KnownSet(ImmutableArray<KnownEntry> Entries)
             string.Join(Verdict.Separator, found.Select(i => Entries[i].Id))),
     };
 
-    private ImmutableArray<int> FindParts(Divergence divergence)
+    // A host may depart at several events of a case. What the entries for one event leave over is held against the entries anew at the next event that differs; a part may also cover what follows from it later.
+    private ImmutableArray<int> FindParts(Divergence divergence, CaseAnalyst analyst)
     {
-        List<FieldDifference> left = [.. divergence.Comparison.Differences];
         ImmutableArray<int>.Builder found = ImmutableArray.CreateBuilder<int>();
-        for (int i = 0; i < Entries.Length && left.Count > 0; i++)
+        for (Divergence at = divergence; ;)
+        {
+            ImmutableArray<FieldDifference> left = TakeParts(at, found);
+            if (left.IsEmpty)
+            {
+                return found.ToImmutable();
+            }
+
+            Divergence next = at.Left(left, analyst);
+            if (next.Comparison.FirstEvent == at.Comparison.FirstEvent)
+            {
+                return [];
+            }
+
+            at = next;
+        }
+    }
+
+    /// <summary>Adds the entries that describe parts of a divergence, and returns the differences that none of them covers.</summary>
+    private ImmutableArray<FieldDifference> TakeParts(Divergence divergence, ImmutableArray<int>.Builder found)
+    {
+        ImmutableArray<FieldDifference> left = divergence.Comparison.Differences;
+        for (int i = 0; i < Entries.Length && !left.IsEmpty; i++)
         {
             KnownEntry entry = Entries[i];
-            if (entry.Part && left.Exists(d => entry.Covers(d.Field)) && entry.Applies(divergence))
+            if (entry.Part && left.Any(d => entry.Covers(d.Field)) && entry.Applies(divergence))
             {
-                left.RemoveAll(d => entry.Covers(d.Field));
-                found.Add(i);
+                left = left.RemoveAll(d => entry.Covers(d.Field));
+                if (!found.Contains(i))
+                {
+                    found.Add(i);
+                }
             }
         }
 
-        return left.Count == 0 ? found.ToImmutable() : [];
+        return left;
     }
 }

@@ -142,7 +142,7 @@ internal sealed class TriageDesk : IDisposable
         }
 
         Divergence smallest = Minimise(suspicion.Divergence);
-        entry.Verdict = _parts.Known.VerdictOf(_parts.Known.Find(smallest));
+        entry.Verdict = _parts.Known.VerdictOf(_parts.Known.Find(smallest, _runner!.Analyst));
         if (entry.Verdict.Kind == VerdictKind.New && (entry.Finding is null || CaseSize.Compare(smallest.Case, entry.Finding.Divergence.Case) < 0))
         {
             entry.Finding = new Finding { Signature = entry.Signature, Verdict = entry.Verdict, Divergence = smallest, Seed = _options.Seed, Index = suspicion.Index };

@@ -27,5 +27,5 @@ public sealed class GridRunner : IDisposable
     internal ImmutableArray<Examination> Examine(ReadOnlySpan<TestCase> cases) => _runner.Value.Examine(cases);
 
     /// <summary>True for a divergence that <c>corpus/known</c> describes.</summary>
-    internal bool IsKnown(Examination examination) => !_known.Value.Find(Divergence.Of(examination, _runner.Value)).IsEmpty;
+    internal bool IsKnown(Examination examination) => !_known.Value.Find(Divergence.Of(examination, _runner.Value), _runner.Value.Analyst).IsEmpty;
 }

@@ -44,7 +44,7 @@ internal sealed class NativeAgreementTarget : FuzzTarget
 
         Examination examination = _runner.Examine(testCase);
         if (examination.Diverges && Locator.FirstDivergence(testCase, _runner, null) is Examination first
-            && Divergence.Of(first, _runner) is Divergence divergence && !divergence.Comparison.Consumed && _known.Find(divergence).IsEmpty)
+            && Divergence.Of(first, _runner) is Divergence divergence && !divergence.Comparison.Consumed && _known.Find(divergence, _runner.Analyst).IsEmpty)
         {
             throw new BrokenPromiseException($"the model and the processor differ: {divergence.Signature}");
         }
