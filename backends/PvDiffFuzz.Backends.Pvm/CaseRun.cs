@@ -232,10 +232,12 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
     private Stop Wait(ulong? returning)
     {
         // Interruptions are counted too: a guest that waits in the kernel uses no processor time.
-        const int mostExits = 10_000;
+        const int mostExits = 512;
+        const int mostHeld = 64;
         const int mostInterruptions = 64;
         long begin = 0;
         int interruptions = 0;
+        int held = 0;
         machine.Code.Tell();
         for (int exits = 0; exits < mostExits; exits++)
         {
@@ -262,6 +264,12 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
                     {
                         returning = null;
                         InjectHighest();
+                    }
+                    else if (++held == mostHeld)
+                    {
+                        // The host leaves again and again without a step: where interrupts are enabled before the return, none can be had behind it.
+                        _reason = "interrupts are enabled before the return, so that none can be held back until it is done";
+                        return Stop.Unsupported;
                     }
 
                     break;
