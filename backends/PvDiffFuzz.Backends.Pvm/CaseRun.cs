@@ -232,8 +232,8 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
     private Stop Wait(ulong? returning)
     {
         // Interruptions are counted too: a guest that waits in the kernel uses no processor time.
-        const int mostExits = 512;
-        const int mostHeld = 64;
+        const int mostExits = 256;
+        const int mostHeld = 16;
         const int mostInterruptions = 64;
         long begin = 0;
         int interruptions = 0;
@@ -267,9 +267,13 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
                     }
                     else if (++held == mostHeld)
                     {
-                        // The host leaves again and again without a step: where interrupts are enabled before the return, none can be had behind it.
-                        _reason = "interrupts are enabled before the return, so that none can be held back until it is done";
+                        _reason = "the host leaves again and again before the return, so that nothing can be injected behind it";
                         return Stop.Unsupported;
+                    }
+                    else
+                    {
+                        // Linux leaves for the window, and not for a signal that waits and keeps it from entering the guest.
+                        timer.Consume();
                     }
 
                     break;
