@@ -32,11 +32,14 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
     /// <summary>What is special about its prefixes.</summary>
     public Encodings Encoding { get; init; }
 
-    /// <summary>Iced's code name of the instruction that ran before it; <c>none</c> when none did, or nobody knows.</summary>
+    /// <summary>Iced's code name of the last instruction that ran before it and is no NOP; <c>none</c> when none did, or nobody knows.</summary>
     public string Before { get; init; } = "none";
 
     /// <summary>What is special about the prefixes of the instruction that ran before it.</summary>
     public Encodings EncodingBefore { get; init; }
+
+    /// <summary>Iced's code names, and prefixes, of the instructions that ran since the event before, this one included; at the end of a case, of all that ran. Default when nobody knows.</summary>
+    public ImmutableArray<(string Form, Encodings Encoding)> Executed { get; init; }
 
     private InstructionAt Behind(InstructionAt other) => this with { Before = other.Form, EncodingBefore = other.Encoding };
 
@@ -60,12 +63,18 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
     /// <returns>The last instruction that ran and is no NOP, the one that raised the event included.</returns>
     public static InstructionAt Find(TestCase testCase, ReadOnlySpan<Outcome> outcomes, int eventIndex, CaseAnalyst analyst)
     {
-        ImmutableArray<TracedInstruction> trace = analyst.TraceAfter(testCase, Answers.Before(outcomes, eventIndex));
+        int answers = Math.Min(Answers.Before(outcomes, eventIndex), testCase.Responses.Length);
+        int first = eventIndex < 0 ? 0 : LengthBefore(testCase, answers, analyst);
+        ImmutableArray<TracedInstruction> trace = analyst.TraceAfter(testCase, answers);
         CpuVendor vendor = analyst.VendorOf(testCase);
-        if (LastIndex(trace) is int last and >= 0)
+        if (LastIndex(trace.AsSpan()) is int last and >= 0)
         {
-            InstructionAt found = Decode(trace[last].Bytes.AsSpan(), trace[last].Address, trace[last].Mode, vendor);
-            return last == 0 ? found : found.Behind(Decode(trace[last - 1].Bytes.AsSpan(), trace[last - 1].Address, trace[last - 1].Mode, vendor));
+            InstructionAt found = Decode(trace[last], vendor);
+            int before = LastIndex(trace.AsSpan()[..last]);
+            return (before < 0 ? found : found.Behind(Decode(trace[before], vendor))) with
+            {
+                Executed = [.. trace[Math.Min(first, last)..(last + 1)].Select(ran => Decode(ran, vendor)).Select(ran => (ran.Form, ran.Encoding)).Distinct()],
+            };
         }
 
         foreach (Outcome outcome in outcomes)
@@ -80,8 +89,27 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
         return None;
     }
 
+    /// <summary>How many instructions ran before the last event that was answered.</summary>
+    private static int LengthBefore(TestCase testCase, int answers, CaseAnalyst analyst)
+    {
+        int all = analyst.TraceAfter(testCase, answers).Length;
+        for (int fewer = answers - 1; fewer >= 0; fewer--)
+        {
+            // A response that was not used makes no difference.
+            int length = analyst.TraceAfter(testCase, fewer).Length;
+            if (length < all)
+            {
+                return length;
+            }
+        }
+
+        return 0;
+    }
+
+    private static InstructionAt Decode(TracedInstruction ran, CpuVendor vendor) => Decode(ran.Bytes.AsSpan(), ran.Address, ran.Mode, vendor);
+
     /// <summary>Index of the last instruction of a trace that is no NOP, or of the first; -1 when there is none.</summary>
-    internal static int LastIndex(ImmutableArray<TracedInstruction> trace)
+    internal static int LastIndex(ReadOnlySpan<TracedInstruction> trace)
     {
         int last = trace.Length - 1;
         while (last > 0 && IsNop(trace[last].Bytes.AsSpan()))
