@@ -20,6 +20,9 @@ public enum Encodings
 
     /// <summary>A REX prefix with W.</summary>
     RexW = 1 << 2,
+
+    /// <summary>A prefix for FS or GS with one for another segment behind it, which means nothing in 64-bit mode.</summary>
+    VoidSegment = 1 << 3,
 }
 
 /// <summary>The instruction at which a divergence shows.</summary>
@@ -64,16 +67,16 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
     public static InstructionAt Find(TestCase testCase, ReadOnlySpan<Outcome> outcomes, int eventIndex, CaseAnalyst analyst)
     {
         int answers = Math.Min(Answers.Before(outcomes, eventIndex), testCase.Responses.Length);
-        int first = eventIndex < 0 ? 0 : LengthBefore(testCase, answers, analyst);
         ImmutableArray<TracedInstruction> trace = analyst.TraceAfter(testCase, answers);
         CpuVendor vendor = analyst.VendorOf(testCase);
         if (LastIndex(trace.AsSpan()) is int last and >= 0)
         {
             InstructionAt found = Decode(trace[last], vendor);
             int before = LastIndex(trace.AsSpan()[..last]);
+            int first = eventIndex < 0 ? 0 : Math.Min(last, LengthBefore(testCase, answers, trace.Length, analyst));
             return (before < 0 ? found : found.Behind(Decode(trace[before], vendor))) with
             {
-                Executed = [.. trace[Math.Min(first, last)..(last + 1)].Select(ran => Decode(ran, vendor)).Select(ran => (ran.Form, ran.Encoding)).Distinct()],
+                Executed = [.. trace[first..(last + 1)].DistinctBy(ran => (ran.Address, ran.Mode)).Select(ran => Decode(ran, vendor)).Select(ran => (ran.Form, ran.Encoding)).Distinct()],
             };
         }
 
@@ -89,10 +92,9 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
         return None;
     }
 
-    /// <summary>How many instructions ran before the last event that was answered.</summary>
-    private static int LengthBefore(TestCase testCase, int answers, CaseAnalyst analyst)
+    /// <summary>How many instructions of a trace ran before the last event that was answered.</summary>
+    private static int LengthBefore(TestCase testCase, int answers, int all, CaseAnalyst analyst)
     {
-        int all = analyst.TraceAfter(testCase, answers).Length;
         for (int fewer = answers - 1; fewer >= 0; fewer--)
         {
             // A response that was not used makes no difference.
@@ -138,11 +140,14 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
     {
         const byte operandSize = 0x66;
         Encodings encoding = Encodings.None;
+        bool based = false;
         for (int at = 0; at < bytes.Length && CodeEdit.IsPrefix(bytes[at], mode); at++)
         {
             // REX counts right before the opcode only.
             bool rex = mode == CpuMode.Long64 && bytes[at] is >= 0x40 and <= 0x4f;
             bool last = at + 1 == bytes.Length || !CodeEdit.IsPrefix(bytes[at + 1], mode);
+            based |= bytes[at] is 0x64 or 0x65;
+            encoding |= based && mode == CpuMode.Long64 && bytes[at] is (0x26 or 0x2e or 0x36 or 0x3e) ? Encodings.VoidSegment : Encodings.None;
             encoding |= bytes[at] == operandSize ? Encodings.OperandSize
                 : !rex ? Encodings.None
                 : !last ? Encodings.VoidRex

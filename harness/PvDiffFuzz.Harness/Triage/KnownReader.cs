@@ -41,6 +41,7 @@ public static class KnownReader
         ["operand-size"] = Encodings.OperandSize,
         ["rex-w"] = Encodings.RexW,
         ["void-rex"] = Encodings.VoidRex,
+        ["void-segment"] = Encodings.VoidSegment,
     };
 
     private static readonly HashSet<string> FormNames = [.. Enum.GetNames<Code>(), .. Enum.GetNames<Mnemonic>()];
