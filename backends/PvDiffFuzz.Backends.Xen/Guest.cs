@@ -189,9 +189,11 @@ internal sealed unsafe class Guest : IDisposable
         _qemu.ForgetConsole();
         if (_qemu.Monitor.Human("info status", LongestAnswer).Contains(MachineShutDown, StringComparison.Ordinal))
         {
-            // A machine that a triple fault has shut down does not go on, snapshot or not, before it was reset.
+            // A machine that a triple fault has shut down does not go on, snapshot or not, before it was reset. A reset shuts it down as long as QEMU is told so.
+            _qemu.Monitor.Execute("{\"execute\":\"set-action\",\"arguments\":{\"reboot\":\"reset\"}}", LongestAnswer);
             _qemu.Monitor.Execute("{\"execute\":\"system_reset\"}", LongestAnswer);
             WaitFor(() => !_qemu.Monitor.Human("info status", LongestAnswer).Contains(MachineShutDown, StringComparison.Ordinal), LongestAnswer, "the machine cannot be reset");
+            _qemu.Monitor.Execute("{\"execute\":\"set-action\",\"arguments\":{\"reboot\":\"shutdown\"}}", LongestAnswer);
             Monitor($"loadvm {QemuCommandLine.SnapshotTag}");
         }
 
