@@ -5,7 +5,7 @@ using Register = PvDiffFuzz.Core.Register;
 
 namespace PvDiffFuzz.Harness;
 
-/// <summary>What is special about the prefixes of an instruction.</summary>
+/// <summary>What is special about the encoding of an instruction.</summary>
 [Flags]
 public enum Encodings
 {
@@ -20,6 +20,9 @@ public enum Encodings
 
     /// <summary>A REX prefix with W.</summary>
     RexW = 1 << 2,
+
+    /// <summary>An operand in memory, the ones of string instructions included; that of PUSH and POP is none.</summary>
+    Memory = 1 << 3,
 }
 
 /// <summary>The instruction at which a divergence shows.</summary>
@@ -29,13 +32,13 @@ public enum Encodings
 /// <param name="Length">Its length in bytes, 0 for none.</param>
 public readonly record struct InstructionAt(string Form, string Mnemonic, ulong Address, int Length)
 {
-    /// <summary>What is special about its prefixes.</summary>
+    /// <summary>What is special about its encoding.</summary>
     public Encodings Encoding { get; init; }
 
     /// <summary>Iced's code name of the instruction that ran before it; <c>none</c> when none did, or nobody knows.</summary>
     public string Before { get; init; } = "none";
 
-    /// <summary>What is special about the prefixes of the instruction that ran before it.</summary>
+    /// <summary>What is special about the encoding of the instruction that ran before it.</summary>
     public Encodings EncodingBefore { get; init; }
 
     private InstructionAt Behind(InstructionAt other) => this with { Before = other.Form, EncodingBefore = other.Encoding };
@@ -103,7 +106,21 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
         InstructionAt found = instruction.IsInvalid
             ? WithoutLock(bytes, address, mode, vendor) ?? new InstructionAt($"{Invalid}{Opcode(bytes)}", "INVALID", address, bytes.Length)
             : new InstructionAt(instruction.Code.ToString(), instruction.Mnemonic.ToString(), address, instruction.Length);
-        return found with { Encoding = EncodingOf(bytes, mode) };
+        return found with { Encoding = EncodingOf(bytes, mode) | (HasMemory(in instruction) ? Encodings.Memory : Encodings.None) };
+    }
+
+    private static bool HasMemory(in Instruction instruction)
+    {
+        for (int i = 0; i < instruction.OpCount; i++)
+        {
+            // The kinds of memory follow each other, those of string instructions first.
+            if (instruction.GetOpKind(i) is >= OpKind.MemorySegSI and <= OpKind.Memory)
+            {
+                return true;
+            }
+        }
+
+        return false;
     }
 
     private static Encodings EncodingOf(ReadOnlySpan<byte> bytes, CpuMode mode)
