@@ -23,6 +23,9 @@ public enum Encodings
 
     /// <summary>An operand in memory, the ones of string instructions included; that of PUSH and POP is none.</summary>
     Memory = 1 << 3,
+
+    /// <summary>A prefix for the segment GS.</summary>
+    Gs = 1 << 4,
 }
 
 /// <summary>The instruction at which a divergence shows.</summary>
@@ -60,11 +63,16 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
     /// <param name="outcomes">What the targets answered, for when there is no trace.</param>
     /// <param name="eventIndex">Index of the event, or <see cref="Field.Final"/> for the last.</param>
     /// <param name="analyst">Traces the case if it can.</param>
-    /// <returns>The last instruction that ran and is no NOP, the one that raised the event included.</returns>
+    /// <returns>The last instruction that ran and is no NOP, the one that raised the event included. Where a handler ran that is code of the case, the one that led to it.</returns>
     public static InstructionAt Find(TestCase testCase, ReadOnlySpan<Outcome> outcomes, int eventIndex, CaseAnalyst analyst)
     {
         ImmutableArray<TracedInstruction> trace = analyst.TraceAfter(testCase, Answers.Before(outcomes, eventIndex));
         CpuVendor vendor = analyst.VendorOf(testCase);
+        if (eventIndex < 0 && testCase.Abi.IsPvm())
+        {
+            trace = BeforeHandler(trace, outcomes);
+        }
+
         if (LastIndex(trace) is int last and >= 0)
         {
             InstructionAt found = Decode(trace[last].Bytes.AsSpan(), trace[last].Address, trace[last].Mode, vendor);
@@ -81,6 +89,26 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
         }
 
         return None;
+    }
+
+    /// <summary>What ran before the last handler that begins where an entry is at the end. An entry that the case begins with is no payload, so this is one that its code has set.</summary>
+    private static ImmutableArray<TracedInstruction> BeforeHandler(ImmutableArray<TracedInstruction> trace, ReadOnlySpan<Outcome> outcomes)
+    {
+        foreach (Outcome outcome in outcomes)
+        {
+            bool stated = outcome.System.TryGet(SystemRegister.PvmEventEntry, out ulong entry);
+            stated &= outcome.System.TryGet(SystemRegister.Lstar, out ulong lstar);
+            for (int i = trace.Length - 1; stated && i > 0; i--)
+            {
+                ulong address = trace[i].Address;
+                if (address == entry || address == entry + 256 || address == entry + 512 || address == lstar)
+                {
+                    return trace[..i];
+                }
+            }
+        }
+
+        return trace;
     }
 
     /// <summary>Index of the last instruction of a trace that is no NOP, or of the first; -1 when there is none.</summary>
@@ -126,6 +154,7 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
     private static Encodings EncodingOf(ReadOnlySpan<byte> bytes, CpuMode mode)
     {
         const byte operandSize = 0x66;
+        const byte segmentGs = 0x65;
         Encodings encoding = Encodings.None;
         for (int at = 0; at < bytes.Length && CodeEdit.IsPrefix(bytes[at], mode); at++)
         {
@@ -133,6 +162,7 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
             bool rex = mode == CpuMode.Long64 && bytes[at] is >= 0x40 and <= 0x4f;
             bool last = at + 1 == bytes.Length || !CodeEdit.IsPrefix(bytes[at + 1], mode);
             encoding |= bytes[at] == operandSize ? Encodings.OperandSize
+                : bytes[at] == segmentGs ? Encodings.Gs
                 : !rex ? Encodings.None
                 : !last ? Encodings.VoidRex
                 : (bytes[at] & 8) != 0 ? Encodings.RexW
