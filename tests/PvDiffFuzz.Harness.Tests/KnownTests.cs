@@ -99,6 +99,8 @@ public sealed class KnownTests
     [InlineData("48 8b 00", "memory", true)]
     [InlineData("65 48 8b 00", "gs memory", true)]
     [InlineData("a4", "memory", true)]
+    [InlineData("64 48 8b 00", "fs", true)]
+    [InlineData("64 48 8b 00", "gs memory", false)]
     [InlineData("48 8b 00", "gs memory", false)]
     [InlineData("48 8b c0", "memory", false)]
     [InlineData("50", "memory", false)]

@@ -24,8 +24,11 @@ public enum Encodings
     /// <summary>An operand in memory, the ones of string instructions included; that of PUSH and POP is none.</summary>
     Memory = 1 << 3,
 
+    /// <summary>A prefix for the segment FS.</summary>
+    Fs = 1 << 4,
+
     /// <summary>A prefix for the segment GS.</summary>
-    Gs = 1 << 4,
+    Gs = 1 << 5,
 }
 
 /// <summary>The instruction at which a divergence shows.</summary>
@@ -154,6 +157,7 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
     private static Encodings EncodingOf(ReadOnlySpan<byte> bytes, CpuMode mode)
     {
         const byte operandSize = 0x66;
+        const byte segmentFs = 0x64;
         const byte segmentGs = 0x65;
         Encodings encoding = Encodings.None;
         for (int at = 0; at < bytes.Length && CodeEdit.IsPrefix(bytes[at], mode); at++)
@@ -162,6 +166,7 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
             bool rex = mode == CpuMode.Long64 && bytes[at] is >= 0x40 and <= 0x4f;
             bool last = at + 1 == bytes.Length || !CodeEdit.IsPrefix(bytes[at + 1], mode);
             encoding |= bytes[at] == operandSize ? Encodings.OperandSize
+                : bytes[at] == segmentFs ? Encodings.Fs
                 : bytes[at] == segmentGs ? Encodings.Gs
                 : !rex ? Encodings.None
                 : !last ? Encodings.VoidRex

@@ -36,6 +36,7 @@ public static class KnownReader
     private static readonly string[] Optional = ["abi", "path", "start", "entries", "scope", "after", "encoding"];
     private static readonly SortedDictionary<string, Encodings> EncodingWords = new(StringComparer.Ordinal)
     {
+        ["fs"] = Encodings.Fs,
         ["gs"] = Encodings.Gs,
         ["memory"] = Encodings.Memory,
         ["operand-size"] = Encodings.OperandSize,
