@@ -14,9 +14,9 @@ namespace PvDiffFuzz.Backends.Pvm;
 /// </remarks>
 public sealed class PvmTarget : ITarget
 {
-    private const int MaximumMachines = 4;
+    private const int MaximumMachines = 12;
 
-    private const int MaximumPlans = 8;
+    private const int MaximumPlans = 16;
 
     /// <summary>Fewer cases are run alone: changing between the two ways costs as much.</summary>
     private const int SmallestBatch = 4;

@@ -17,21 +17,23 @@ internal static class PlantRace
     /// <summary>Seed of the plants. That of the campaigns is another.</summary>
     private const ulong Seed = 0x706c_616e_7473;
 
-    /// <summary>A minute guided, and five unguided.</summary>
+    private static readonly TimeSpan Guided = TimeSpan.FromMinutes(1);
+    private static readonly TimeSpan Random = TimeSpan.FromMinutes(5);
+
+    /// <summary>A minute guided for each plant and for all sequences at once; five minutes at random, watched for all of them.</summary>
     public static void Run()
     {
         byte[] alphabet = Alphabet();
         Console.WriteLine($"vectors that generated cases raise: {string.Join(", ", alphabet.Select(v => $"#{v}"))}");
-        byte[][] plants = [.. Enumerable.Range(0, Plants).Select(plant => Draw((ulong)plant, alphabet))];
+        byte[][] all = [.. Sequences(alphabet)];
+        byte[][] plants = [.. Drawn([.. all.Where(AllDiffer)])];
         foreach (byte[] plant in plants)
         {
-            Row(plant, guided: true, TimeSpan.FromMinutes(1));
+            Find(plant);
         }
 
-        foreach (byte[] plant in plants)
-        {
-            Row(plant, guided: false, TimeSpan.FromMinutes(5));
-        }
+        Watch(all, plants, guided: true, Guided);
+        Watch(all, plants, guided: false, Random);
     }
 
     /// <summary>Every vector that some of many generated cases raise.</summary>
@@ -47,25 +49,52 @@ internal static class PlantRace
         return [.. vectors];
     }
 
-    private static byte[] Draw(ulong number, byte[] alphabet)
-    {
-        CounterRandom random = new(Seed, number);
-        byte[] plant = new byte[Steps];
-        for (int i = 0; i < plant.Length; i++)
-        {
-            plant[i] = random.Pick<byte>(alphabet);
-        }
+    /// <summary>Every sequence of four vectors.</summary>
+    private static IEnumerable<byte[]> Sequences(byte[] alphabet) =>
+        from first in alphabet
+        from second in alphabet
+        from third in alphabet
+        from fourth in alphabet
+        select new[] { first, second, third, fourth };
 
-        return plant;
+    private static bool AllDiffer(byte[] sequence) => sequence.Distinct().Count() == Steps;
+
+    /// <summary>The plants: sequences of four different vectors, for chance comes across the two or three most common ones in any order soon enough.</summary>
+    private static IEnumerable<byte[]> Drawn(byte[][] all)
+    {
+        for (ulong plant = 0; plant < Plants; plant++)
+        {
+            CounterRandom random = new(Seed, plant);
+            yield return random.Pick<byte[]>(all);
+        }
     }
 
-    private static void Row(byte[] plant, bool guided, TimeSpan limit)
+    private static void Find(byte[] plant)
     {
         using CancellationTokenSource found = new();
+        CampaignSummary summary = Campaign(() => new PlantedSequence(new X86Model(Cases.Profile), plant, found.Cancel), guided: true, Guided, found.Token);
+        Console.WriteLine(string.Create(
+            CultureInfo.InvariantCulture,
+            $"plant behind {Text(plant)}, guided: {(found.IsCancellationRequested ? "found" : "not found")} in {summary.Elapsed.TotalSeconds:F0} s, {summary.Cases:N0} cases, {summary.Findings.Count()} findings"));
+    }
+
+    private static void Watch(byte[][] all, byte[][] plants, bool guided, TimeSpan limit)
+    {
+        SeenSequences seen = new();
+        CampaignSummary summary = Campaign(() => new SequenceWatch(new X86Model(Cases.Profile), seen), guided, limit, CancellationToken.None);
+        Console.WriteLine(string.Create(
+            CultureInfo.InvariantCulture,
+            $"{(guided ? "guided" : "random")}, {summary.Elapsed.TotalSeconds:F0} s, {summary.Cases:N0} cases: {Share(all.Where(AllDiffer))} sequences of four different vectors, {Share(all)} of any four; of the plants {string.Join(" and ", plants.Where(p => seen.Contains(p)).Select(Text).DefaultIfEmpty("none"))}"));
+
+        string Share(IEnumerable<byte[]> some) => string.Create(CultureInfo.InvariantCulture, $"{some.Count(s => seen.Contains(s)):N0} of {some.Count():N0}");
+    }
+
+    private static CampaignSummary Campaign(Func<ITarget> watched, bool guided, TimeSpan limit, CancellationToken cancel)
+    {
         GeneratorOptions options = new();
         CampaignParts parts = new()
         {
-            Targets = [() => new X86Model(Cases.Profile), () => new PlantedSequence(new X86Model(Cases.Profile), plant, found.Cancel)],
+            Targets = [() => new X86Model(Cases.Profile), watched],
             Source = () => new GeneratedCases(options, Cases.Profile, 1),
             Analyst = () => Session.Analyst(Cases.Profile),
             Allowed = testCase => Session.MayRunLive(testCase, Cases.Profile),
@@ -76,9 +105,8 @@ internal static class PlantRace
                 Target = 0,
             },
         };
-        CampaignSummary summary = new Campaign(new CampaignOptions { Seed = 1, Jobs = Environment.ProcessorCount, Duration = limit }, parts).Run(found.Token);
-        Console.WriteLine(string.Create(
-            CultureInfo.InvariantCulture,
-            $"plant behind {string.Join(", ", plant.Select(v => $"#{v}"))}, {(guided ? "guided" : "random")}: {(found.IsCancellationRequested ? "found" : "not found")} in {summary.Elapsed.TotalSeconds:F0} s, {summary.Cases:N0} cases, {summary.Findings.Count()} findings"));
+        return new Campaign(new CampaignOptions { Seed = 1, Jobs = Environment.ProcessorCount, Duration = limit }, parts).Run(cancel);
     }
+
+    private static string Text(byte[] plant) => string.Join(", ", plant.Select(v => $"#{v}"));
 }

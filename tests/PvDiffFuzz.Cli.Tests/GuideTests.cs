@@ -91,6 +91,21 @@ public sealed class GuideTests : IDisposable
         Assert.Contains(said, printed.Error, StringComparison.Ordinal);
     }
 
+    /// <summary>Hypervisors by any of their names take no guided cases.</summary>
+    [Theory]
+    [InlineData("pvm-rfc1", "pvm")]
+    [InlineData("pvm-rfc1", "pvm:host")]
+    [InlineData("xen-pv64", "xen")]
+    public void GuidedCasesAreNotForHypervisors(string abi, string target)
+    {
+        string image = _terminal.Path("image");
+        File.WriteAllText(image, "no kernel");
+        Printed printed = _terminal.Run("fuzz", "--abi", abi, "--count", "64", "--targets", target, "--pvm-image", $"host={image}", "--guide", "rules", "--out", _terminal.Path("out"));
+
+        Assert.Equal((int)ExitCode.Usage, printed.Exit);
+        Assert.Contains("--guide rules: guided cases may hold values", printed.Error, StringComparison.Ordinal);
+    }
+
     private static string[] Digests(JsonElement summary) => [.. summary.GetProperty("targets").EnumerateArray().Select(target => target.GetProperty("outcomeDigest").GetString()!)];
 
     private JsonElement Fuzz(string folder, string abi, string targets, params string[] more) =>

@@ -136,7 +136,7 @@ internal static class XenGen
         if (entered)
         {
             ushort cs = (ushort)(start == GuestMode.User ? r.Cs | 3 : r.Cs & ~1);
-            return r with { Cs = (ushort)(cs == XenMap.FlatCode32 ? XenMap.FlatCode64 : cs) };
+            return r with { Cs = (ushort)((cs | 3) == XenMap.FlatCode32 ? XenMap.FlatCode64 : cs) };
         }
 
         return r with

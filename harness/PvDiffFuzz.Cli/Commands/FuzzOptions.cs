@@ -1,6 +1,8 @@
 using System.Collections.Immutable;
 using System.CommandLine;
 using System.Globalization;
+using PvDiffFuzz.Backends.Pvm;
+using PvDiffFuzz.Backends.Xen;
 using PvDiffFuzz.Harness;
 using PvDiffFuzz.Harness.Generate;
 using PvDiffFuzz.Isa;
@@ -123,7 +125,7 @@ internal sealed class FuzzOptions(Composition composition)
     {
         string text = parsed.GetRequiredValue(_guide);
         GuideBy asked = ParseGuide(text);
-        bool hypervisor = targets.Any(target => target is "pvm" or "xen" || target.StartsWith("xen:", StringComparison.Ordinal));
+        bool hypervisor = targets.Any(target => PvmTarget.IsName(target) || XenInstallations.IsName(target));
         return asked == GuideBy.None || !hypervisor ? asked
             : IsDefault(parsed, _guide) ? GuideBy.None
             : throw new UsageException($"--guide {text}: guided cases may hold values that a PVM or Xen host does not survive; leave it out, or use none, with these targets");

@@ -1,5 +1,6 @@
 using System.Collections.Immutable;
 using PvDiffFuzz.Core;
+using PvDiffFuzz.Harness;
 using PvDiffFuzz.Harness.Generate;
 using static PvDiffFuzz.Conformance.Tests.Payload;
 
@@ -103,13 +104,21 @@ internal static class ContractRules
             Outcome second = other(i);
             if (!outcomes[i].Equals(second) || second.End == EndKind.HarnessError)
             {
-                failures.Add($"{Convert.ToHexString(cases[i].Code.Bytes.AsSpan())}\n  {Describe(outcomes[i])}\n  {Describe(second)}");
+                failures.Add($"{Convert.ToHexString(cases[i].Code.Bytes.AsSpan())}\n  {Describe(outcomes[i])}\n  {Describe(second)}\n  {Fields(cases[i], outcomes[i], second)}");
             }
         }
 
         Assert.True(failures.Count == 0, string.Join('\n', failures));
         int comparable = outcomes.Count(o => o.Comparable);
         Assert.True(comparable * 10 > cases.Length * 8, $"only {comparable} of {cases.Length} outcomes can be compared");
+    }
+
+    /// <summary>Where two outcomes of one target differ.</summary>
+    private static string Fields(TestCase testCase, Outcome first, Outcome second)
+    {
+        TargetInfo info = new("first", TargetKind.Model, "first", Capabilities.None, Fingerprint.Empty);
+        Comparison comparison = new Comparer([info, info with { Name = "second" }], CaseAnalyst.Blind).Compare(testCase, [first, second]);
+        return string.Join(", ", comparison.Differences.Select(d => $"{d.Field} ({string.Join(" against ", d.Values)})"));
     }
 
     private static ImmutableArray<TestCase> Loops() =>
