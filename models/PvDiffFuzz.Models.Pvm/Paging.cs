@@ -17,11 +17,12 @@ internal static class Paging
         (vcpu.Root, vcpu.SwitchRoot) = (vcpu.SwitchRoot, vcpu.Root);
     }
 
-    /// <summary>User code may or may not use a supervisor page of its root. Here it may not, and the other outcome is allowed as well.</summary>
+    /// <summary>User code may or may not use a supervisor page of its root, such as the structure's. Here it may not, and the other outcome is allowed as well.</summary>
     [Spec("PVM rfc1", "Paging")]
     public static void NoteSupervisorPage(Vcpu vcpu, ulong address)
     {
-        if ((PagesOf(vcpu).AccessAt(address) & PageAccess.Supervisor) != 0)
+        bool structure = (vcpu.Root == 0 || vcpu.Case.Pvm!.UserLayout is null) && address - vcpu.Case.Pvm!.PvcsAddress < PageLayout.PageSize;
+        if (structure || (PagesOf(vcpu).AccessAt(address) & PageAccess.Supervisor) != 0)
         {
             vcpu.Touched |= Choices.SupervisorBitIgnored;
         }

@@ -50,7 +50,11 @@ internal sealed partial class PvmRun<TAbi>
     /// <summary>RIP is where no payload is.</summary>
     private void AtDoor(ref CpuState cpu)
     {
-        if (vcpu.UserMode || vcpu.Root != 0 || cpu.Rip - vcpu.Case.Code.End - 1 < StubLength - 1)
+        if (cpu.Rip - vcpu.Case.Code.Address < (ulong)vcpu.Case.Code.Bytes.Length)
+        {
+            vcpu.End(Verdict.Unsupported, "an instruction of the payload reaches into the jump stub of targets");
+        }
+        else if (vcpu.UserMode || vcpu.Root != 0 || cpu.Rip - vcpu.Case.Code.End - 1 < StubLength - 1)
         {
             vcpu.End(Verdict.Unsupported, "the payload runs into the jump stub or an entry of targets where these are not reached as they should be");
         }

@@ -89,6 +89,25 @@ public sealed class AnswersTests
         Assert.Equal(("Stc", stc), (found.Mnemonic, found.Address));
     }
 
+    /// <summary>Code of a case that makes other code of it the handler of events: what differs at the end has to do with the instruction that the handler was entered from, be it at the first, second or third entry or that of SYSCALL.</summary>
+    [Theory]
+    [InlineData(0, "Stc")]
+    [InlineData(256, "Stc")]
+    [InlineData(512, "Stc")]
+    [InlineData(0x8000, "Stc")]
+    [InlineData(1, "Cld")]
+    public void AHandlerOfTheCaseIsNotWhereItShows(int offset, string mnemonic)
+    {
+        const ulong entry = 0x440000;
+        SystemState system = SystemState.Of(KeyValuePair.Create(SystemRegister.PvmEventEntry, entry), KeyValuePair.Create(SystemRegister.Lstar, entry + 0x8000));
+        Outcome end = new() { End = EndKind.ReachedEnd, Registers = Case.Registers, System = system };
+        Steps steps = new((Case.Code.Address, 0xf9), (entry + (uint)offset, 0xfc));
+
+        InstructionAt found = InstructionAt.Find(Case, [end, end], Field.Final, new CaseAnalyst(steps, null, CpuVendor.Amd));
+
+        Assert.Equal(mnemonic, found.Mnemonic);
+    }
+
     /// <summary>Only one target completed the instruction that event 3 interrupted; then its flags are undefined, whatever stands between.</summary>
     [Fact]
     public void WhetherAnInstructionCompletedIsReadFromTheFrame()
@@ -148,6 +167,12 @@ public sealed class AnswersTests
     private static Response Answer(params ImmutableArray<Hypercall> calls) => new([]) { Return = ReturnKind.Erets, Hypercalls = calls };
 
     /// <summary>Notes how many responses the cases have that it is asked about.</summary>
+    private sealed class Steps(params (ulong Address, byte Code)[] instructions) : ITracer
+    {
+        public ImmutableArray<TracedInstruction> Trace(TestCase testCase, int maximum) =>
+            [.. instructions.Select(i => new TracedInstruction(i.Address, [i.Code], CpuMode.Long64, 0))];
+    }
+
     private sealed class Asked(List<int> responses) : ITracer
     {
         public ImmutableArray<TracedInstruction> Trace(TestCase testCase, int maximum)

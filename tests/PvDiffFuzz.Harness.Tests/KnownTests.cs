@@ -122,6 +122,22 @@ public sealed class KnownTests
         Assert.Equal(holds, Entry(Icebp.Replace("event.rip\n", "event.rip memory\n", StringComparison.Ordinal) + "\nwhere " + condition).Matches(divergence));
     }
 
+    /// <summary>MOV with an operand in memory or without, through GS, and MOVSB, whose operands its encoding does not name. PUSH has none, whatever it stores.</summary>
+    [Theory]
+    [InlineData("48 8b 00", "memory", true)]
+    [InlineData("65 48 8b 00", "gs memory", true)]
+    [InlineData("a4", "memory", true)]
+    [InlineData("64 48 8b 00", "fs", true)]
+    [InlineData("64 48 8b 00", "gs memory", false)]
+    [InlineData("48 8b 00", "gs memory", false)]
+    [InlineData("48 8b c0", "memory", false)]
+    [InlineData("50", "memory", false)]
+    public void AnEntryCanAskForMemory(string code, string encoding, bool matches)
+    {
+        string text = Icebp.Replace("where    this.event.rip = other.event.rip - length", "encoding " + encoding, StringComparison.Ordinal).Replace("Int1", "any", StringComparison.Ordinal);
+        Assert.Equal(matches, Entry(text).Matches(Seen(testCase: Cases.Of(code))));
+    }
+
     [Fact]
     public void ACampThatMixesSidesIsNotTheOneDescribed()
     {

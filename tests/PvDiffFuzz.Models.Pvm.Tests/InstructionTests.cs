@@ -16,6 +16,13 @@ public sealed class InstructionTests
         Assert.Equal((0x200UL, 0x202UL), (popped.System[SystemRegister.PvcsEventFlags], popped.Registers!.Rflags));
     }
 
+    /// <summary>Behind supervisor code is a target's jump stub. An instruction that would take bytes of it is no payload, whatever the case has there; one that ends before it is.</summary>
+    [Theory]
+    [InlineData("00", EndKind.Unsupported)]
+    [InlineData("90 28 99 3B", EndKind.Unsupported)]
+    [InlineData("00 C0", EndKind.ReachedEnd)]
+    public void InstructionsDoNotReachIntoTheStub(string code, EndKind end) => Assert.Equal(end, Payload.Supervisor(code).RunAny().End);
+
     /// <summary>A store to the structure takes effect: the flag set by an OR is the flag of the next frame.</summary>
     [Fact]
     public void StoresToTheStructureTakeEffect()

@@ -85,6 +85,18 @@ public sealed class PagingTests
     [Fact]
     public void UserCodeDoesNotSeeTheStructure() => Assert.Equal((uint?)4, Payload.User("48 8B 03", (Register.Rbx, PvmMap.PvcsAddress)).Run().Only().ErrorCode);
 
+    /// <summary>Where both modes have one root, the structure's page is a supervisor page of it: #PF with error code 5, or a load of what is there.</summary>
+    [Fact]
+    public void UnderOneRootTheStructureIsASupervisorPage()
+    {
+        TestCase testCase = Payload.User("48 8B 03", (Register.Rbx, PvmMap.PvcsAddress)).With((SystemRegister.PvmSwitchCr3, PvmMap.SupervisorRoot), (SystemRegister.PvcsEventFlags, 0x200));
+
+        Outcome outcome = (testCase with { Pvm = new PvmState(PvmMap.PvcsAddress, null) }).Run();
+
+        Assert.Equal((uint?)5, outcome.Only().ErrorCode);
+        Assert.Equal((EndKind.ReachedEnd, 0x200UL), (Assert.Single(outcome.Alternatives).End, outcome.Alternatives[0].Events[0].Registers.Gpr[0]));
+    }
+
     /// <summary>The lower half and the ranges of the MSR: PML4 slots 193 to 1b2 for the value of one host.</summary>
     [Theory]
     [InlineData(0x0UL, true)]

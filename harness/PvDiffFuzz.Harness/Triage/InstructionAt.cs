@@ -5,7 +5,7 @@ using Register = PvDiffFuzz.Core.Register;
 
 namespace PvDiffFuzz.Harness;
 
-/// <summary>What is special about the prefixes of an instruction.</summary>
+/// <summary>What is special about the encoding of an instruction.</summary>
 [Flags]
 public enum Encodings
 {
@@ -23,6 +23,15 @@ public enum Encodings
 
     /// <summary>A prefix for FS or GS with one for another segment behind it, which means nothing in 64-bit mode.</summary>
     VoidSegment = 1 << 3,
+
+    /// <summary>An operand in memory, the ones of string instructions included; that of PUSH and POP is none.</summary>
+    Memory = 1 << 4,
+
+    /// <summary>A prefix for the segment FS.</summary>
+    Fs = 1 << 5,
+
+    /// <summary>A prefix for the segment GS.</summary>
+    Gs = 1 << 6,
 }
 
 /// <summary>The instruction at which a divergence shows.</summary>
@@ -32,13 +41,13 @@ public enum Encodings
 /// <param name="Length">Its length in bytes, 0 for none.</param>
 public readonly record struct InstructionAt(string Form, string Mnemonic, ulong Address, int Length)
 {
-    /// <summary>What is special about its prefixes.</summary>
+    /// <summary>What is special about its encoding.</summary>
     public Encodings Encoding { get; init; }
 
     /// <summary>Iced's code name of the last instruction that ran before it and is no NOP; <c>none</c> when none did, or nobody knows.</summary>
     public string Before { get; init; } = "none";
 
-    /// <summary>What is special about the prefixes of the instruction that ran before it.</summary>
+    /// <summary>What is special about the encoding of the instruction that ran before it.</summary>
     public Encodings EncodingBefore { get; init; }
 
     /// <summary>Iced's code names, and prefixes, of the instructions that ran since the event before, this one included; at the end of a case, of all that ran. Default when nobody knows.</summary>
@@ -63,17 +72,23 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
     /// <param name="outcomes">What the targets answered, for when there is no trace.</param>
     /// <param name="eventIndex">Index of the event, or <see cref="Field.Final"/> for the last.</param>
     /// <param name="analyst">Traces the case if it can.</param>
-    /// <returns>The last instruction that ran and is no NOP, the one that raised the event included.</returns>
+    /// <returns>The last instruction that ran and is no NOP, the one that raised the event included. Where a handler ran that is code of the case, the one that led to it.</returns>
     public static InstructionAt Find(TestCase testCase, ReadOnlySpan<Outcome> outcomes, int eventIndex, CaseAnalyst analyst)
     {
         int answers = Math.Min(Answers.Before(outcomes, eventIndex), testCase.Responses.Length);
         ImmutableArray<TracedInstruction> trace = analyst.TraceAfter(testCase, answers);
         CpuVendor vendor = analyst.VendorOf(testCase);
+        int all = trace.Length;
+        if (eventIndex < 0 && testCase.Abi.IsPvm())
+        {
+            trace = BeforeHandler(trace, outcomes);
+        }
+
         if (LastIndex(trace.AsSpan()) is int last and >= 0)
         {
             InstructionAt found = Decode(trace[last], vendor);
             int before = LastIndex(trace.AsSpan()[..last]);
-            int first = eventIndex < 0 ? 0 : Math.Min(last, LengthBefore(testCase, answers, trace.Length, analyst));
+            int first = eventIndex < 0 ? 0 : Math.Min(last, LengthBefore(testCase, answers, all, analyst));
             return (before < 0 ? found : found.Behind(Decode(trace[before], vendor))) with
             {
                 Executed = [.. trace[first..(last + 1)].DistinctBy(ran => (ran.Address, ran.Mode)).Select(ran => Decode(ran, vendor)).Select(ran => (ran.Form, ran.Encoding)).Distinct()],
@@ -110,6 +125,26 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
 
     private static InstructionAt Decode(TracedInstruction ran, CpuVendor vendor) => Decode(ran.Bytes.AsSpan(), ran.Address, ran.Mode, vendor);
 
+    /// <summary>What ran before the last handler that begins where an entry is at the end. An entry that the case begins with is no payload, so this is one that its code has set.</summary>
+    private static ImmutableArray<TracedInstruction> BeforeHandler(ImmutableArray<TracedInstruction> trace, ReadOnlySpan<Outcome> outcomes)
+    {
+        foreach (Outcome outcome in outcomes)
+        {
+            bool stated = outcome.System.TryGet(SystemRegister.PvmEventEntry, out ulong entry);
+            stated &= outcome.System.TryGet(SystemRegister.Lstar, out ulong lstar);
+            for (int i = trace.Length - 1; stated && i > 0; i--)
+            {
+                ulong address = trace[i].Address;
+                if (address == entry || address == entry + 256 || address == entry + 512 || address == lstar)
+                {
+                    return trace[..i];
+                }
+            }
+        }
+
+        return trace;
+    }
+
     /// <summary>Index of the last instruction of a trace that is no NOP, or of the first; -1 when there is none.</summary>
     internal static int LastIndex(ReadOnlySpan<TracedInstruction> trace)
     {
@@ -133,12 +168,28 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
         InstructionAt found = instruction.IsInvalid
             ? WithoutLock(bytes, address, mode, vendor) ?? new InstructionAt($"{Invalid}{Opcode(bytes)}", "INVALID", address, bytes.Length)
             : new InstructionAt(instruction.Code.ToString(), instruction.Mnemonic.ToString(), address, instruction.Length);
-        return found with { Encoding = EncodingOf(bytes, mode) };
+        return found with { Encoding = EncodingOf(bytes, mode) | (HasMemory(in instruction) ? Encodings.Memory : Encodings.None) };
+    }
+
+    private static bool HasMemory(in Instruction instruction)
+    {
+        for (int i = 0; i < instruction.OpCount; i++)
+        {
+            // The kinds of memory follow each other, those of string instructions first.
+            if (instruction.GetOpKind(i) is >= OpKind.MemorySegSI and <= OpKind.Memory)
+            {
+                return true;
+            }
+        }
+
+        return false;
     }
 
     private static Encodings EncodingOf(ReadOnlySpan<byte> bytes, CpuMode mode)
     {
         const byte operandSize = 0x66;
+        const byte segmentFs = 0x64;
+        const byte segmentGs = 0x65;
         Encodings encoding = Encodings.None;
         bool based = false;
         for (int at = 0; at < bytes.Length && CodeEdit.IsPrefix(bytes[at], mode); at++)
@@ -149,6 +200,8 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
             based |= bytes[at] is 0x64 or 0x65;
             encoding |= based && mode == CpuMode.Long64 && bytes[at] is (0x26 or 0x2e or 0x36 or 0x3e) ? Encodings.VoidSegment : Encodings.None;
             encoding |= bytes[at] == operandSize ? Encodings.OperandSize
+                : bytes[at] == segmentFs ? Encodings.Fs
+                : bytes[at] == segmentGs ? Encodings.Gs
                 : !rex ? Encodings.None
                 : !last ? Encodings.VoidRex
                 : (bytes[at] & 8) != 0 ? Encodings.RexW

@@ -38,6 +38,9 @@ public static class KnownReader
     /// <summary>The words for prefixes.</summary>
     internal static readonly SortedDictionary<string, Encodings> EncodingWords = new(StringComparer.Ordinal)
     {
+        ["fs"] = Encodings.Fs,
+        ["gs"] = Encodings.Gs,
+        ["memory"] = Encodings.Memory,
         ["operand-size"] = Encodings.OperandSize,
         ["rex-w"] = Encodings.RexW,
         ["void-rex"] = Encodings.VoidRex,

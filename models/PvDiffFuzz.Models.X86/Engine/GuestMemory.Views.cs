@@ -31,6 +31,7 @@ internal sealed unsafe partial class GuestMemory
     private readonly View?[] _views = new View?[2 * ViewKinds];
     private readonly Dictionary<ulong, nint> _hosts = [];
     private PageLayout? _secondLayout;
+    private bool _oneLayout;
     private ulong? _privatePage;
     private byte* _private;
     private View? _home;
@@ -43,16 +44,18 @@ internal sealed unsafe partial class GuestMemory
     /// <param name="testCase">The case; its contents and code lie in pages of either layout.</param>
     /// <param name="first">One layout.</param>
     /// <param name="second">The other; the same instance when there is one only. A page that both have is one page of memory.</param>
-    /// <param name="privatePage">Address of a writable page that the first layout has for supervisor code alone, whose changes are not listed; null for none.</param>
+    /// <param name="privatePage">Address of a writable supervisor page that the first layout has beside its own, whose changes are not listed; null for none.</param>
     public void Load(TestCase testCase, PageLayout first, PageLayout second, ulong? privatePage)
     {
+        bool one = ReferenceEquals(first, second);
         if (!ReferenceEquals(_layout, first) || !ReferenceEquals(_secondLayout, second) || _privatePage != privatePage || _home is null)
         {
-            if (!first.Equals(_layout) || !second.Equals(_secondLayout) || _privatePage != privatePage || _home is null)
+            if (!first.Equals(_layout) || !second.Equals(_secondLayout) || one != _oneLayout || _privatePage != privatePage || _home is null)
             {
                 MapFrames(first, second, privatePage);
             }
 
+            _oneLayout = one;
             _layout = first;
             _secondLayout = second;
             _privatePage = privatePage;
@@ -171,9 +174,9 @@ internal sealed unsafe partial class GuestMemory
             }
         }
 
-        if (_privatePage is ulong page && index < ViewKinds && (rights & ViewRights.SupervisorCode) != 0)
+        if (_privatePage is ulong page && (index < ViewKinds || _oneLayout))
         {
-            Add(page >> 12, PageAccess.Read | PageAccess.Write | Unlisted, _private);
+            Add(page >> 12, Effective(PageAccess.Read | PageAccess.Write | PageAccess.Supervisor, rights) | Unlisted, _private);
         }
 
         Link(view, layout);

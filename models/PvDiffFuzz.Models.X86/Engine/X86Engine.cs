@@ -44,7 +44,7 @@ internal sealed unsafe class X86Engine : IDisposable
     /// <summary>The pages.</summary>
     public GuestMemory Memory => _memory;
 
-    /// <summary>Addresses at which the engine stops before it fetches, with <see cref="PendingKind.Door"/>. None of them lies in the code block.</summary>
+    /// <summary>Addresses at which the engine stops before it fetches, with <see cref="PendingKind.Door"/>; before an instruction of the code block that ends there, too. None of them lies in the code block.</summary>
     public ReadOnlyMemory<Door> Doors { get; set; }
 
     /// <summary>True when the last thing that happened is that an instruction could not be fetched or decoded, so that <see cref="Last"/> means nothing.</summary>
@@ -142,6 +142,14 @@ internal sealed unsafe class X86Engine : IDisposable
 
         if (!_predecoder.Decode(ref cpu, ref _ops[_opCount]))
         {
+            return -1;
+        }
+
+        uint end = (uint)offset + _ops[_opCount].Length;
+        if (end > length && IsDoor(cpu.Rip - (uint)offset + end - 1))
+        {
+            // Its last bytes are no payload.
+            cpu.Stop(PendingKind.Door);
             return -1;
         }
 
