@@ -241,6 +241,17 @@ internal sealed partial class AgentCode
             _.mov(__word_ptr[r14 + field], ax);
         }
 
+        _.mov(rdx, SharedInfoAddress);
+        _.mov(rax, __qword_ptr[rdx]);
+        _.mov(__qword_ptr[r14 + Context.VcpuInfo], rax);
+        _.mov(Field(Mailbox.VcpuInfo), rax);
+        _.mov(rax, __qword_ptr[rdx + 8]);
+        _.mov(__qword_ptr[r14 + Context.VcpuInfo + 8], rax);
+        _.mov(rdi, __qword_ptr[rdx + VcpuCr2]);
+        _.mov(__qword_ptr[r14 + Context.Cr2], rdi);
+
+        // Nothing comes in while the agent works. Xen emulates what follows, and would deliver on its way back what is pending.
+        _.mov(__word_ptr[rdx + UpcallPending], 0x100);
         if (_segmentBases)
         {
             Label usual = _.CreateLabel();
@@ -258,17 +269,6 @@ internal sealed partial class AgentCode
             _.mov(__qword_ptr[r14 + Context.GsBase], rax);
         }
 
-        _.mov(rdx, SharedInfoAddress);
-        _.mov(rax, __qword_ptr[rdx]);
-        _.mov(__qword_ptr[r14 + Context.VcpuInfo], rax);
-        _.mov(Field(Mailbox.VcpuInfo), rax);
-        _.mov(rax, __qword_ptr[rdx + 8]);
-        _.mov(__qword_ptr[r14 + Context.VcpuInfo + 8], rax);
-        _.mov(rdi, __qword_ptr[rdx + VcpuCr2]);
-        _.mov(__qword_ptr[r14 + Context.Cr2], rdi);
-
-        // Nothing comes in while the agent works.
-        _.mov(__word_ptr[rdx + UpcallPending], 0x100);
         _.mov(rbx, Field(Mailbox.Header));
         _.inc(__dword_ptr[rbx + Result.Events]);
         _.mov(r12, r14);

@@ -88,13 +88,36 @@ internal sealed partial class AgentCode
         _.mov(__word_ptr[r15 + rdi + Mailbox.Scratch], ax);
         _.jmp(patch);
 
-        // What comes from outside is pending when the return is made, which counts as made at the entry: that is where RCX of an event points to.
+        // What comes from outside is pending when the return is made, which counts as made at the entry.
         _.Label(ref patched);
-        _.mov(rax, __qword_ptr[r12 + Context.Gpr + 8]);
-        _.mov(Field(Mailbox.ReturnsFrom), rax);
+        EmitReturnsFrom();
         _.mov(Field(Mailbox.VcpuInfo), r8);
         _.lea(rsi, __[r15 + Mailbox.Scratch]);
         _.jmp(_return);
+    }
+
+    /// <summary>Looks up where the entry of the event at R12 lies. Its RCX does not tell: a return can begin a handler with any. Changes RAX, RCX, RDX and RDI.</summary>
+    private void EmitReturnsFrom()
+    {
+        Label next = _.CreateLabel();
+        Label found = _.CreateLabel();
+
+        _.mov(rdx, Field(Mailbox.Record));
+        _.mov(eax, __dword_ptr[rdx + Record.EntriesAt]);
+        _.add(rdx, rax);
+        _.mov(edi, __dword_ptr[r12 + Context.Entry]);
+        _.imul(eax, edi, Core.XenTrap.HandlerSize);
+        _.add(rax, __qword_ptr[rdx]);
+        _.mov(ecx, __dword_ptr[rdx + 8]);
+        _.Label(ref next);
+        _.sub(ecx, 1);
+        _.jc(found);
+        _.add(rdx, Record.EntrySize);
+        _.cmp(edi, __dword_ptr[rdx]);
+        _.jne(next);
+        _.mov(rax, __qword_ptr[rdx + 8]);
+        _.Label(ref found);
+        _.mov(Field(Mailbox.ReturnsFrom), rax);
     }
 
     /// <summary>Makes the hypercall at RSI with the registers of the event at R12, whatever the one before changed, and records what it leaves.</summary>

@@ -208,6 +208,11 @@ internal sealed unsafe class BatchRun : IDisposable
         byte* first = guest.At(GuestMap.ResultsOf(flight.Slot));
         byte* limit = first + GuestMap.ResultsSize;
         byte* result = first;
+        if (finished < 0 || finished > flight.Count - flight.Landed)
+        {
+            throw new QemuException("the agent's results make no sense");
+        }
+
         for (int i = 0; i < finished; i++)
         {
             // SAFETY: the agent wrote `finished` results one after the other; each end is checked before it is followed.

@@ -33,6 +33,8 @@ internal unsafe ref struct CaseEncoder
             size += contents.Bytes.Length + (((contents.Bytes.Length >> 12) + 2) * perPiece);
         }
 
+        XenState xen = testCase.Xen!;
+        size += (1 + xen.Traps.Overrides.Length + xen.Callbacks.Length) * Record.EntrySize;
         foreach (Response response in testCase.Responses)
         {
             size += Record.ResponseHead + (response.Patches.Length * Record.PatchSize);
@@ -73,6 +75,12 @@ internal unsafe ref struct CaseEncoder
         foreach (Response response in testCase.Responses)
         {
             encoder.WriteResponse(response);
+        }
+
+        if (!testCase.Responses.IsEmpty)
+        {
+            *(uint*)(at + Record.EntriesAt) = (uint)(encoder._at - at);
+            encoder.WriteEntries(testCase.Xen!);
         }
 
         writer.Advance((int)(encoder._at - writer.At));
@@ -249,6 +257,27 @@ internal unsafe ref struct CaseEncoder
                 _at += sizeof(ulong);
             }
         }
+    }
+
+    /// <summary>Writes where entries lie.</summary>
+    private void WriteEntries(XenState xen)
+    {
+        // SAFETY: as in Encode.
+        ulong* item = (ulong*)_at;
+        (item[0], item[1]) = (xen.Traps.Base ?? 0, (ulong)(xen.Traps.Overrides.Length + xen.Callbacks.Length));
+        foreach (XenTrap trap in xen.Traps.Overrides)
+        {
+            item += 2;
+            (item[0], item[1]) = (trap.Vector, trap.Address);
+        }
+
+        foreach (XenCallback callback in xen.Callbacks)
+        {
+            item += 2;
+            (item[0], item[1]) = (EntryNumber.FirstCallback + (ulong)callback.Kind, callback.Address);
+        }
+
+        _at = (byte*)(item + 2);
     }
 
     /// <summary>Where the return takes a register from, and how many bytes of it: 2 or 8.</summary>

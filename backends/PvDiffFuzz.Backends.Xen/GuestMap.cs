@@ -308,6 +308,14 @@ internal static class Record
     /// <summary>Distance from the record to its responses, 32 bits.</summary>
     public const int ResponsesAt = 32;
 
+    /// <summary>Distance from the record to where its entries lie, 32 bits; unused without responses.</summary>
+    public const int EntriesAt = 36;
+
+    /// <summary>
+    /// Size of the head of that list, and of each of its items. The head is the address of the handler for vector 0 and how many items follow; an item is the number of an entry that lies elsewhere, and its address.
+    /// </summary>
+    public const int EntrySize = 16;
+
     /// <summary>The first 24 bytes of vcpu_info at the start: pending, mask and padding; the selector of pending words; CR2.</summary>
     public const int VcpuInfo = 40;
 

@@ -167,7 +167,8 @@ public sealed class Composition
     /// <summary>Targets of a run that names none: the usual two for x86, and for any other ABI those that run it and work here.</summary>
     public IReadOnlyList<string> DefaultsFor(Abi abi) => abi == Abi.X86 ? Parse(Default) : [.. Usual.Where(name => RunsHere(name, abi))];
 
-    private static XenVersion? ReleaseOf(string name) =>
+    /// <summary>The release of a model of Xen that a target's name ends in; null for any other name.</summary>
+    public static XenVersion? ReleaseOf(string name) =>
         name.StartsWith(XenName + ":", StringComparison.Ordinal) ? XenVersion.Parse(name[(XenName.Length + 1)..]) : null;
 
     /// <summary>What tells a processor from another, as far as one line can say.</summary>

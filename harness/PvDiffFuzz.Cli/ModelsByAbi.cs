@@ -10,11 +10,11 @@ namespace PvDiffFuzz.Cli;
 
 /// <summary>What a model gives besides outcomes: traces of cases, its rules, and which of them a case executes.</summary>
 /// <param name="Name">Name of the target that it is.</param>
-/// <param name="Tracer">Makes a tracer for one thread; the processor is for cases that name none.</param>
+/// <param name="Tracer">Makes a tracer for one thread; the processor is for cases that name none, and the names of targets may name a release.</param>
 /// <param name="Probed">Makes the instrumented model for one thread; the processor is for cases that name none, and the forms that it executes are noted.</param>
 /// <param name="Rules">Every rule, by document, section and implementation.</param>
 /// <param name="Naming">The rules that name a mnemonic.</param>
-internal sealed record ModelParts(string Name, Func<CpuProfile, ITracer> Tracer, Func<CpuProfile, FormUsage?, IProbedModel> Probed, ImmutableArray<RuleName> Rules, Func<string, ImmutableArray<RuleName>> Naming);
+internal sealed record ModelParts(string Name, Func<CpuProfile, IEnumerable<string>, ITracer> Tracer, Func<CpuProfile, FormUsage?, IProbedModel> Probed, ImmutableArray<RuleName> Rules, Func<string, ImmutableArray<RuleName>> Naming);
 
 /// <summary>The models by the ABI whose specification they are: one line for each.</summary>
 internal static class ModelsByAbi
@@ -44,14 +44,15 @@ internal static class ModelsByAbi
 
     /// <summary>A tracer for cases of any ABI that has a model.</summary>
     /// <param name="host">The processor for cases that name none.</param>
-    public static ITracer Tracer(CpuProfile host) => new TracerByAbi(abi => Of(abi)?.Tracer(host));
+    /// <param name="targets">Names of the targets whose answers are judged: what a case executes can depend on the release that they are about.</param>
+    public static ITracer Tracer(CpuProfile host, params IEnumerable<string> targets) => new TracerByAbi(abi => Of(abi)?.Tracer(host, targets));
 
     private static ModelParts X86()
     {
         CopyPool copies = new(() => InstrumentedModel.Load(typeof(X86Model)));
         return new ModelParts(
             "model.x86",
-            host => new X86Model(host),
+            (host, _) => new X86Model(host),
             (host, usage) => new ProbedModel(copies, typeof(X86Model), host, usage),
             [.. X86Rules.All.Select(Named)],
             mnemonic => [.. X86Rules.For(mnemonic).Select(Named)]);
@@ -63,7 +64,7 @@ internal static class ModelsByAbi
         CopyPool copies = new(() => InstrumentedModel.Load(typeof(PvmModel), typeof(X86Model)));
         return new ModelParts(
             "model.pvm",
-            host => new PvmModel(host),
+            (host, _) => new PvmModel(host),
             (host, usage) => new ProbedModel(copies, typeof(PvmModel), host, usage),
             [.. PvmRules.All.Concat(X86Rules.All).Select(Named).Distinct()],
             mnemonic => [.. X86Rules.For(mnemonic).Select(Named)]);
@@ -75,7 +76,7 @@ internal static class ModelsByAbi
         CopyPool copies = new(() => InstrumentedModel.Load(typeof(XenModel), typeof(X86Model)));
         return new ModelParts(
             "model.xen",
-            host => new XenModel(host),
+            (host, targets) => new XenModel(host, version: targets.Select(Composition.ReleaseOf).FirstOrDefault(release => release is not null)),
             (host, usage) => new ProbedModel(copies, typeof(XenModel), host, usage, [null]),
             [.. XenRules.All.Concat(X86Rules.All).Select(Named).Distinct()],
             mnemonic => [.. X86Rules.For(mnemonic).Select(Named)]);

@@ -10,7 +10,8 @@ internal static class Session
 {
     /// <summary>Makes what judges cases of one thread. The tracer is the model of a case's ABI, whichever targets run.</summary>
     /// <param name="host">The processor of cases that name none.</param>
-    public static CaseAnalyst Analyst(CpuProfile host) => CaseAnalyst.For(ModelsByAbi.Tracer(host), host);
+    /// <param name="targets">Names of the targets, of which one may name a release.</param>
+    public static CaseAnalyst Analyst(CpuProfile host, params IEnumerable<string> targets) => CaseAnalyst.For(ModelsByAbi.Tracer(host, targets), host);
 
     /// <summary>Makes targets by name and what runs them.</summary>
     /// <param name="composition">Makes the targets.</param>
@@ -20,7 +21,7 @@ internal static class Session
     /// <exception cref="TargetUnavailableException">One does not work on this host.</exception>
     public static CaseRunner Runner(Composition composition, CpuProfile processor, IEnumerable<string> names, params IEnumerable<ITarget> recorded) => CaseRunner.Create(
         [.. recorded.Select<ITarget, Func<ITarget>>(target => () => target), .. names.Select<string, Func<ITarget>>(name => () => composition.Create(name, processor))],
-        Analyst(processor));
+        Analyst(processor, names));
 
     /// <summary>Reads known divergences.</summary>
     /// <param name="folder">A folder, or null for <c>corpus/known</c> of the checkout that the working directory lies in, else of the one that this program was built in.</param>

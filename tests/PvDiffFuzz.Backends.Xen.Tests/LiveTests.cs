@@ -84,6 +84,47 @@ public sealed class LiveTests(LiveTests.Machine machine) : IClassFixture<LiveTes
         Assert.Equal(restored + 1, Xen.Restored);
     }
 
+    /// <summary>The kernel ends with an event pending that is not masked. The agent reads CR4, which Xen emulates: the upcall is no event of the case, and does not reach the agent.</summary>
+    [XenFact]
+    public void WhatIsPendingAtTheEndDoesNotReachTheAgent()
+    {
+        TestCase testCase = XenPayloads.Case("90", GuestMode.Supervisor).With(SystemRegister.XenUpcallMask, 0).With(SystemRegister.XenUpcallPending, 1).With(SystemRegister.Cr4, 0x660);
+        const uint getDebugRegister = 9;
+        testCase = testCase with { Responses = [new Response([]) { Return = ReturnKind.XenIret, Hypercalls = [new Hypercall(getDebugRegister, [3])] }] };
+        TestCase next = XenPayloads.Case("cc", GuestMode.User);
+        Outcome alone = Xen.Run(next);
+        Outcome[] outcomes = new Outcome[2];
+
+        Xen.Run([testCase, next], outcomes);
+
+        Assert.Equal((EndKind.ReachedEnd, 0), (outcomes[0].End, outcomes[0].Events.Length));
+        Assert.Equal(1UL, outcomes[0].System[SystemRegister.XenUpcallPending]);
+        Assert.Equal(alone, outcomes[1]);
+    }
+
+    /// <summary>An upcall on the delivery of #UD: its answer begins the handler of #UD with RCX as before. The return of that handler, by the way that keeps RCX, counts as made at the handler all the same.</summary>
+    [XenFact]
+    public void AReturnCountsAsMadeAtTheEntryWhateverRcxHolds()
+    {
+        const ulong handler = XenMap.Handlers + 0x60;
+        TestCase testCase = XenPayloads.Case("0f 0b", GuestMode.Supervisor).With(SystemRegister.XenUpcallMask, 0).With(SystemRegister.XenUpcallPending, 1);
+        const ulong inSyscall = 0x100;
+        testCase = testCase with
+        {
+            Responses =
+            [
+                new Response([new(Register.Rflags, RflagsBits.Fixed1)]) { Return = ReturnKind.XenIret },
+                new Response([]) { Return = ReturnKind.XenIret, Flags = inSyscall },
+            ],
+        };
+
+        Outcome outcome = Xen.Run(testCase);
+
+        Assert.Equal([EntryPoint.XenEvent, EntryPoint.XenTrap, EntryPoint.XenEvent], outcome.Events.Select(e => e.Entry));
+        Assert.Equal(0x1111_1111_1111_1111UL, outcome.Events[1].Registers.Gpr[(int)Register.Rcx]);
+        Assert.Equal(handler, Words(outcome.Events[2])[0]);
+    }
+
     [XenFact]
     public void AnEndlessLoopIsStoppedAlone()
     {

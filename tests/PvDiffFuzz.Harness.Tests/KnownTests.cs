@@ -91,8 +91,36 @@ public sealed class KnownTests
     [InlineData("48 66 f1", "rex-w", false)]
     [InlineData("48 f1", "void-rex", false)]
     [InlineData("f1", "operand-size", false)]
+    [InlineData("64 3e f1", "void-segment", true)]
+    [InlineData("3e 64 f1", "void-segment", false)]
+    [InlineData("65 f1", "void-segment", false)]
     public void AnEntryCanAskForPrefixes(string code, string encoding, bool matches) =>
         Assert.Equal(matches, Entry(Icebp.Replace("where    this.event.rip = other.event.rip - length", "encoding " + encoding, StringComparison.Ordinal)).Matches(Seen(testCase: Cases.Of(code))));
+
+    /// <summary>STC, NOP, ICEBP with REX.W: what ran before, the NOP left out, and all that ran.</summary>
+    [Theory]
+    [InlineData("after Stc", true)]
+    [InlineData("after Nopd", false)]
+    [InlineData("executed Stc", true)]
+    [InlineData("executed Clc Int1", true)]
+    [InlineData("executed Int1+rex-w", true)]
+    [InlineData("executed Stc+rex-w", false)]
+    [InlineData("executed Clc void-rex", false)]
+    public void AnEntryCanAskForWhatRanBefore(string line, bool matches) =>
+        Assert.Equal(matches, Entry(Icebp.Replace("where    this.event.rip = other.event.rip - length", line, StringComparison.Ordinal)).Matches(Seen(testCase: Cases.Of("f9", "90", "48 f1"))));
+
+    /// <summary>One side has written 4 to a word, and 100h to another.</summary>
+    [Theory]
+    [InlineData("memory = 0x104", true)]
+    [InlineData("memory & 0xfffffffffffffefb = 0", true)]
+    [InlineData("memory = 4", false)]
+    [InlineData("memory = 0", false)]
+    public void ConditionsReadTheBitsInWhichMemoryDiffers(string condition, bool holds)
+    {
+        Divergence divergence = Seen(one: At(0) with { Memory = [new MemoryWord(0x410000, 4), new MemoryWord(0x410008, 0x100)] });
+
+        Assert.Equal(holds, Entry(Icebp.Replace("event.rip\n", "event.rip memory\n", StringComparison.Ordinal) + "\nwhere " + condition).Matches(divergence));
+    }
 
     /// <summary>MOV with an operand in memory or without, through GS, and MOVSB, whose operands its encoding does not name. PUSH has none, whatever it stores.</summary>
     [Theory]
@@ -174,6 +202,7 @@ public sealed class KnownTests
     [InlineData("other.event.rip", "other.event.rpi", 10, "'other.event.rpi' is no term")]
     [InlineData("# Saved", "Saved", 1, "first line is a comment")]
     [InlineData("again\n", "again\r\n", 5, "control character")]
+    [InlineData("vectors  1", "vectors  1\nexecuted Int1+rexw", 9, "'Int1+rexw' is neither")]
     public void MistakesAreNamedWithFileAndLine(string right, string wrong, int line, string message)
     {
         string text = Icebp.Replace(right, wrong, StringComparison.Ordinal);

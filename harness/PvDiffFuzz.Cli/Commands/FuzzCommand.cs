@@ -35,7 +35,7 @@ internal static class FuzzCommand
         {
             Targets = [.. settings.Targets.Select<string, Func<ITarget>>(name => () => composition.Create(name, processor))],
             Source = () => new GeneratedCases(settings.Generator, processor, options.Seed),
-            Analyst = () => Session.Analyst(processor),
+            Analyst = () => Session.Analyst(processor, settings.Targets),
             Known = known,
             Store = new FolderStore(settings.Output, finding => FindingText.Of(finding, processor)),
             JournalPath = settings.JournalPath ?? name + ".journal",

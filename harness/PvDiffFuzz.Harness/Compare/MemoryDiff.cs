@@ -23,7 +23,14 @@ internal static class MemoryDiff
         return bytes;
     }
 
-    private static List<ulong> DifferingBytes(TestCase testCase, Outcome a, Outcome b)
+    /// <summary>The bits that differ in any of the quadwords in which <see cref="Bytes"/> finds something; 0 when nothing differs.</summary>
+    public static ulong Bits(TestCase testCase, Outcome a, Outcome b)
+    {
+        SortedDictionary<ulong, ulong> words = DifferingWords(testCase, a, b);
+        return Bytes(testCase, a, b).Aggregate(0UL, (bits, at) => bits | (words[at & ~7UL] & (0xffUL << (8 * (int)(at & 7)))));
+    }
+
+    private static SortedDictionary<ulong, ulong> DifferingWords(TestCase testCase, Outcome a, Outcome b)
     {
         SortedDictionary<ulong, ulong> words = [];
         foreach (MemoryWord word in a.Memory)
@@ -36,8 +43,13 @@ internal static class MemoryDiff
             words[word.Address] = words.GetValueOrDefault(word.Address) ^ word.Value ^ testCase.InitialWord(word.Address);
         }
 
+        return words;
+    }
+
+    private static List<ulong> DifferingBytes(TestCase testCase, Outcome a, Outcome b)
+    {
         List<ulong> bytes = [];
-        foreach ((ulong address, ulong value) in words)
+        foreach ((ulong address, ulong value) in DifferingWords(testCase, a, b))
         {
             // What only one side could look at says nothing.
             ulong differing = value & MemoryRange.BitsOf(a.Seen.AsSpan(), address) & MemoryRange.BitsOf(b.Seen.AsSpan(), address);

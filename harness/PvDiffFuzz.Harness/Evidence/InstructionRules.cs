@@ -18,7 +18,7 @@ public sealed class InstructionRules(IRuleCounter counter, CaseAnalyst analyst)
     public void Count(TestCase testCase, int answers, int[] counts)
     {
         ImmutableArray<TracedInstruction> trace = analyst.TraceAfter(testCase, answers);
-        int limit = LimitAfter(testCase, InstructionAt.LastIndex(trace) + 1);
+        int limit = LimitAfter(testCase, InstructionAt.LastIndex(trace.AsSpan()) + 1);
         Run(testCase, limit, counts);
         Run(limit > 1 ? testCase : CodeEdit.WithNops(testCase, _ => true), Math.Max(1, limit - 1), _before);
         for (int rule = 0; rule < counts.Length; rule++)

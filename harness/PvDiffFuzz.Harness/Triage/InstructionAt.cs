@@ -21,14 +21,17 @@ public enum Encodings
     /// <summary>A REX prefix with W.</summary>
     RexW = 1 << 2,
 
+    /// <summary>A prefix for FS or GS with one for another segment behind it, which means nothing in 64-bit mode.</summary>
+    VoidSegment = 1 << 3,
+
     /// <summary>An operand in memory, the ones of string instructions included; that of PUSH and POP is none.</summary>
-    Memory = 1 << 3,
+    Memory = 1 << 4,
 
     /// <summary>A prefix for the segment FS.</summary>
-    Fs = 1 << 4,
+    Fs = 1 << 5,
 
     /// <summary>A prefix for the segment GS.</summary>
-    Gs = 1 << 5,
+    Gs = 1 << 6,
 }
 
 /// <summary>The instruction at which a divergence shows.</summary>
@@ -41,11 +44,14 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
     /// <summary>What is special about its encoding.</summary>
     public Encodings Encoding { get; init; }
 
-    /// <summary>Iced's code name of the instruction that ran before it; <c>none</c> when none did, or nobody knows.</summary>
+    /// <summary>Iced's code name of the last instruction that ran before it and is no NOP; <c>none</c> when none did, or nobody knows.</summary>
     public string Before { get; init; } = "none";
 
     /// <summary>What is special about the encoding of the instruction that ran before it.</summary>
     public Encodings EncodingBefore { get; init; }
+
+    /// <summary>Iced's code names, and prefixes, of the instructions that ran since the event before, this one included; at the end of a case, of all that ran. Default when nobody knows.</summary>
+    public ImmutableArray<(string Form, Encodings Encoding)> Executed { get; init; }
 
     private InstructionAt Behind(InstructionAt other) => this with { Before = other.Form, EncodingBefore = other.Encoding };
 
@@ -69,17 +75,24 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
     /// <returns>The last instruction that ran and is no NOP, the one that raised the event included. Where a handler ran that is code of the case, the one that led to it.</returns>
     public static InstructionAt Find(TestCase testCase, ReadOnlySpan<Outcome> outcomes, int eventIndex, CaseAnalyst analyst)
     {
-        ImmutableArray<TracedInstruction> trace = analyst.TraceAfter(testCase, Answers.Before(outcomes, eventIndex));
+        int answers = Math.Min(Answers.Before(outcomes, eventIndex), testCase.Responses.Length);
+        ImmutableArray<TracedInstruction> trace = analyst.TraceAfter(testCase, answers);
         CpuVendor vendor = analyst.VendorOf(testCase);
+        int all = trace.Length;
         if (eventIndex < 0 && testCase.Abi.IsPvm())
         {
             trace = BeforeHandler(trace, outcomes);
         }
 
-        if (LastIndex(trace) is int last and >= 0)
+        if (LastIndex(trace.AsSpan()) is int last and >= 0)
         {
-            InstructionAt found = Decode(trace[last].Bytes.AsSpan(), trace[last].Address, trace[last].Mode, vendor);
-            return last == 0 ? found : found.Behind(Decode(trace[last - 1].Bytes.AsSpan(), trace[last - 1].Address, trace[last - 1].Mode, vendor));
+            InstructionAt found = Decode(trace[last], vendor);
+            int before = LastIndex(trace.AsSpan()[..last]);
+            int first = eventIndex < 0 ? 0 : Math.Min(last, LengthBefore(testCase, answers, all, analyst));
+            return (before < 0 ? found : found.Behind(Decode(trace[before], vendor))) with
+            {
+                Executed = [.. trace[first..(last + 1)].DistinctBy(ran => (ran.Address, ran.Mode)).Select(ran => Decode(ran, vendor)).Select(ran => (ran.Form, ran.Encoding)).Distinct()],
+            };
         }
 
         foreach (Outcome outcome in outcomes)
@@ -93,6 +106,24 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
 
         return None;
     }
+
+    /// <summary>How many instructions of a trace ran before the last event that was answered.</summary>
+    private static int LengthBefore(TestCase testCase, int answers, int all, CaseAnalyst analyst)
+    {
+        for (int fewer = answers - 1; fewer >= 0; fewer--)
+        {
+            // A response that was not used makes no difference.
+            int length = analyst.TraceAfter(testCase, fewer).Length;
+            if (length < all)
+            {
+                return length;
+            }
+        }
+
+        return 0;
+    }
+
+    private static InstructionAt Decode(TracedInstruction ran, CpuVendor vendor) => Decode(ran.Bytes.AsSpan(), ran.Address, ran.Mode, vendor);
 
     /// <summary>What ran before the last handler that begins where an entry is at the end. An entry that the case begins with is no payload, so this is one that its code has set.</summary>
     private static ImmutableArray<TracedInstruction> BeforeHandler(ImmutableArray<TracedInstruction> trace, ReadOnlySpan<Outcome> outcomes)
@@ -115,7 +146,7 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
     }
 
     /// <summary>Index of the last instruction of a trace that is no NOP, or of the first; -1 when there is none.</summary>
-    internal static int LastIndex(ImmutableArray<TracedInstruction> trace)
+    internal static int LastIndex(ReadOnlySpan<TracedInstruction> trace)
     {
         int last = trace.Length - 1;
         while (last > 0 && IsNop(trace[last].Bytes.AsSpan()))
@@ -160,11 +191,14 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
         const byte segmentFs = 0x64;
         const byte segmentGs = 0x65;
         Encodings encoding = Encodings.None;
+        bool based = false;
         for (int at = 0; at < bytes.Length && CodeEdit.IsPrefix(bytes[at], mode); at++)
         {
             // REX counts right before the opcode only.
             bool rex = mode == CpuMode.Long64 && bytes[at] is >= 0x40 and <= 0x4f;
             bool last = at + 1 == bytes.Length || !CodeEdit.IsPrefix(bytes[at + 1], mode);
+            based |= bytes[at] is 0x64 or 0x65;
+            encoding |= based && mode == CpuMode.Long64 && bytes[at] is (0x26 or 0x2e or 0x36 or 0x3e) ? Encodings.VoidSegment : Encodings.None;
             encoding |= bytes[at] == operandSize ? Encodings.OperandSize
                 : bytes[at] == segmentFs ? Encodings.Fs
                 : bytes[at] == segmentGs ? Encodings.Gs

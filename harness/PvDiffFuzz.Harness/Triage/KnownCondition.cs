@@ -58,7 +58,7 @@ public sealed record KnownCondition(string Text, ImmutableArray<KnownTerm> Left,
 
             if (KnownTerm.Parse(sign[0], words[i]) is not KnownTerm term)
             {
-                problem = $"'{words[i]}' is no term; a term is a number (decimal or 0x...), 'length', 'address', or 'this.' or 'other.' and a field such as 'event.rip', or 'start.' and a register or system state such as 'gpr.rax'";
+                problem = $"'{words[i]}' is no term; a term is a number (decimal or 0x...), 'length', 'address', 'memory', or 'this.' or 'other.' and a field such as 'event.rip', or 'start.' and a register or system state such as 'gpr.rax'";
                 return null;
             }
 
@@ -103,6 +103,9 @@ public enum TermSource
     /// <summary>Linear address of the diverging instruction.</summary>
     Address,
 
+    /// <summary>All bits in which final memory differs between the two camps, of all differing words together.</summary>
+    Memory,
+
     /// <summary>A field of the described camp.</summary>
     This,
 
@@ -131,6 +134,8 @@ public readonly record struct KnownTerm(char Sign, TermSource Source, ulong Numb
                 return (ulong)divergence.Instruction.Length;
             case TermSource.Address:
                 return divergence.Instruction.Address;
+            case TermSource.Memory:
+                return other is null ? null : MemoryDiff.Bits(divergence.Case, divergence.Outcomes[side.Members[0]], divergence.Outcomes[other.Members[0]]);
             case TermSource.Start:
                 return Field.TryRead(Before(divergence.Case), divergence.Case.Abi, out ulong start) ? start : null;
             default:
@@ -146,6 +151,11 @@ public readonly record struct KnownTerm(char Sign, TermSource Source, ulong Numb
         if (word is "length" or "address")
         {
             return new KnownTerm(sign, word == "length" ? TermSource.Length : TermSource.Address, 0, default);
+        }
+
+        if (word is "memory")
+        {
+            return new KnownTerm(sign, TermSource.Memory, 0, default);
         }
 
         if (char.IsAsciiDigit(word[0]))

@@ -64,10 +64,11 @@ public sealed record KnownEntry
     /// <summary>Iced's code names of the instruction that ran before the diverging one, with which it may have to do; empty for any.</summary>
     public ImmutableArray<string> After { get; init; } = [];
 
-    /// <summary>The word among <see cref="After"/> for an instruction with <see cref="Encodings.VoidRex"/>.</summary>
-    public const string VoidRex = "void-rex";
+    /// <summary>Iced's code names of instructions of which one ran since the event before, the diverging one included; empty for any. For causes that show late, at an instruction that has nothing to do with them.</summary>
+    public ImmutableArray<string> Executed { get; init; } = [];
 
-    private bool AfterVoidRex => After.Contains(VoidRex, StringComparer.Ordinal);
+    /// <summary>The word among <see cref="After"/> and <see cref="Executed"/> for an instruction with <see cref="Encodings.VoidRex"/>.</summary>
+    public const string VoidRex = "void-rex";
 
     /// <summary>Prefixes that the diverging instruction has.</summary>
     public Encodings Encoding { get; init; }
@@ -94,8 +95,14 @@ public sealed record KnownEntry
 
     private bool MatchesForm(InstructionAt instruction) =>
         (Forms.IsEmpty || Forms.Any(form => Fits(form, instruction.Form) || string.Equals(form, instruction.Mnemonic, StringComparison.Ordinal)))
-        && (After.IsEmpty || After.Contains(instruction.Before, StringComparer.Ordinal) || (AfterVoidRex && (instruction.EncodingBefore & Encodings.VoidRex) != 0))
+        && (After.IsEmpty || Names(After, instruction.Before, instruction.EncodingBefore))
+        && (Executed.IsEmpty || (!instruction.Executed.IsDefault && instruction.Executed.Any(ran => Names(Executed, ran.Form, ran.Encoding))))
         && (instruction.Encoding & Encoding) == Encoding;
+
+    /// <summary>A plus sign stands between a form and a prefix that it has.</summary>
+    private static bool Names(ImmutableArray<string> words, string form, Encodings encoding) =>
+        words.Any(word => word.Split('+') is [string name, string prefix] ? Fits(name, form) && encoding.HasFlag(KnownReader.EncodingWords[prefix]) : Fits(word, form))
+        || ((encoding & Encodings.VoidRex) != 0 && words.Contains(VoidRex, StringComparer.Ordinal));
 
     /// <summary>A question mark stands for any one digit of an encoding without a form.</summary>
     private static bool Fits(string pattern, string form) =>

@@ -33,8 +33,10 @@ public static class KnownReader
     public const int MaximumBytes = 65_536;
 
     private static readonly string[] Once = ["id", "kind", "clause", "reason", "forms", "vectors", "fields"];
-    private static readonly string[] Optional = ["abi", "path", "start", "entries", "scope", "after", "encoding"];
-    private static readonly SortedDictionary<string, Encodings> EncodingWords = new(StringComparer.Ordinal)
+    private static readonly string[] Optional = ["abi", "path", "start", "entries", "scope", "after", "executed", "encoding"];
+
+    /// <summary>The words for prefixes.</summary>
+    internal static readonly SortedDictionary<string, Encodings> EncodingWords = new(StringComparer.Ordinal)
     {
         ["fs"] = Encodings.Fs,
         ["gs"] = Encodings.Gs,
@@ -42,6 +44,7 @@ public static class KnownReader
         ["operand-size"] = Encodings.OperandSize,
         ["rex-w"] = Encodings.RexW,
         ["void-rex"] = Encodings.VoidRex,
+        ["void-segment"] = Encodings.VoidSegment,
     };
 
     private static readonly HashSet<string> FormNames = [.. Enum.GetNames<Code>(), .. Enum.GetNames<Mnemonic>()];
@@ -203,12 +206,18 @@ public static class KnownReader
                 Start = _once.ContainsKey("start") ? Words<GuestMode>("start", mode => mode.Text())[0] : null,
                 Entries = _once.ContainsKey("entries") ? Words<EntryPoint>("entries", door => door.Text()) : [],
                 Part = _once.ContainsKey("scope") && Valid("scope", s => s is "whole" or "part", "a scope is whole or part") == "part",
-                After = _once.ContainsKey("after") ? List("after", word => word == KnownEntry.VoidRex || FormNames.Contains(word), $"is neither a code name of Iced, such as Jb_rel16, nor {KnownEntry.VoidRex}") : [],
+                After = Instructions("after"),
+                Executed = Instructions("executed"),
                 Encoding = _once.ContainsKey("encoding") ? List("encoding", EncodingWords.ContainsKey, $"is none of {string.Join(", ", EncodingWords.Keys)}").Aggregate(Encodings.None, (all, word) => all | EncodingWords[word]) : Encodings.None,
                 Conditions = _conditions.ToImmutable(),
                 File = file,
             };
         }
+
+        private ImmutableArray<string> Instructions(string key) =>
+            _once.ContainsKey(key) ? List(key, word => word == KnownEntry.VoidRex || IsForm(word) || IsPrefixed(word), $"is neither a code name of Iced, such as Jb_rel16 or Call_m1632+rex-w, nor {KnownEntry.VoidRex}") : [];
+
+        private static bool IsPrefixed(string word) => word.Split('+') is [string form, string prefix] && IsForm(form) && EncodingWords.ContainsKey(prefix);
 
         // A path is one word and so is a start; an entry that means both leaves the key out.
         private ImmutableArray<T> Words<T>(string key, Func<T, string> text)

@@ -142,12 +142,21 @@ internal sealed class TriageDesk : IDisposable
         }
 
         Divergence smallest = Minimise(suspicion.Divergence);
-        entry.Verdict = _parts.Known.VerdictOf(_parts.Known.Find(smallest, _runner!.Analyst));
+        entry.Verdict = _parts.Known.VerdictOf(Describe(smallest));
         if (entry.Verdict.Kind == VerdictKind.New && (entry.Finding is null || CaseSize.Compare(smallest.Case, entry.Finding.Divergence.Case) < 0))
         {
             entry.Finding = new Finding { Signature = entry.Signature, Verdict = entry.Verdict, Divergence = smallest, Seed = _options.Seed, Index = suspicion.Index };
             Save(entry);
         }
+    }
+
+    // As any divergence, it is held against the entries as it is, and cut to where it first shows: another cause can have taken the place of the one that was minimised.
+    private ImmutableArray<int> Describe(Divergence smallest)
+    {
+        ImmutableArray<int> found = _parts.Known.Find(smallest, _runner!.Analyst);
+        return found.IsEmpty && Locator.FirstDivergence(smallest.Case, _runner, _parts.Allowed) is Examination first
+            ? _parts.Known.Find(Divergence.Of(first, _runner), _runner.Analyst)
+            : found;
     }
 
     // Every target may be steady by itself and yet the divergence gone: then it was the state of one instance, or of one moment.
