@@ -44,7 +44,7 @@ public sealed record UndefinedMask
 public static class UndefinedBits
 {
     /// <summary>Follows undefined flags and registers through a trace.</summary>
-    /// <param name="trace">Executed instructions in order.</param>
+    /// <param name="trace">Executed instructions in order. The frame of an event whose handler is among them reads flags as PUSHF does.</param>
     /// <param name="vendor">Whose manual counts.</param>
     /// <param name="lastCompleted">False when the last traced instruction raised a fault: faults are precise, so it changed nothing.</param>
     /// <param name="resumes">
@@ -58,7 +58,13 @@ public static class UndefinedBits
         Walk walk = new(OptionsOf(vendor, profile), vendor, resumes, flagsInR11);
         for (int i = 0; i < trace.Length && !walk.Consumed; i++)
         {
-            walk.Step(trace[i], completed: lastCompleted || i < trace.Length - 1);
+            bool last = i == trace.Length - 1;
+            bool delivered = !last && !resumes && walk.IsDelivery(trace[i], trace[i + 1]);
+            walk.Step(trace[i], completed: !delivered && (lastCompleted || !last));
+            if (delivered)
+            {
+                walk.Save();
+            }
         }
 
         return walk.Result();
@@ -83,6 +89,22 @@ public static class UndefinedBits
         public UndefinedMask Result() => _rows.Count == 0
             ? UndefinedMask.None
             : new UndefinedMask { Rflags = _flags, Gpr = _gpr, Memory = _memory, Consumed = Consumed, Rows = [.. _rows], Parts = _parts.ToImmutable() };
+
+        /// <summary>Tells whether an event came between two instructions: what follows is another place, and the first is no branch. Its handler is code of the payload, or it would have ended the trace.</summary>
+        public bool IsDelivery(TracedInstruction traced, TracedInstruction next) =>
+            next.Address != traced.Address + (ulong)traced.Bytes.Length && next.Address != traced.Address
+            && Decode(traced, options).FlowControl is FlowControl.Next or FlowControl.Interrupt or FlowControl.Exception;
+
+        /// <summary>The frame of an event that the payload handles holds RFLAGS, RCX and R11, where nobody masks what is undefined.</summary>
+        public void Save()
+        {
+            if (!Consumed && (_flags | _gpr[1] | _gpr[11]) != 0)
+            {
+                Consumed = true;
+                _parts.Clear();
+                _rows.Add("read by delivery");
+            }
+        }
 
         public void Step(TracedInstruction traced, bool completed)
         {

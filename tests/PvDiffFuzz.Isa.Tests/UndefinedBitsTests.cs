@@ -198,6 +198,26 @@ public sealed class UndefinedBitsTests
     public void ResumedCasesKeepWhatWasOnceUndefined() =>
         Assert.Equal(Flags.Status, UndefinedBits.After([Traced("48F7F3"), Traced("4801D8")], CpuVendor.Amd, lastCompleted: true, resumes: true).Rflags);
 
+    /// <summary>
+    /// MUL leaves four flags undefined, and UD2 behind it saves them in a frame. When the handler is payload, nobody masks them there. A jump to the same place saves nothing, nor does the next
+    /// instruction; DIV that faults has left nothing undefined.
+    /// </summary>
+    [Theory]
+    [InlineData("48F7E3", "0F0B", 0x440000UL, true)]
+    [InlineData("48F7E3", "CD03", 0x440000UL, true)]
+    [InlineData("4801D8", "0F0B", 0x440000UL, false)]
+    [InlineData("4801D8", "48F7F3", 0x440000UL, false)]
+    [InlineData("48F7E3", "FFE0", 0x440000UL, false)]
+    [InlineData("48F7E3", "0F0B", 0x401005UL, false)]
+    public void AnEventOfAHandlerInThePayloadConsumes(string first, string second, ulong handler, bool consumed)
+    {
+        TracedInstruction fault = Traced(second) with { Address = 0x401003 };
+
+        UndefinedMask mask = UndefinedBits.After([Traced(first), fault, Traced("90") with { Address = handler }], CpuVendor.Amd, lastCompleted: true);
+
+        Assert.Equal((consumed, consumed), (mask.Consumed, mask.Rows.Contains("read by delivery")));
+    }
+
     /// <summary>Our table and Iced's agree about every countable form whose effect does not depend on a count; control and debug moves fault at CPL3.</summary>
     [Fact]
     public void TheTableAgreesWithIced()
