@@ -15,8 +15,8 @@ internal sealed unsafe class OutcomeDecoder
     private const int CodeWordPlace = 32;
     private const ulong FetchError = 0x10;
 
-    /// <summary>Vectors that have an error code: #DF, #TS, #NP, #SS, #GP, #PF, #AC, #CP.</summary>
-    private const uint ErrorCodes = (1u << 8) | (1u << 10) | (1u << 11) | (1u << 12) | (1u << 13) | (1u << 14) | (1u << 17) | (1u << 21);
+    /// <summary>Vectors that have an error code: #DF, #TS, #NP, #SS, #GP, #PF, #AC, #CP, #VC, #SX.</summary>
+    private const uint ErrorCodes = (1u << 8) | (1u << 10) | (1u << 11) | (1u << 12) | (1u << 13) | (1u << 14) | (1u << 17) | (1u << 21) | (1u << 29) | (1u << 30);
 
     /// <summary>True when the agent itself was interrupted from outside in the case that was read last, so that another try may say something of the payload.</summary>
     public bool MetAgent { get; private set; }
