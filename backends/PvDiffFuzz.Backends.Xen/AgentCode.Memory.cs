@@ -125,7 +125,29 @@ internal sealed partial class AgentCode
         _.mov(eax, __dword_ptr[r13 + Record.Length]);
         _.add(rax, r13);
         _.mov(Field(Mailbox.Record), rax);
+        EmitCheckTables();
         _.jmp(_nextRecord);
+    }
+
+    /// <summary>Stops, until the snapshot is loaded, when the case has loaded LDTR or TR: the emulator lets MOV to the segment registers 6 and 7 do that, and Xen knows nothing of it. Changes RAX, RBX, RCX and RDX.</summary>
+    private void EmitCheckTables()
+    {
+        Label same = _.CreateLabel();
+        Label stop = _.CreateLabel();
+
+        _.mov(edx, Field32(Mailbox.TableSelectors));
+        _.test(edx, edx);
+        _.jz(same);
+        EmitReadTables();
+        _.cmp(eax, edx);
+        _.je(same);
+        _.mov(Field(Mailbox.Torn), 1);
+        _.mov(rbx, Field(Mailbox.Slot));
+        _.mov(__dword_ptr[rbx + Mailbox.SlotState], (int)Mailbox.Full);
+        _.Label(ref stop);
+        _.pause();
+        _.jmp(stop);
+        _.Label(ref same);
     }
 
     /// <summary>Clears the marks of all written pages. Keeps R8 and R12 to R15.</summary>

@@ -114,10 +114,29 @@ internal sealed partial class AgentCode
             _.mov(Field(Mailbox.AgentCr4), rax);
         }
 
+        // A processor with UMIP does not tell a guest.
+        Label hidden = _.CreateLabel();
+        _.mov(eax, 7);
+        _.xor(ecx, ecx);
+        _.cpuid();
+        _.test(ecx, 1 << 2);
+        _.jnz(hidden);
+        EmitReadTables();
+        _.mov(Field32(Mailbox.TableSelectors), eax);
+        _.Label(ref hidden);
         _.mov(rax, ~Mailbox.MagicValue);
         _.not(rax);
         _.mov(Field(Mailbox.Magic), rax);
         _.mov(rbx, Field(Mailbox.Slot));
+    }
+
+    /// <summary>Reads LDTR and TR as <see cref="Mailbox.TableSelectors"/> has them into EAX. Changes ECX.</summary>
+    private void EmitReadTables()
+    {
+        _.sldt(eax);
+        _.str(ecx);
+        _.shl(ecx, 16);
+        _.or(eax, ecx);
     }
 
     /// <summary>Takes the next slot once the harness has filled it. Looks for a while, then sleeps between looks, so that an idle guest takes no processor time.</summary>

@@ -226,7 +226,12 @@ internal sealed unsafe class BatchRun : IDisposable
             result = end;
         }
 
-        if (full)
+        if (death is null && guest.IsTorn)
+        {
+            Requeue(flight.Indices(flight.Landed), [.. _flying.Skip(1).SelectMany(f => f.Indices(0))]);
+            Restore();
+        }
+        else if (full)
         {
             guest.Resume(flight.Slot, flight.RecordAt(flight.Landed));
         }

@@ -27,6 +27,9 @@ internal readonly record struct GuestFrames(ulong Gdt, ulong UserRoot, ulong Sha
 internal sealed unsafe class Guest : IDisposable
 {
     private static readonly TimeSpan LongestAnswer = TimeSpan.FromSeconds(20);
+
+    /// <summary>Word of the monitor's status for a machine that has to be reset.</summary>
+    private const string MachineShutDown = "shutdown";
     private static readonly TimeSpan LongestFarewell = TimeSpan.FromMilliseconds(500);
     private static readonly TimeSpan LongestBoot = TimeSpan.FromSeconds(60);
     private const int SizeOfMmuUpdate = 16;
@@ -128,6 +131,9 @@ internal sealed unsafe class Guest : IDisposable
     /// <summary>True when the agent waits until the results of a slot are taken.</summary>
     public bool IsFull(int slot) => Volatile.Read(ref SlotField(slot, Mailbox.SlotState)) == Mailbox.Full;
 
+    /// <summary>True when a case has loaded LDTR or TR, so that the agent waits for the snapshot.</summary>
+    public bool IsTorn => Word(Mailbox.Torn) != 0;
+
     /// <summary>Number of records of a slot that were run.</summary>
     public int Finished(int slot) => (int)SlotField(slot, Mailbox.SlotFinished);
 
@@ -181,6 +187,16 @@ internal sealed unsafe class Guest : IDisposable
     {
         Monitor($"loadvm {QemuCommandLine.SnapshotTag}");
         _qemu.ForgetConsole();
+        if (_qemu.Monitor.Human("info status", LongestAnswer).Contains(MachineShutDown, StringComparison.Ordinal))
+        {
+            // A machine that a triple fault has shut down does not go on, snapshot or not, before it was reset. A reset shuts it down as long as QEMU is told so.
+            _qemu.Monitor.Execute("{\"execute\":\"set-action\",\"arguments\":{\"reboot\":\"reset\"}}", LongestAnswer);
+            _qemu.Monitor.Execute("{\"execute\":\"system_reset\"}", LongestAnswer);
+            WaitFor(() => !_qemu.Monitor.Human("info status", LongestAnswer).Contains(MachineShutDown, StringComparison.Ordinal), LongestAnswer, "the machine cannot be reset");
+            _qemu.Monitor.Execute("{\"execute\":\"set-action\",\"arguments\":{\"reboot\":\"shutdown\"}}", LongestAnswer);
+            Monitor($"loadvm {QemuCommandLine.SnapshotTag}");
+        }
+
         _qemu.Monitor.Execute("{\"execute\":\"cont\"}", LongestAnswer);
         NextSlot = _slotOfSnapshot;
         Layout = null;

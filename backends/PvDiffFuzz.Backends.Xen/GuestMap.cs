@@ -170,6 +170,12 @@ internal static class Mailbox
     /// <summary>Where the agent's last HYPERVISOR_iret counts as made (ADR 9): the entry of the event that it answers, or 0 at the start of a case.</summary>
     public const int ReturnsFrom = 0x98;
 
+    /// <summary>Selectors of LDTR and, in bits 31:16, of TR, as Xen has loaded them, 32 bits; 0 where a guest may not see them.</summary>
+    public const int TableSelectors = 0xa0;
+
+    /// <summary>1 when a case has loaded LDTR or TR. The agent does not go on until the snapshot is loaded.</summary>
+    public const int Torn = 0xa8;
+
     /// <summary>The first slot: <see cref="SlotState"/> and what follows; the second lies <see cref="SlotStride"/> bytes behind.</summary>
     public const int FirstSlot = 0x100;
 

@@ -101,7 +101,6 @@ internal static class Payload
 
         effects |= user ? Effects.UserMode : Effects.None;
         effects |= OfBytes(testCase.Code.Bytes.AsSpan(), kernel);
-        effects |= HasMoveToTables(testCase.Code) ? Effects.Lasting : Effects.None;
         foreach (MemoryContents contents in testCase.Contents)
         {
             // Contents do not cross from data into code: the slots lie apart.
@@ -196,33 +195,6 @@ internal static class Payload
 
     /// <summary>DR4 and DR5 are DR6 and DR7, or nothing, as CR4.DE says.</summary>
     private static Effects OfAlias(int register) => register is 4 or 5 ? Effects.SeesCr4 : Effects.None;
-
-    /// <summary>
-    /// MOV to the segment registers 6 and 7, which do not exist: the emulator loads LDTR and TR with them, of which Xen knows nothing. Bytes in the middle of instructions are not looked at: random ones
-    /// are this too often, and a load of the snapshot costs more than all else.
-    /// </summary>
-    private static bool HasMoveToTables(CodeBlock code)
-    {
-        const byte moveToSegment = 0x8e;
-        int begin = 0;
-        foreach (byte length in code.Lengths)
-        {
-            ReadOnlySpan<byte> instruction = code.Bytes.AsSpan(begin, length);
-            int at = instruction.IndexOfAnyExcept(Prefixes);
-            if (at >= 0 && at + 1 < length && instruction[at] == moveToSegment && ((instruction[at + 1] >> 3) & 7) >= 6)
-            {
-                return true;
-            }
-
-            begin += length;
-        }
-
-        return false;
-    }
-
-    /// <summary>Legacy prefixes, and those of the REX group that this instruction is found with.</summary>
-    private static readonly System.Buffers.SearchValues<byte> Prefixes = System.Buffers.SearchValues.Create(
-        [0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf0, 0xf2, 0xf3, 0x40, 0x41, 0x42, 0x43, 0x44, 0x45, 0x46, 0x47, 0x48, 0x49, 0x4a, 0x4b, 0x4c, 0x4d, 0x4e, 0x4f]);
 
     private static int Next(ReadOnlySpan<byte> bytes, int at)
     {

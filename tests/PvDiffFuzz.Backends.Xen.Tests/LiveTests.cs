@@ -125,6 +125,25 @@ public sealed class LiveTests(LiveTests.Machine machine) : IClassFixture<LiveTes
         Assert.Equal(handler, Words(outcome.Events[2])[0]);
     }
 
+    /// <summary>MOV EAX, flat data; MOV to segment register 6, or 7: the emulator loads LDTR, or TR, so that nothing that comes behind is as Xen has it until the snapshot is loaded. INT3 without a task state shuts the machine down.</summary>
+    [XenFact]
+    public void ACaseThatLoadsTablesHurtsNobody()
+    {
+        TestCase next = XenPayloads.Case("cc", GuestMode.User);
+        Outcome alone = Xen.Run(next);
+        foreach (string code in (string[])["b8 2b e0 00 00 8e f0 cc", "b8 2b e0 00 00 8e f8 90", "b8 2b e0 00 00 8e f8 cc"])
+        {
+            int restored = Xen.Restored;
+            int restarted = Xen.Restarted;
+            Outcome[] outcomes = new Outcome[3];
+
+            Xen.Run([next, XenPayloads.Case(code, GuestMode.Supervisor), next], outcomes);
+
+            Assert.Equal((alone, alone), (outcomes[0], outcomes[2]));
+            Assert.Equal((restored + 1, restarted), (Xen.Restored, Xen.Restarted));
+        }
+    }
+
     [XenFact]
     public void AnEndlessLoopIsStoppedAlone()
     {

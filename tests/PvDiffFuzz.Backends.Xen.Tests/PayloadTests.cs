@@ -38,20 +38,6 @@ public sealed class PayloadTests
     public void AskingForAVirtualCpuIsNotLasting(string code, bool lasting) =>
         Assert.Equal(lasting, Payload.Of(XenPayloads.Case(code, GuestMode.Supervisor)).HasFlag(Effects.Lasting));
 
-    /// <summary>MOV to segment registers 6 and 7, with prefixes too, which the emulator takes for LDTR and TR; MOV to FS, and the same bytes within another instruction, are nothing.</summary>
-    [Theory]
-    [InlineData("8e f0", true)]
-    [InlineData("66 41 8e f8", true)]
-    [InlineData("8e e0", false)]
-    [InlineData("b8 8e f0 00 00", false)]
-    public void LoadingTablesByTheBackDoorIsLasting(string code, bool lasting)
-    {
-        TestCase testCase = XenPayloads.Case(code, GuestMode.User);
-        testCase = testCase with { Code = testCase.Code with { Lengths = [(byte)testCase.Code.Bytes.Length] } };
-
-        Assert.Equal(lasting, Payload.Of(testCase).HasFlag(Effects.Lasting));
-    }
-
     /// <summary>What lies in pages that cannot be executed is no code.</summary>
     [Fact]
     public void DataIsNoCode()
