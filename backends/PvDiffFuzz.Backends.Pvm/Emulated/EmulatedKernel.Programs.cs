@@ -139,7 +139,7 @@ internal sealed unsafe partial class EmulatedKernel
 
     private ulong ArgumentOf(int operation, int argument) => *(ulong*)(_page + ServerPage.Operations + (operation * ServerPage.OperationSize) + (argument * sizeof(ulong)));
 
-    /// <summary>Has the server carry out what was added, and waits for it.</summary>
+    /// <summary>Has the server carry out what was added, and waits for it: awake where each host and each harness thread can have a processor.</summary>
     private void Submit()
     {
         *(ulong*)(_page + ServerPage.Count) = (ulong)_count;
@@ -147,9 +147,10 @@ internal sealed unsafe partial class EmulatedKernel
         _scratchUsed = 0;
         Volatile.Write(ref *(ulong*)(_page + ServerPage.Asked), ++_asked);
         ref ulong done = ref *(ulong*)(_page + ServerPage.Done);
+        int mostSpins = 2 * Volatile.Read(ref _hosts) <= Environment.ProcessorCount ? MostSpins : 0;
         for (int spins = 0; Volatile.Read(ref done) != _asked; spins++)
         {
-            if (spins > 100)
+            if (spins > mostSpins)
             {
                 WaitLong(ref done);
                 break;

@@ -17,6 +17,8 @@ internal sealed unsafe partial class EmulatedKernel : KernelPort, IDisposable
     /// <summary>How long the server may be silent. A program takes milliseconds, more where the machine is busy.</summary>
     private static readonly TimeSpan LongestSilence = TimeSpan.FromSeconds(20);
 
+    private const int MostSpins = 100;
+
     private static readonly TimeSpan LongestBoot = TimeSpan.FromSeconds(120);
 
     private readonly EmulatedMachine _machine;
@@ -30,6 +32,8 @@ internal sealed unsafe partial class EmulatedKernel : KernelPort, IDisposable
     private int _scratchUsed;
     private int _count;
     private ulong _asked;
+    private bool _gone;
+    private static int _hosts;
 
     private EmulatedKernel(EmulatedMachine machine, SafeMapping page)
     {
@@ -37,6 +41,7 @@ internal sealed unsafe partial class EmulatedKernel : KernelPort, IDisposable
         _machine = machine;
         _pageMapping = page;
         _page = page.Start;
+        Interlocked.Increment(ref _hosts);
     }
 
     /// <inheritdoc/>
@@ -211,6 +216,12 @@ internal sealed unsafe partial class EmulatedKernel : KernelPort, IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
+        if (!_gone)
+        {
+            _gone = true;
+            Interlocked.Decrement(ref _hosts);
+        }
+
         _machine.Dispose();
         _scratch?.Dispose();
         _pageMapping.Dispose();
