@@ -50,6 +50,7 @@ internal sealed unsafe class BatchRun : IDisposable
     /// <summary>Runs cases.</summary>
     public void Run(ReadOnlySpan<TestCase> cases, Span<Outcome> outcomes)
     {
+        outcomes[..cases.Length].Clear();
         _tries.Clear();
         _isolated.Clear();
         _exact.Clear();
@@ -239,6 +240,10 @@ internal sealed unsafe class BatchRun : IDisposable
         {
             Bury(flight, death, cases, outcomes, result);
         }
+        else if (flight.Landed < flight.Count)
+        {
+            throw new QemuException("the agent is done without a result for each case");
+        }
         else
         {
             _flying.Dequeue();
@@ -251,13 +256,15 @@ internal sealed unsafe class BatchRun : IDisposable
     {
         int index = flight.IndexAt(flight.Landed);
         byte* record = _guest!.At(GuestMap.RequestsOf(flight.Slot)) + flight.RecordAt(flight.Landed);
-        flight.Landed++;
         _decoder.Returned = _guest!.Returned;
         Outcome outcome = _decoder.Decode(cases[index], _guest.Layout!, record, result, end, death);
         if (death is { Kind: DeathKind.Halt })
         {
             outcome = _decoder.Halt(outcome, _guest.Layout!, record, _guest.At(GuestMap.Pool), _guest.VcpuInfo);
         }
+
+        // From here on the case counts as landed: a result that cannot be read is told by whoever gives the guest up.
+        flight.Landed++;
 
         bool again = ((_decoder.MetAgent || OutcomeDecoder.HasStrayResume(cases[index], outcome)) && Tries(index) < MaximumTries) || (DependsOnOthers(cases[index], outcome) && _exact.Add(index));
         if (again)
