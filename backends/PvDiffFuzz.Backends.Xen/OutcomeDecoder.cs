@@ -70,6 +70,13 @@ internal sealed unsafe class OutcomeDecoder
             }
             else if (entry == EntryNumber.End)
             {
+                if (i + 1 < count)
+                {
+                    // What comes behind the end comes to the agent.
+                    MetAgent = true;
+                    return Outcome.Unsupported("the agent itself meets something behind the end of the code");
+                }
+
                 registers = ReadRegisters(context, testCase.Code.End);
             }
             else
