@@ -197,7 +197,7 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
             // REX counts right before the opcode only.
             bool rex = mode == CpuMode.Long64 && bytes[at] is >= 0x40 and <= 0x4f;
             bool last = at + 1 == bytes.Length || !CodeEdit.IsPrefix(bytes[at + 1], mode);
-            based |= bytes[at] is 0x64 or 0x65;
+            based |= bytes[at] is segmentFs or segmentGs;
             encoding |= based && mode == CpuMode.Long64 && bytes[at] is (0x26 or 0x2e or 0x36 or 0x3e) ? Encodings.VoidSegment : Encodings.None;
             encoding |= bytes[at] == operandSize ? Encodings.OperandSize
                 : bytes[at] == segmentFs ? Encodings.Fs
