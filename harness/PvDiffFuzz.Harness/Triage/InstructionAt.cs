@@ -34,6 +34,12 @@ public enum Encodings
     Gs = 1 << 6,
 }
 
+/// <summary>An instruction that ran before a divergence shows.</summary>
+/// <param name="Form">Iced's code name, as of <see cref="InstructionAt"/>.</param>
+/// <param name="Encoding">What is special about its encoding.</param>
+/// <param name="Raised">The vector of what the model raised at it; null for none.</param>
+public readonly record struct Executed(string Form, Encodings Encoding, byte? Raised);
+
 /// <summary>The instruction at which a divergence shows.</summary>
 /// <param name="Form">Iced's code name, such as <c>Adc_rm64_r64</c>; <c>LOCK.</c> and the name of what LOCK makes undefined; <c>INVALID</c> and the opcode bytes for what does not decode; <c>none</c> when nothing was executed.</param>
 /// <param name="Mnemonic">Iced's mnemonic, such as <c>Adc</c>.</param>
@@ -44,16 +50,14 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
     /// <summary>What is special about its encoding.</summary>
     public Encodings Encoding { get; init; }
 
-    /// <summary>Iced's code name of the last instruction that ran before it and is no NOP; <c>none</c> when none did, or nobody knows.</summary>
-    public string Before { get; init; } = "none";
+    /// <summary>The last instruction that ran before it and is no NOP; one named <c>none</c> when none did, or nobody knows.</summary>
+    public Executed Before { get; init; } = new("none", Encodings.None, null);
 
-    /// <summary>What is special about the encoding of the instruction that ran before it.</summary>
-    public Encodings EncodingBefore { get; init; }
+    /// <summary>What the model that traces says that it raised, whatever became of its delivery; null when it raised nothing, or nobody knows.</summary>
+    public RaisedException? Raised { get; init; }
 
-    /// <summary>Iced's code names, and prefixes, of the instructions that ran since the event before, this one included; at the end of a case, of all that ran. Default when nobody knows.</summary>
-    public ImmutableArray<(string Form, Encodings Encoding)> Executed { get; init; }
-
-    private InstructionAt Behind(InstructionAt other) => this with { Before = other.Form, EncodingBefore = other.Encoding };
+    /// <summary>The instructions that ran since the event before, this one included; at the end of a case, all that ran. Each kind once. Default when nobody knows.</summary>
+    public ImmutableArray<Executed> Executed { get; init; }
 
     /// <summary>Stands before the names of an instruction that is undefined only because of its LOCK prefix.</summary>
     public const string Lock = "LOCK.";
@@ -89,9 +93,10 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
             InstructionAt found = Decode(trace[last], vendor);
             int before = LastIndex(trace.AsSpan()[..last]);
             int first = eventIndex < 0 ? 0 : Math.Min(last, LengthBefore(testCase, answers, all, analyst));
-            return (before < 0 ? found : found.Behind(Decode(trace[before], vendor))) with
+            return found with
             {
-                Executed = [.. trace[first..(last + 1)].DistinctBy(ran => (ran.Address, ran.Mode)).Select(ran => Decode(ran, vendor)).Select(ran => (ran.Form, ran.Encoding)).Distinct()],
+                Before = before < 0 ? found.Before : RanAt(trace[before], vendor),
+                Executed = [.. trace[first..(last + 1)].DistinctBy(ran => (ran.Address, ran.Mode, ran.Raised)).Select(ran => RanAt(ran, vendor)).Distinct()],
             };
         }
 
@@ -123,7 +128,13 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
         return 0;
     }
 
-    private static InstructionAt Decode(TracedInstruction ran, CpuVendor vendor) => Decode(ran.Bytes.AsSpan(), ran.Address, ran.Mode, vendor);
+    private static InstructionAt Decode(TracedInstruction ran, CpuVendor vendor) => Decode(ran.Bytes.AsSpan(), ran.Address, ran.Mode, vendor) with { Raised = ran.Raised };
+
+    private static Executed RanAt(TracedInstruction ran, CpuVendor vendor)
+    {
+        InstructionAt at = Decode(ran, vendor);
+        return new Executed(at.Form, at.Encoding, ran.Raised?.Vector);
+    }
 
     /// <summary>What ran before the last handler that begins where an entry is at the end. An entry that the case begins with is no payload, so this is one that its code has set.</summary>
     private static ImmutableArray<TracedInstruction> BeforeHandler(ImmutableArray<TracedInstruction> trace, ReadOnlySpan<Outcome> outcomes)
