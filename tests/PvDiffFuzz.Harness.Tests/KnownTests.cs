@@ -91,6 +91,9 @@ public sealed class KnownTests
     [InlineData("48 66 f1", "rex-w", false)]
     [InlineData("48 f1", "void-rex", false)]
     [InlineData("f1", "operand-size", false)]
+    [InlineData("f3 f1", "repe", true)]
+    [InlineData("f3 f1", "repne", false)]
+    [InlineData("f2 66 f1", "repne operand-size", true)]
     [InlineData("64 3e f1", "void-segment", true)]
     [InlineData("3e 64 f1", "void-segment", false)]
     [InlineData("65 f1", "void-segment", false)]
@@ -142,6 +145,19 @@ public sealed class KnownTests
         Assert.False(entry.Matches(seen with { Instruction = seen.Instruction with { Raised = null } }));
     }
 
+    /// <summary>RCX before the instruction: 7, as the case begins with it.</summary>
+    [Theory]
+    [InlineData("rcx = 7", true)]
+    [InlineData("rcx & 0xff != 7", false)]
+    public void ConditionsReadRcxBeforeTheInstruction(string condition, bool holds)
+    {
+        Divergence seen = Seen(testCase: Case with { Registers = Case.Registers.With(Register.Rcx, 7) });
+        KnownEntry entry = Entry(Icebp + "\nwhere " + condition);
+
+        Assert.Equal(holds, entry.Matches(seen));
+        Assert.False(entry.Matches(seen with { Instruction = seen.Instruction with { Rcx = null } }));
+    }
+
     /// <summary>Where nobody traces, nobody knows that an instruction raised nothing.</summary>
     [Fact]
     public void WithoutATraceNothingIsSaidOfWhatWasRaised()
@@ -171,6 +187,8 @@ public sealed class KnownTests
     [InlineData("48 8b 00", "memory", true)]
     [InlineData("65 48 8b 00", "gs memory", true)]
     [InlineData("a4", "memory", true)]
+    [InlineData("f0 48 ff 00", "lock memory", true)]
+    [InlineData("48 ff 00", "lock memory", false)]
     [InlineData("64 48 8b 00", "fs", true)]
     [InlineData("64 48 8b 00", "gs memory", false)]
     [InlineData("48 8b 00", "gs memory", false)]

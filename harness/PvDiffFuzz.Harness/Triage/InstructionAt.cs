@@ -32,6 +32,15 @@ public enum Encodings
 
     /// <summary>A prefix for the segment GS.</summary>
     Gs = 1 << 6,
+
+    /// <summary>A LOCK prefix.</summary>
+    Lock = 1 << 7,
+
+    /// <summary>A prefix F3.</summary>
+    Repe = 1 << 8,
+
+    /// <summary>A prefix F2.</summary>
+    Repne = 1 << 9,
 }
 
 /// <summary>An instruction that ran before a divergence shows.</summary>
@@ -55,6 +64,9 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
 
     /// <summary>What the model that traces says that it raised, whatever became of its delivery; null when it raised nothing, or nobody knows.</summary>
     public RaisedException? Raised { get; init; }
+
+    /// <summary>RCX before it: what counts its repetitions, or names the register of RDMSR and WRMSR. Null when nobody knows.</summary>
+    public ulong? Rcx { get; init; }
 
     /// <summary>The instructions that ran since the event before, this one included; at the end of a case, all that ran. Each kind once. Default when nobody knows.</summary>
     public ImmutableArray<Executed> Executed { get; init; }
@@ -128,7 +140,7 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
         return 0;
     }
 
-    private static InstructionAt Decode(TracedInstruction ran, CpuVendor vendor) => Decode(ran.Bytes.AsSpan(), ran.Address, ran.Mode, vendor) with { Raised = ran.Raised };
+    private static InstructionAt Decode(TracedInstruction ran, CpuVendor vendor) => Decode(ran.Bytes.AsSpan(), ran.Address, ran.Mode, vendor) with { Raised = ran.Raised, Rcx = ran.Rcx };
 
     private static Executed RanAt(TracedInstruction ran, CpuVendor vendor)
     {
@@ -201,22 +213,28 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
         const byte operandSize = 0x66;
         const byte segmentFs = 0x64;
         const byte segmentGs = 0x65;
+        const byte @lock = 0xf0;
+        const byte repne = 0xf2;
+        const byte repe = 0xf3;
         Encodings encoding = Encodings.None;
         bool based = false;
         for (int at = 0; at < bytes.Length && CodeEdit.IsPrefix(bytes[at], mode); at++)
         {
             // REX counts right before the opcode only.
-            bool rex = mode == CpuMode.Long64 && bytes[at] is >= 0x40 and <= 0x4f;
             bool last = at + 1 == bytes.Length || !CodeEdit.IsPrefix(bytes[at + 1], mode);
             based |= bytes[at] is segmentFs or segmentGs;
-            encoding |= based && mode == CpuMode.Long64 && bytes[at] is (0x26 or 0x2e or 0x36 or 0x3e) ? Encodings.VoidSegment : Encodings.None;
-            encoding |= bytes[at] == operandSize ? Encodings.OperandSize
-                : bytes[at] == segmentFs ? Encodings.Fs
-                : bytes[at] == segmentGs ? Encodings.Gs
-                : !rex ? Encodings.None
-                : !last ? Encodings.VoidRex
-                : (bytes[at] & 8) != 0 ? Encodings.RexW
-                : Encodings.None;
+            encoding |= bytes[at] switch
+            {
+                operandSize => Encodings.OperandSize,
+                segmentFs => Encodings.Fs,
+                segmentGs => Encodings.Gs,
+                @lock => Encodings.Lock,
+                repne => Encodings.Repne,
+                repe => Encodings.Repe,
+                0x26 or 0x2e or 0x36 or 0x3e => based && mode == CpuMode.Long64 ? Encodings.VoidSegment : Encodings.None,
+                >= 0x40 and <= 0x4f when mode == CpuMode.Long64 => !last ? Encodings.VoidRex : (bytes[at] & 8) != 0 ? Encodings.RexW : Encodings.None,
+                _ => Encodings.None,
+            };
         }
 
         return encoding;

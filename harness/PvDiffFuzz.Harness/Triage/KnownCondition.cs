@@ -58,7 +58,7 @@ public sealed record KnownCondition(string Text, ImmutableArray<KnownTerm> Left,
 
             if (KnownTerm.Parse(sign[0], words[i]) is not KnownTerm term)
             {
-                problem = $"'{words[i]}' is no term; a term is a number (decimal or 0x...), 'length', 'address', 'raised.error', 'memory', or 'this.' or 'other.' and a field such as 'event.rip', or 'start.' and a register or system state such as 'gpr.rax'";
+                problem = $"'{words[i]}' is no term; a term is a number (decimal or 0x...), 'length', 'address', 'rcx', 'raised.error', 'memory', or 'this.' or 'other.' and a field such as 'event.rip', or 'start.' and a register or system state such as 'gpr.rax'";
                 return null;
             }
 
@@ -103,6 +103,9 @@ public enum TermSource
     /// <summary>Linear address of the diverging instruction.</summary>
     Address,
 
+    /// <summary>RCX before the diverging instruction.</summary>
+    Rcx,
+
     /// <summary>Error code that the model of the case's ABI raised at the diverging instruction.</summary>
     RaisedError,
 
@@ -130,6 +133,7 @@ public readonly record struct KnownTerm(char Sign, TermSource Source, ulong Numb
     {
         ["length"] = TermSource.Length,
         ["address"] = TermSource.Address,
+        ["rcx"] = TermSource.Rcx,
         ["raised.error"] = TermSource.RaisedError,
         ["memory"] = TermSource.Memory,
     };
@@ -145,6 +149,8 @@ public readonly record struct KnownTerm(char Sign, TermSource Source, ulong Numb
                 return (ulong)divergence.Instruction.Length;
             case TermSource.Address:
                 return divergence.Instruction.Address;
+            case TermSource.Rcx:
+                return divergence.Instruction.Rcx;
             case TermSource.RaisedError:
                 return divergence.Instruction.Raised?.Error;
             case TermSource.Memory:

@@ -41,8 +41,11 @@ public static class KnownReader
     {
         ["fs"] = Encodings.Fs,
         ["gs"] = Encodings.Gs,
+        ["lock"] = Encodings.Lock,
         ["memory"] = Encodings.Memory,
         ["operand-size"] = Encodings.OperandSize,
+        ["repe"] = Encodings.Repe,
+        ["repne"] = Encodings.Repne,
         ["rex-w"] = Encodings.RexW,
         ["void-rex"] = Encodings.VoidRex,
         ["void-segment"] = Encodings.VoidSegment,
