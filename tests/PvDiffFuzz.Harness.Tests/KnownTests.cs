@@ -182,6 +182,17 @@ public sealed class KnownTests
         Assert.Equal(holds, Entry(Icebp.Replace("event.rip\n", "event.rip memory\n", StringComparison.Ordinal) + "\nwhere " + condition).Matches(divergence));
     }
 
+    /// <summary>ICEBP of 64-bit code, and of 32-bit code.</summary>
+    [Theory]
+    [InlineData(CpuMode.Compatibility32, true)]
+    [InlineData(CpuMode.Long64, false)]
+    public void AnEntryCanAskForCompatibilityMode(CpuMode mode, bool matches)
+    {
+        Divergence seen = Seen() with { Instruction = InstructionAt.Decode([0xf1], Case.Code.Address, mode, CpuVendor.Amd) };
+
+        Assert.Equal(matches, Entry(Icebp + "\nencoding compatibility").Matches(seen));
+    }
+
     /// <summary>MOV with an operand in memory or without, through GS, and MOVSB, whose operands its encoding does not name. PUSH has none, whatever it stores.</summary>
     [Theory]
     [InlineData("48 8b 00", "memory", true)]

@@ -218,6 +218,17 @@ public sealed class UndefinedBitsTests
         Assert.Equal((consumed, consumed), (mask.Consumed, mask.Rows.Contains("read by delivery")));
     }
 
+    /// <summary>SYSRET is a branch by its looks; where the trace tells that it raised #GP, its handler is an event's.</summary>
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void ABranchThatRaisedAnEventConsumes(bool raised)
+    {
+        TracedInstruction sysret = Traced("480F07") with { Address = 0x401003, Raised = raised ? new RaisedException(13, 0) : null };
+
+        Assert.Equal(raised, UndefinedBits.After([Traced("48F7E3"), sysret, Traced("90") with { Address = 0x440000 }], CpuVendor.Amd, lastCompleted: true).Consumed);
+    }
+
     /// <summary>Our table and Iced's agree about every countable form whose effect does not depend on a count; control and debug moves fault at CPL3.</summary>
     [Fact]
     public void TheTableAgreesWithIced()

@@ -41,6 +41,9 @@ public enum Encodings
 
     /// <summary>A prefix F2.</summary>
     Repne = 1 << 9,
+
+    /// <summary>Code of compatibility mode.</summary>
+    Compatibility = 1 << 10,
 }
 
 /// <summary>An instruction that ran before a divergence shows.</summary>
@@ -216,7 +219,7 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
         const byte @lock = 0xf0;
         const byte repne = 0xf2;
         const byte repe = 0xf3;
-        Encodings encoding = Encodings.None;
+        Encodings encoding = mode == CpuMode.Long64 ? Encodings.None : Encodings.Compatibility;
         bool based = false;
         for (int at = 0; at < bytes.Length && CodeEdit.IsPrefix(bytes[at], mode); at++)
         {

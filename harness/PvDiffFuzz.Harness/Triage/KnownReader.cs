@@ -39,6 +39,7 @@ public static class KnownReader
     /// <summary>The words for prefixes.</summary>
     internal static readonly SortedDictionary<string, Encodings> EncodingWords = new(StringComparer.Ordinal)
     {
+        ["compatibility"] = Encodings.Compatibility,
         ["fs"] = Encodings.Fs,
         ["gs"] = Encodings.Gs,
         ["lock"] = Encodings.Lock,
