@@ -376,11 +376,12 @@ internal sealed partial class PvmRun<TAbi>
         CheckTarget(ref cpu);
     }
 
-    /// <summary>Responses return by the SYSCALL that the case had at first; the payload may have moved the address or the instruction.</summary>
+    /// <summary>Responses return by the SYSCALL that the case had at first; the payload may have moved the address or the instruction, or made a return to user mode of the one to supervisor mode.</summary>
     private bool HasReturn(SystemRegister register)
     {
         ulong address = vcpu.Case.System[register];
-        if (vcpu[register] == address && vcpu.Memory.CanRead(address, sizeof(ushort), out _, out _) && vcpu.Memory.Read<ushort>(address) == SyscallBytes)
+        bool other = register == SystemRegister.PvmRetsRip && vcpu[SystemRegister.PvmRetuRip] == address;
+        if (vcpu[register] == address && !other && vcpu.Memory.CanRead(address, sizeof(ushort), out _, out _) && vcpu.Memory.Read<ushort>(address) == SyscallBytes)
         {
             return true;
         }
