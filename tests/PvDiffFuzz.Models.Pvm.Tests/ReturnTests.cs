@@ -131,6 +131,18 @@ public sealed class ReturnTests
         Assert.Contains(new MemoryWord(Payload.Stack - Payload.Redzone - 16, 0x77), outcome.Memory);
     }
 
+    /// <summary>WRMSR gives MSR_PVM_RETU_RIP the address of the SYSCALL by which answers return to supervisor mode: that is no such return any more. Another address leaves it alone.</summary>
+    [Theory]
+    [InlineData("20 00 4D 00", EndKind.Unsupported)]
+    [InlineData("30 00 4D 00", EndKind.ReachedEnd)]
+    public void AnswersNeedTheirSyscall(string address, EndKind end)
+    {
+        TestCase testCase = Payload.Supervisor($"B9 F5 4D 56 4B B8 {address} 31 D2 0F 30 CC");
+
+        Assert.Equal(PvmMap.RetsRip, testCase.System[SystemRegister.PvmRetsRip]);
+        Assert.Equal(end, testCase.Answer(Payload.Back(ReturnKind.Erets)).RunAny().End);
+    }
+
     /// <summary>The return to user mode may or may not set MSR_KERNEL_GS_BASE to the supervisor's GS base: two outcomes where they differ.</summary>
     [Fact]
     public void KernelGsBaseIsNormallySaved()
