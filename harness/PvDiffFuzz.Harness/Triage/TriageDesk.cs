@@ -150,11 +150,20 @@ internal sealed class TriageDesk : IDisposable
         }
     }
 
-    // As any divergence, it is held against the entries as it is, and cut to where it first shows: another cause can have taken the place of the one that was minimised.
+    // As any divergence, it is held against the entries as it is, and cut to where it first shows: another cause can have taken the place of the one that was minimised. A crash tells too little, so the
+    // same code is asked again with handlers for everything.
     private ImmutableArray<int> Describe(Divergence smallest)
     {
-        ImmutableArray<int> found = _parts.Known.Find(smallest, _runner!.Analyst);
-        return found.IsEmpty && Locator.FirstDivergence(smallest.Case, _runner, _parts.Allowed) is Examination first
+        ImmutableArray<int> found = DescribeAsIs(smallest);
+        return found.IsEmpty && Revival.Of(smallest) is TestCase alive && (_parts.Allowed?.Invoke(alive) ?? true) && _runner!.Examine(alive) is { Diverges: true, Comparison.Consumed: false } examined
+            ? DescribeAsIs(Divergence.Of(examined, _runner))
+            : found;
+    }
+
+    private ImmutableArray<int> DescribeAsIs(Divergence divergence)
+    {
+        ImmutableArray<int> found = _parts.Known.Find(divergence, _runner!.Analyst);
+        return found.IsEmpty && Locator.FirstDivergence(divergence.Case, _runner, _parts.Allowed) is Examination first
             ? _parts.Known.Find(Divergence.Of(first, _runner), _runner.Analyst)
             : found;
     }
