@@ -72,6 +72,38 @@ public sealed class SystemSideTests
         Assert.Equal(["event[0].frame.rflags.AF"], Names(Compare(CaseMask.None, plain, undefined)));
     }
 
+    /// <summary>A handler's MOVS copies a frame to anywhere: the same undefined bits are there, and no others are hidden.</summary>
+    [Fact]
+    public void CopiesOfUndefinedFlagsAreHiddenAndNothingElseIs()
+    {
+        CaseMask mask = new() { Rflags = RflagsBits.AF | RflagsBits.OF, Rows = ["Imul"] };
+        Outcome plain = PvmCases.Ends(PvmCases.Fault()).WithFramesInMemory();
+        Outcome undefined = PvmCases.Ends(PvmCases.Fault(rflags: 0x2 | RflagsBits.AF | RflagsBits.OF)).WithFramesInMemory();
+
+        // A copy that begins in the last byte of a quadword: its second byte is in the next.
+        Outcome copied = With(undefined, (0x41_0000UL, 0x12UL << 56), (0x41_0008UL, 0x08UL));
+        Outcome half = With(undefined, (0x41_0000UL, 0x12UL << 56), (0x41_0008UL, 0UL));
+        Outcome other = With(undefined, (0x41_0000UL, 0x13UL << 56), (0x41_0008UL, 0x08UL));
+        Outcome original = With(plain, (0x41_0000UL, 0x02UL << 56), (0x41_0008UL, 0UL));
+
+        Assert.Equal(ComparisonResult.Agreement, Compare(mask, original, copied).Result);
+        Assert.Equal(["Imul"], Compare(mask, original, copied).HidingRows.ToArray());
+        Assert.Equal(["memory"], Names(Compare(mask, original, half)));
+        Assert.Equal(["memory"], Names(Compare(mask, original, other)));
+        Assert.Contains("memory", Names(Compare(CaseMask.None, original, copied)));
+    }
+
+    private static Outcome With(Outcome outcome, params ReadOnlySpan<(ulong Address, ulong Value)> words)
+    {
+        List<MemoryWord> memory = [.. outcome.Memory];
+        foreach ((ulong address, ulong value) in words)
+        {
+            memory.Add(new MemoryWord(address, value));
+        }
+
+        return outcome with { Memory = [.. memory.OrderBy(word => word.Address)] };
+    }
+
     /// <summary>PVM loads RFLAGS, RCX and R11 at every entry, so what was undefined before is defined there; in the frame it is not.</summary>
     [Theory]
     [InlineData(Register.R11, "r11")]

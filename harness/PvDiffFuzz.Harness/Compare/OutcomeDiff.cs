@@ -116,6 +116,12 @@ internal sealed partial class OutcomeDiff(TestCase testCase, ImmutableArray<Targ
             return;
         }
 
+        CopiedFlags.Take(testCase, bytes, a, b, undefined, hidden);
+        if (bytes.Count == 0)
+        {
+            return;
+        }
+
         CaseMask mask = undefined(int.MaxValue);
         if (mask.Memory)
         {
