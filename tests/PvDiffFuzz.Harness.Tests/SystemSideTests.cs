@@ -93,6 +93,28 @@ public sealed class SystemSideTests
         Assert.Contains("memory", Names(Compare(CaseMask.None, original, copied)));
     }
 
+    /// <summary>What a handler's code pops or returns through is a copy as well: a register, the selector in an error code. It cannot come before the frame that it is a copy of.</summary>
+    [Fact]
+    public void ValuesMadeOfUndefinedFlagsAreHiddenBehindTheirFrame()
+    {
+        CaseMask mask = new() { Rflags = RflagsBits.PF | RflagsBits.AF, Rows = ["Bsf"] };
+        Outcome one = Two(0x2, 0x240, 0x1200);
+        Outcome copied = Two(0x2 | RflagsBits.PF | RflagsBits.AF, 0x244, 0x600);
+
+        Assert.Equal(ComparisonResult.Agreement, Compare(mask, one, copied).Result);
+        Assert.Equal(["Bsf"], Compare(mask, one, copied).HidingRows.ToArray());
+        Assert.Equal(["event[1].error"], Names(Compare(mask, one, Two(0x2 | RflagsBits.PF | RflagsBits.AF, 0x248, 0x1200))));
+        Assert.Equal(["gpr.rbx"], Names(Compare(mask, one, Two(0x2 | RflagsBits.PF | RflagsBits.AF, 0x240, 0x700))));
+        Assert.Equal(["event[1].error", "gpr.rbx"], Names(Compare(mask, one, Two(0x2, 0x244, 0x600))));
+
+        static Outcome Two(ulong rflags, uint error, ulong rbx)
+        {
+            Event last = PvmCases.Fault() with { ErrorCode = error };
+            last = last with { Registers = last.Registers.With(Register.Rbx, rbx) };
+            return PvmCases.Ends(PvmCases.Fault(rflags: rflags)) with { Events = [PvmCases.Fault(rflags: rflags), last], Registers = last.Registers };
+        }
+    }
+
     private static Outcome With(Outcome outcome, params ReadOnlySpan<(ulong Address, ulong Value)> words)
     {
         List<MemoryWord> memory = [.. outcome.Memory];
