@@ -1,4 +1,3 @@
-using System.Collections.Immutable;
 using PvDiffFuzz.Core;
 
 namespace PvDiffFuzz.Harness;
