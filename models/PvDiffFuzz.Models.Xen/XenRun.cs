@@ -183,7 +183,7 @@ internal sealed partial class XenRun<TGuest>(X86Engine engine, Vcpu vcpu)
             case PendingKind.Fault when known && form == Code.Ud2 && ForcedEmulation.TryRun<TGuest>(ref cpu, vcpu):
                 return;
             case PendingKind.Fault when cpu.PendingVector == 14 && IsAgents(cpu.PendingCr2, cpu.PendingError):
-                vcpu.End(Verdict.Unsupported, "the guest kernel accesses the page of an entry, where targets have their agent");
+                vcpu.End(Verdict.Unsupported, "the guest kernel accesses pages in which targets have their agent");
                 return;
             case PendingKind.Fault when cpu.PendingVector == 14 && TGuest.IsXens(cpu.PendingCr2):
                 vcpu.End(Verdict.Unsupported, "the guest accesses memory that Xen keeps, of which some can be read");

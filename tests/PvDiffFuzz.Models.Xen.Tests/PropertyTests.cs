@@ -86,14 +86,18 @@ public sealed class PropertyTests
         Assert.Equal(vectors, model.Trace(testCase, 10).Select(i => i.Raised is RaisedException raised ? raised.Vector : -1));
     }
 
-    /// <summary>The page of an entry belongs to the agent: the kernel neither reads it nor jumps there, and user code does not see it.</summary>
-    [Fact]
-    public void EntriesAreTheAgents()
+    /// <summary>The agent's range, the page of an entry above all, is no memory of a case: the kernel neither reads it nor jumps there, and user code does not see it.</summary>
+    [Theory]
+    [InlineData(XenMap.Handlers)]
+    [InlineData(AddressMap.AgentFirst)]
+    [InlineData(AddressMap.AgentLast)]
+    public void TheAgentsRangeIsTheAgents(ulong address)
     {
-        string load = $"A0 {BounceFrameTests.Little(XenMap.Handlers)}";
+        string load = $"A0 {BounceFrameTests.Little(address)}";
 
         Assert.Equal(EndKind.Unsupported, Payload.Kernel(load).RunAny().End);
-        Assert.Equal(EndKind.Unsupported, Payload.Kernel("FF E0", (Register.Rax, XenMap.Handlers + 0x30)).RunAny().End);
+        Assert.Equal(EndKind.Unsupported, Payload.Kernel("FF E0", (Register.Rax, address & ~0xfffUL)).RunAny().End);
+        Assert.Equal(EndKind.Event, Payload.Kernel($"A0 {BounceFrameTests.Little(AddressMap.AgentLast + 1)}").RunAny().End);
         Assert.Equal(4U, Payload.User(load).RunToEvent().ErrorCode);
     }
 }

@@ -11,6 +11,7 @@ namespace PvDiffFuzz.Harness;
 internal sealed partial class OutcomeDiff(TestCase testCase, ImmutableArray<TargetMask> rows, Func<int, CaseMask> undefined, Hidden hidden)
 {
     private readonly SortedSet<Field> _fields = new(Field.Order);
+    private readonly CopiedFlags _copied = new(testCase, undefined, hidden);
 
     /// <summary>Every field that differs, masked bits aside.</summary>
     public IReadOnlyCollection<Field> Fields => _fields;
@@ -43,6 +44,7 @@ internal sealed partial class OutcomeDiff(TestCase testCase, ImmutableArray<Targ
         for (int i = 0; i < common; i++)
         {
             CompareEvents(i, a.Events[i], b.Events[i], final: lastIsFinal && i == common - 1);
+            _copied.Note(i, a.Events[i], b.Events[i]);
         }
 
         if (!lastIsFinal)
@@ -89,7 +91,7 @@ internal sealed partial class OutcomeDiff(TestCase testCase, ImmutableArray<Targ
         AddIf(a.Entry != b.Entry, FieldKind.Entry, index);
         if (a.ErrorCode is uint left && b.ErrorCode is uint right)
         {
-            AddIf(Remaining(left ^ right, null, a, b) != 0, FieldKind.Error, index);
+            AddIf(_copied.Rest(Remaining(left ^ right, null, a, b)) != 0, FieldKind.Error, index);
         }
         else
         {
@@ -111,6 +113,12 @@ internal sealed partial class OutcomeDiff(TestCase testCase, ImmutableArray<Targ
     private void CompareMemory(Outcome a, Outcome b)
     {
         List<ulong> bytes = MemoryDiff.Bytes(testCase, a, b);
+        if (bytes.Count == 0)
+        {
+            return;
+        }
+
+        _copied.Take(bytes, a, b);
         if (bytes.Count == 0)
         {
             return;
@@ -162,7 +170,7 @@ internal sealed partial class OutcomeDiff(TestCase testCase, ImmutableArray<Targ
                 differing = Defined(differing, register, maskAt);
             }
 
-            AddRegister(register, place(register), differing);
+            AddRegister(register, place(register), _copied.Rest(differing));
         }
     }
 

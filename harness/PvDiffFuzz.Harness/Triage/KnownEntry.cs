@@ -215,11 +215,20 @@ public sealed record KnownSet(ImmutableArray<KnownEntry> Entries)
     /// <summary>No entries.</summary>
     public static KnownSet Empty { get; } = new([]);
 
-    /// <summary>Finds the entries that describe a divergence: the first that describes the whole of it, else those that each describe a part that none before them does.</summary>
+    /// <summary>
+    /// Finds the entries that describe a divergence: the first that describes the whole of it, else those that each describe a part that none before them does; else the same where the delivery
+    /// below a stacked upcall counts as an event.
+    /// </summary>
     /// <param name="divergence">The divergence.</param>
     /// <param name="analyst">Finds the instruction at each further event that differs.</param>
     /// <returns>Indexes into <see cref="Entries"/>; empty when nothing describes it.</returns>
     public ImmutableArray<int> Find(Divergence divergence, CaseAnalyst analyst)
+    {
+        ImmutableArray<int> found = FindIn(divergence, analyst);
+        return found.IsEmpty && StackedUpcall.Unfold(divergence, analyst) is Divergence unfolded ? FindIn(unfolded, analyst) : found;
+    }
+
+    private ImmutableArray<int> FindIn(Divergence divergence, CaseAnalyst analyst)
     {
         for (int i = 0; i < Entries.Length; i++)
         {
