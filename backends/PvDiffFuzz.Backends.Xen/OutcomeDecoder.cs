@@ -24,6 +24,9 @@ internal sealed unsafe class OutcomeDecoder
     /// <summary>What RCX holds after the agent's HYPERVISOR_iret, see <see cref="AgentCode.Returned"/>.</summary>
     public ulong Returned { get; set; }
 
+    /// <summary>The reason for results that the agent cannot have written: a payload wrote over them.</summary>
+    public const string NoSense = "the agent's results make no sense";
+
     private readonly List<MemoryWord> _words = [];
     private readonly Dictionary<ulong, ulong> _frames = [];
     private ulong _returnsFrom;
@@ -37,11 +40,17 @@ internal sealed unsafe class OutcomeDecoder
     /// <param name="result">The result.</param>
     /// <param name="end">The first byte after it; unused after a death.</param>
     /// <param name="death">Why there is no more than this; null when the agent has finished the case.</param>
+    /// <exception cref="QemuException">The result makes no sense.</exception>
     public Outcome Decode(TestCase testCase, LayoutMap map, byte* record, byte* result, byte* end, Death? death)
     {
         // SAFETY: the agent wrote `Events` contexts, and then memory up to `EndAt` if it finished.
         MetAgent = false;
         int count = *(int*)(result + Result.Events);
+        if (count < 0 || count > (death is null ? end - result : GuestMap.ResultsSize) / Context.Size)
+        {
+            throw new QemuException(NoSense);
+        }
+
         byte* context = result + Result.HeaderSize;
         byte* memory = context + (count * Context.Size);
         for (int i = 0; i < *(int*)(record + Record.Hypercalls); i++)
@@ -244,11 +253,17 @@ internal sealed unsafe class OutcomeDecoder
         while (item < end)
         {
             uint page = *(uint*)item & ~1u;
+            if (!map.HasPageAt(page))
+            {
+                throw new QemuException(NoSense);
+            }
+
             item += Result.WordSize;
             Array.Clear(_final);
             for (; item < end && (*(uint*)item & 1) == 0; item += Result.WordSize)
             {
-                _final[(*(uint*)item - page) / sizeof(ulong)] = *(ulong*)(item + 8);
+                uint offset = *(uint*)item - page;
+                _final[offset < PageLayout.PageSize ? offset / sizeof(ulong) : throw new QemuException(NoSense)] = *(ulong*)(item + 8);
             }
 
             ComparePage(record, page, map.AddressOf(page));
