@@ -46,7 +46,7 @@ internal sealed unsafe class OutcomeDecoder
         // SAFETY: the agent wrote `Events` contexts, and then memory up to `EndAt` if it finished.
         MetAgent = false;
         int count = *(int*)(result + Result.Events);
-        if (count < 0 || count > (death is null ? end - result : GuestMap.ResultsSize) / Context.Size)
+        if (count is < 0 or > GuestMap.ResultsSize / Context.Size)
         {
             throw new QemuException(NoSense);
         }
@@ -69,6 +69,11 @@ internal sealed unsafe class OutcomeDecoder
         _returnsFrom = 0;
         for (int i = 0; i < count; i++, context += Context.Size)
         {
+            if (death is null && context + Context.Size > end)
+            {
+                throw new QemuException(NoSense);
+            }
+
             int entry = *(int*)(context + Context.Entry);
             _returnsFrom = registers?.Rip ?? 0;
             if (entry == EntryNumber.HypercallReturn)
