@@ -294,8 +294,26 @@ internal sealed unsafe class OutcomeDecoder
     }
 
     /// <summary>A frame in memory shows where the agent called Xen to return, when the payload had not begun. It counts as called at an entry, as the agent records it (ADR 9).</summary>
-    private ulong AsReturned(ulong at, ulong value) =>
-        value != Returned ? value : _frames.TryGetValue(at, out ulong shown) ? shown : _returnsFrom;
+    private ulong AsReturned(ulong at, ulong value)
+    {
+        bool isFrame = _frames.TryGetValue(at, out ulong shown);
+        if (value == Returned)
+        {
+            return isFrame ? shown : _returnsFrom;
+        }
+
+        // The payload may have written over a part of it since. Two of its lower bytes are enough to know it again.
+        for (int bits = 48; isFrame && bits >= 16; bits -= 8)
+        {
+            ulong low = (1UL << bits) - 1;
+            if (((value ^ Returned) & low) == 0)
+            {
+                return (value & ~low) | (shown & low);
+            }
+        }
+
+        return value;
+    }
 
     private void ReadInitial(byte* record, uint page)
     {
