@@ -126,6 +126,20 @@ public sealed class CampaignTests
         Assert.Equal("adc", Assert.Single(Run(Small with { Count = 1 }, described).Signatures).Verdict.Why);
     }
 
+    /// <summary>More entries than any other count has names: each has its own.</summary>
+    [Fact]
+    public void EveryKnownEntryIsCountedUnderItsName()
+    {
+        KnownEntry adc = KnownReader.Parse(System.Text.Encoding.UTF8.GetBytes(AdcEntry.Replace("gpr.rdx", "event.rflags.CF", StringComparison.Ordinal)), "x.known");
+        KnownSet many = new([.. Enumerable.Range(0, BoundedCounts.Capacity + 10).Select(i => adc with { Id = $"a{i}", Targets = [new TargetPattern("nobody", [])] }), adc]);
+
+        CampaignSummary summary = Run(Small, Parts(AdcLosesCarry) with { Known = many });
+
+        Assert.Equal(BoundedCounts.Capacity + 11, summary.KnownMatches.Count);
+        Assert.Equal(summary.Known, summary.KnownMatches["adc"]);
+        Assert.True(summary.Known > 100, $"only {summary.Known} cases showed it");
+    }
+
     private const string AdcEntry = """
         # ADC of RBX.
         id       adc

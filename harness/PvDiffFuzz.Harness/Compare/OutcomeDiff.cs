@@ -43,8 +43,8 @@ internal sealed partial class OutcomeDiff(TestCase testCase, ImmutableArray<Targ
         bool lastIsFinal = common > 0 && a.Events.Length == b.Events.Length && FinalIsLast(a) && FinalIsLast(b);
         for (int i = 0; i < common; i++)
         {
-            CompareEvents(i, a.Events[i], b.Events[i], final: lastIsFinal && i == common - 1);
             _copied.Note(i, a.Events[i], b.Events[i]);
+            CompareEvents(i, a.Events[i], b.Events[i], final: lastIsFinal && i == common - 1);
         }
 
         if (!lastIsFinal)

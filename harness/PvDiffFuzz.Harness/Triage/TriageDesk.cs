@@ -41,7 +41,7 @@ internal sealed class TriageDesk : IDisposable
     public long New { get; private set; }
 
     /// <summary>Diverging cases that a known entry describes.</summary>
-    public BoundedCounts Known { get; } = new();
+    public BoundedCounts Known { get; } = new(BoundedCounts.Unbounded);
 
     /// <summary>Diverging cases that were explained away.</summary>
     public long Explained { get; private set; }
