@@ -38,6 +38,7 @@ internal static class KvmAbi
 
     public const int KVM_CAP_USER_MEMORY = 3;
     public const int KVM_CAP_SET_TSS_ADDR = 4;
+    public const int KVM_CAP_SYNC_REGS = 74;
     public const int KVM_CAP_IMMEDIATE_EXIT = 136;
 
     public const uint KVM_EXIT_UNKNOWN = 0;
@@ -116,6 +117,21 @@ internal static class KvmRunLayout
 
     /// <summary><c>fail_entry.hardware_entry_failure_reason</c>, 64 bits.</summary>
     public const int FailEntryReason = 32;
+
+    /// <summary><c>kvm_valid_regs</c>, 64 bits: what KVM stores at each exit, where it has KVM_CAP_SYNC_REGS.</summary>
+    public const int ValidRegs = 288;
+
+    /// <summary><c>s.regs.regs</c>, a <see cref="KvmRegs"/>.</summary>
+    public const int SyncRegs = 304;
+
+    /// <summary><c>s.regs.sregs</c>, a <see cref="KvmSregs"/>.</summary>
+    public const int SyncSregs = 448;
+
+    /// <summary><c>s.regs.events</c>, a <c>struct kvm_vcpu_events</c>.</summary>
+    public const int SyncEvents = 760;
+
+    /// <summary>KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS and KVM_SYNC_X86_EVENTS: all of these.</summary>
+    public const ulong AllSync = 7;
 }
 
 /// <summary><c>struct kvm_regs</c>.</summary>

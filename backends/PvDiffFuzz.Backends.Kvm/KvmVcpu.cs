@@ -66,9 +66,23 @@ internal sealed unsafe class KvmVcpu : KvmDescriptor
     public bool Run()
     {
         ObjectDisposedException.ThrowIf(IsClosed, this);
-        int result = Kernel.Run(Number, _run);
-        return result >= 0 || (result == -EINTR || result == -LinuxAbi.EAGAIN ? false : throw new KvmException(nameof(KVM_RUN), -result));
+        return Left(Kernel.Run(Number, _run));
     }
+
+    /// <summary>Lets the guest run until it needs us or a signal comes.</summary>
+    /// <param name="reads">What will be read then.</param>
+    /// <returns>The result, for <see cref="Left"/>.</returns>
+    public ValueTask<int> RunAsync(RunReads reads)
+    {
+        ObjectDisposedException.ThrowIf(IsClosed, this);
+        return Kernel.RunAsync(Number, _run, reads);
+    }
+
+    /// <summary>Tells from the result of a run whether the guest has left.</summary>
+    /// <returns>False when a signal ended the run; the exit reason means nothing then.</returns>
+    /// <exception cref="KvmException">The kernel refused.</exception>
+    public static bool Left(int result) =>
+        result >= 0 || (result == -EINTR || result == -LinuxAbi.EAGAIN ? false : throw new KvmException(nameof(KVM_RUN), -result));
 
     /// <summary>Reads the general registers.</summary>
     public void GetRegs(out KvmRegs regs)

@@ -18,7 +18,9 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
     private TestCase _case = null!;
     private KvmRegs _regs;
     private KvmSregs _sregs;
+    private ulong? _returning;
     private byte? _injected;
+    private bool _loading;
     private bool _descriptorsLeft;
     private string _reason = "";
 
@@ -52,7 +54,7 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
 
     /// <summary>Runs a case.</summary>
     /// <exception cref="KvmException">KVM refused a call.</exception>
-    public Outcome Run(TestCase testCase)
+    public async ValueTask<Outcome> RunAsync(TestCase testCase)
     {
         _case = testCase;
         machine.LeadEntriesTo(null);
@@ -61,7 +63,16 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
         _injected = null;
         new CaseMemory(machine.Pool, machine.Pages).Load(testCase);
         machine.Code.Changed(testCase);
-        Stop stop = Load() ? Drive() : Stop.Unsupported;
+        Stop stop;
+        try
+        {
+            stop = await LoadAsync().ConfigureAwait(false) ? await DriveAsync().ConfigureAwait(false) : Stop.Unsupported;
+        }
+        catch (KvmException e) when (IsRefusal(e))
+        {
+            stop = Stop.Unsupported;
+        }
+
         _state.Forget();
         Outcome outcome = ToOutcome(stop);
         if (!outcome.Comparable || outcome.End == EndKind.Crash)
@@ -84,16 +95,25 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
     /// <param name="testCase">The first one.</param>
     /// <returns>The system side as the host shows it then; null when KVM does not take it.</returns>
     /// <exception cref="KvmException">KVM refused a call.</exception>
-    public SystemState? Prepare(TestCase testCase)
+    public async ValueTask<SystemState?> PrepareAsync(TestCase testCase)
     {
         _case = testCase;
         _waiting.Clear();
-        if (!Load())
+        try
+        {
+            if (!await LoadAsync().ConfigureAwait(false))
+            {
+                return null;
+            }
+
+            machine.Vcpu.GetSregs(out _sregs);
+            _loading = false;
+        }
+        catch (KvmException e) when (IsRefusal(e))
         {
             return null;
         }
 
-        machine.Vcpu.GetSregs(out _sregs);
         SystemState system = _state.Read(in _sregs, machine.Pvcs);
         _state.Forget();
         return system;
@@ -105,6 +125,14 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
         _descriptorsLeft = false;
         _warmFor = null;
         _state.Renewed();
+    }
+
+    /// <summary>True when KVM refuses what a case begins with, which is known no later than at its first run; <see cref="_reason"/> says what then.</summary>
+    private bool IsRefusal(KvmException e)
+    {
+        bool refusal = _loading && e.Call.StartsWith("KVM_SET_", StringComparison.Ordinal);
+        _reason = refusal ? $"KVM does not take the state of the case: {e.Message}" : _reason;
+        return refusal;
     }
 
     /// <summary>True when ioctls can load everything: they cannot bring a processor that has run from user mode back.</summary>
@@ -151,14 +179,14 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
     }
 
     /// <summary>Lets the guest run from event to event until nothing answers.</summary>
-    private Stop Drive()
+    private async ValueTask<Stop> DriveAsync()
     {
         int answered = 0;
         _atEnd = false;
-        ulong? returning = _case.Start == GuestMode.User ? _case.System[SystemRegister.PvmRetuRip] : null;
+        _returning = _case.Start == GuestMode.User ? _case.System[SystemRegister.PvmRetuRip] : null;
         while (true)
         {
-            Stop stop = Wait(returning);
+            Stop stop = await WaitAsync(_returning, RunReads.All).ConfigureAwait(false);
             if (stop is not (Stop.Port or Stop.Halt))
             {
                 return stop;
@@ -182,7 +210,7 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
                 return Stop.Port;
             }
 
-            if (Answer(what!, _case.Responses[answered++], out returning) is Stop ended)
+            if (await AnswerAsync(what!, _case.Responses[answered++]).ConfigureAwait(false) is Stop ended)
             {
                 return ended;
             }
@@ -229,7 +257,8 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
 
     /// <summary>Runs until the guest leaves, injecting what waits as soon as it can be taken.</summary>
     /// <param name="returning">Address of a SYSCALL that has to be executed before anything is injected; null for none.</param>
-    private Stop Wait(ulong? returning)
+    /// <param name="reads">What will be read then.</param>
+    private async ValueTask<Stop> WaitAsync(ulong? returning, RunReads reads)
     {
         // Interruptions are counted too: a guest that waits in the kernel uses no processor time.
         const int mostExits = 256;
@@ -241,7 +270,9 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
         machine.Code.Tell();
         for (int exits = 0; exits < mostExits; exits++)
         {
-            if (!machine.Vcpu.Run())
+            bool left = KvmVcpu.Left(await machine.Vcpu.RunAsync(reads).ConfigureAwait(false));
+            _loading = false;
+            if (!left)
             {
                 timer.Consume();
                 long now = timer.Nanoseconds;
