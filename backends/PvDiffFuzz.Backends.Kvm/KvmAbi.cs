@@ -34,12 +34,13 @@ internal static class KvmAbi
     public const ulong KVM_SET_DEBUGREGS = 0x4080_aea2;
     public const ulong KVM_GET_XSAVE = 0x9000_aea4;
     public const ulong KVM_SET_XSAVE = 0x5000_aea5;
+    public const ulong KVM_ENABLE_CAP = 0x4068_aea3;
     public const ulong KVM_SET_XCRS = 0x4188_aea7;
 
     public const int KVM_CAP_USER_MEMORY = 3;
     public const int KVM_CAP_SET_TSS_ADDR = 4;
-    public const int KVM_CAP_SYNC_REGS = 74;
     public const int KVM_CAP_IMMEDIATE_EXIT = 136;
+    public const int KVM_CAP_X86_TRIPLE_FAULT_EVENT = 218;
 
     public const uint KVM_EXIT_UNKNOWN = 0;
     public const uint KVM_EXIT_IO = 2;
@@ -57,9 +58,16 @@ internal static class KvmAbi
 
     public const uint KVM_VCPUEVENT_VALID_NMI_PENDING = 1;
     public const uint KVM_VCPUEVENT_VALID_SHADOW = 4;
+    public const uint KVM_VCPUEVENT_VALID_TRIPLE_FAULT = 0x20;
 
     /// <summary><c>sizeof(struct kvm_xsave)</c> without its flexible end.</summary>
     public const int SizeOfXsave = 4096;
+
+    /// <summary><c>sizeof(struct kvm_enable_cap)</c>.</summary>
+    public const int SizeOfEnableCap = 104;
+
+    /// <summary><c>offsetof(struct kvm_enable_cap, args)</c>.</summary>
+    public const int OffsetOfEnableArguments = 8;
 
     /// <summary><c>sizeof(struct kvm_xcrs)</c>.</summary>
     public const int SizeOfXcrs = 392;

@@ -43,12 +43,22 @@ internal sealed unsafe class KvmVcpu : KvmDescriptor
         set => _run[KvmRunLayout.RequestInterruptWindow] = value ? (byte)1 : (byte)0;
     }
 
+    /// <summary>True to have the next run end before the guest runs, once KVM has completed what the last exit was for.</summary>
+    public bool ImmediateExit
+    {
+        get => _run[KvmRunLayout.ImmediateExit] != 0;
+        set => _run[KvmRunLayout.ImmediateExit] = value ? (byte)1 : (byte)0;
+    }
+
     /// <summary>CR8, which KVM takes from here at each run of a machine without an APIC, whatever KVM_SET_SREGS said.</summary>
     public ulong Cr8
     {
         get => *(ulong*)(_run + KvmRunLayout.Cr8);
         set => *(ulong*)(_run + KvmRunLayout.Cr8) = value;
     }
+
+    /// <summary>True where events include a pending shutdown: see <see cref="KvmVm.TryEnableTripleFaultEvent"/>.</summary>
+    public bool HasTripleFaultEvent { get; init; }
 
     /// <summary>Describes an exit that nobody wanted.</summary>
     public string DescribeExit() => ExitReason switch
@@ -218,13 +228,14 @@ internal sealed unsafe class KvmVcpu : KvmDescriptor
         Call(KVM_SET_VCPU_EVENTS, events, nameof(KVM_SET_VCPU_EVENTS));
     }
 
-    /// <summary>Forgets pending events, and sets whether NMIs are masked.</summary>
+    /// <summary>Forgets pending events, a shutdown too where KVM lets us, and sets whether NMIs are masked.</summary>
     public void SetNmiMask(bool masked)
     {
         byte* events = stackalloc byte[SizeOfEvents];
         new Span<byte>(events, SizeOfEvents).Clear();
         events[OffsetOfNmiMasked] = masked ? (byte)1 : (byte)0;
-        *(uint*)(events + OffsetOfEventFlags) = KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_NMI_PENDING;
+        *(uint*)(events + OffsetOfEventFlags) =
+            KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_NMI_PENDING | (HasTripleFaultEvent ? KVM_VCPUEVENT_VALID_TRIPLE_FAULT : 0);
 
         // SAFETY: the kernel reads one structure.
         Call(KVM_SET_VCPU_EVENTS, events, nameof(KVM_SET_VCPU_EVENTS));

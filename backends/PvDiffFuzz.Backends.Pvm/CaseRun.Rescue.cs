@@ -25,6 +25,11 @@ internal sealed partial class CaseRun
         {
             machine.LeadEntriesTo(null);
             machine.Vcpu.WantsInterruptWindow = false;
+
+            // An IN of the payload is completed at the next run, whoever's that is.
+            machine.Vcpu.ImmediateExit = true;
+            await machine.Vcpu.RunAsync(RunReads.Registers).ConfigureAwait(false);
+            machine.Vcpu.ImmediateExit = false;
             machine.Vcpu.SetNmiMask(false);
             machine.Vcpu.GetSregs(out KvmSregs sregs);
             if (sregs.Cs.Dpl == 0)

@@ -165,7 +165,7 @@ internal sealed unsafe class Machine : IDisposable
         {
             vm = system.CreateVm();
             vm.SetMemory(memory.Address, GuestMap.Size);
-            vcpu = vm.CreateVcpu();
+            vcpu = vm.CreateVcpu(vm.TryEnableTripleFaultEvent());
             vcpu.SetCpuid(cpuid);
             vcpu.SetSignalMask(RunTimer.BlockedWhileRunning);
             return (vm, vcpu);
