@@ -49,6 +49,21 @@ internal static class BatchRules
             : null;
     }
 
+    /// <summary>True when a case cannot make the host forget its roots: user code, and supervisor code without instructions of the system, whose answers make no hypercalls.</summary>
+    /// <param name="testCase">A case.</param>
+    public static bool IsSteady(TestCase testCase)
+    {
+        foreach (Response response in testCase.Responses)
+        {
+            if (!response.Hypercalls.IsEmpty)
+            {
+                return false;
+            }
+        }
+
+        return testCase.Start == GuestMode.User || IsTame(testCase);
+    }
+
     /// <summary>True when the agent returns to user mode after each event and does nothing else.</summary>
     private static bool HasPlainAnswers(TestCase testCase)
     {

@@ -66,7 +66,7 @@ internal sealed partial class CaseRun
             _state.LoadControl(_case, gsBase, freshRoots: false);
         }
 
-        _warmFor = warm && IsSteady(_case) ? (system[SystemRegister.Cr3], system[SystemRegister.PvmSwitchCr3]) : null;
+        _warmFor = warm && BatchRules.IsSteady(_case) ? (system[SystemRegister.Cr3], system[SystemRegister.PvmSwitchCr3]) : null;
         _state.LoadMsrs(_case, gsBase);
         if (_descriptorsLeft)
         {
@@ -99,20 +99,6 @@ internal sealed partial class CaseRun
         image.Clear();
         StructureImage.Write(_case, image);
         machine.Store(machine.Plan.VcpuStruct, image);
-    }
-
-    /// <summary>True when a case cannot make the host forget its roots: user code whose answers make no hypercalls.</summary>
-    private static bool IsSteady(TestCase testCase)
-    {
-        foreach (Response response in testCase.Responses)
-        {
-            if (!response.Hypercalls.IsEmpty)
-            {
-                return false;
-            }
-        }
-
-        return testCase.Start == GuestMode.User;
     }
 
     /// <summary>Empties the descriptors for thread-local storage that an earlier case may have loaded: no ioctl does.</summary>

@@ -198,10 +198,8 @@ public sealed class PvmTarget : ITarget
     {
         List<int> alone = [.. Enumerable.Range(0, work.Outcomes.Length).Where(i => work.Outcomes[i] is null)];
         List<int[]> groups = batches ? GroupsOf(work, alone) : [];
-        foreach (int place in groups.SelectMany(group => group))
-        {
-            alone.Remove(place);
-        }
+        HashSet<int> grouped = [.. groups.SelectMany(group => group)];
+        alone = [.. alone.Where(place => !grouped.Contains(place)).OrderBy(place => Rank(work.Cases[place]))];
 
         try
         {
@@ -242,6 +240,9 @@ public sealed class PvmTarget : ITarget
             work.Outcomes[blamed] ??= Outcome.HarnessError(reason.Message);
         }
     }
+
+    /// <summary>Warm cases that leave roots warm come first, one after the other, so that a machine is warmed once for all of them; then those that leave them cold.</summary>
+    private static int Rank(TestCase testCase) => testCase.Pvm!.Path == HostPath.Cold ? 2 : BatchRules.IsSteady(testCase) ? 0 : 1;
 
     private static List<T> Part<T>(List<T> all, int part, int parts) => [.. all.Where((_, i) => i % parts == part)];
 

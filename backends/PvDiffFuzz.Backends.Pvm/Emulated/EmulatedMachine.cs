@@ -18,8 +18,10 @@ internal sealed class EmulatedMachine : IDisposable
     private const int LastLines = 1200;
     private const int MostSpins = 10;
 
-    /// <summary>Microseconds of a sleep, to which the kernel adds some fifty.</summary>
-    private const int Nap = 30;
+    /// <summary>Microseconds of the first sleep, to which the kernel adds some fifty. Each is twice as long as the one before until it is as long as what lanes keep a host busy with.</summary>
+    private const int ShortestNap = 40;
+
+    private const int MostDoublings = 4;
 
     /// <summary>How long a host may be silent. A program takes milliseconds, more where the machine is busy.</summary>
     private static readonly TimeSpan LongestSilence = TimeSpan.FromSeconds(20);
@@ -102,7 +104,7 @@ internal sealed class EmulatedMachine : IDisposable
                 : null;
         }
 
-        LibCMore.usleep(Nap);
+        LibCMore.usleep((uint)(ShortestNap << Math.Min(waits - MostSpins, MostDoublings)));
     }
 
     /// <inheritdoc/>
