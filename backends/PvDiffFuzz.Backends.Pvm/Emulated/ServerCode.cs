@@ -32,6 +32,7 @@ internal static class ServerCode
         Assembler _ = new(64);
         Label wait = _.CreateLabel(), round = _.CreateLabel(), look = _.CreateLabel(), sleep = _.CreateLabel(), go = _.CreateLabel(), greeting = _.CreateLabel();
 
+        AllowKeys(_);
         Begin(_, greeting);
 
         _.Label(ref wait);
@@ -71,6 +72,29 @@ internal static class ServerCode
         using MemoryStream stream = new();
         _.Assemble(new StreamCodeWriter(stream), ImageAddress + ElfImage.HeaderSize);
         return ElfImage.Write(ImageAddress, stream.ToArray());
+    }
+
+    /// <summary>Sets PKRU to 0, which is what guests of PVM have: the hypervisor then has nothing to change at their entries and exits, where each WRPKRU costs an emulator its whole TLB.</summary>
+    private static void AllowKeys(Assembler _)
+    {
+        const int structured = 7;
+        const int osPke = 4;
+        Label done = _.CreateLabel();
+        _.xor(eax, eax);
+        _.cpuid();
+        _.cmp(eax, structured);
+        _.jb(done);
+        _.mov(eax, structured);
+        _.xor(ecx, ecx);
+        _.cpuid();
+        _.bt(ecx, osPke);
+        _.jnc(done);
+        _.xor(eax, eax);
+        _.xor(ecx, ecx);
+        _.xor(edx, edx);
+        _.wrpkru();
+        _.Label(ref done);
+        _.nop();
     }
 
     /// <summary>Makes the pages and says that it waits.</summary>
