@@ -47,6 +47,10 @@ internal abstract unsafe class KernelPort
     /// <returns>0, or a negative error number.</returns>
     public virtual ValueTask<int> RunAsync(int descriptor, byte* run, RunReads reads) => new(Run(descriptor, run));
 
+    /// <summary>Fetches what <see cref="RunReads.All"/> names, in the same way.</summary>
+    /// <param name="descriptor">The processor.</param>
+    public virtual ValueTask<int> FetchAsync(int descriptor) => new(0);
+
     /// <summary>How many lanes can run side by side.</summary>
     public virtual int MostLanes => 1;
 
@@ -158,10 +162,7 @@ internal enum RunReads
     /// <summary>Nothing.</summary>
     Registers,
 
-    /// <summary>Model-specific registers.</summary>
-    Msrs,
-
-    /// <summary>These and debug registers.</summary>
+    /// <summary>Model-specific and debug registers.</summary>
     All,
 }
 

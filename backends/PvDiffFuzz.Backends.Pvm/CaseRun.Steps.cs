@@ -19,6 +19,7 @@ internal sealed partial class CaseRun
     private async ValueTask<bool> LoadAsync()
     {
         _loading = true;
+        _steady = BatchRules.IsSteady(_case);
         bool user = _case.Start == GuestMode.User;
         SystemState system = _case.System;
         KvmRegs regs = Registers(_case.Registers);
@@ -62,11 +63,11 @@ internal sealed partial class CaseRun
         if (warm && !kept && machine.Plan.EventEntry is ulong entry)
         {
             await WarmUpAsync(entry).ConfigureAwait(false);
-            _state.Forget();
+            _state.ForgetAllButDebugRegisters();
             _state.LoadControl(_case, gsBase, freshRoots: false);
         }
 
-        _warmFor = warm && BatchRules.IsSteady(_case) ? (system[SystemRegister.Cr3], system[SystemRegister.PvmSwitchCr3]) : null;
+        _warmFor = warm && _steady ? (system[SystemRegister.Cr3], system[SystemRegister.PvmSwitchCr3]) : null;
         _state.LoadMsrs(_case, gsBase);
         if (_descriptorsLeft)
         {
@@ -331,11 +332,11 @@ internal sealed partial class CaseRun
         return null;
     }
 
-    /// <summary>True when the SYSCALL that the case has for a return is still there. Asked before anything is patched, which does not move it: its MSR has just been read along.</summary>
+    /// <summary>True when the SYSCALL that the case has for a return is still there. Asked before anything is patched: its MSR has just been read along where the case could have changed it.</summary>
     private bool CanReturnBy(SystemRegister register)
     {
         ulong address = _case.System[register];
-        if (_state.ReadMsr(register) == address)
+        if (_steady || _state.ReadMsr(register) == address)
         {
             return true;
         }

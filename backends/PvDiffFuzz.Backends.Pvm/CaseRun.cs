@@ -21,6 +21,8 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
     private ulong? _returning;
     private byte? _injected;
     private bool _loading;
+    private bool _steady;
+    private RunReads _read;
     private bool _descriptorsLeft;
     private string _reason = "";
 
@@ -71,6 +73,11 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
         catch (KvmException e) when (IsRefusal(e))
         {
             stop = Stop.Unsupported;
+        }
+
+        if (stop is Stop.Port or Stop.Halt && _read != RunReads.All)
+        {
+            await machine.Vcpu.FetchAsync().ConfigureAwait(false);
         }
 
         _state.Forget();
@@ -186,7 +193,7 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
         _returning = _case.Start == GuestMode.User ? _case.System[SystemRegister.PvmRetuRip] : null;
         while (true)
         {
-            Stop stop = await WaitAsync(_returning, RunReads.All).ConfigureAwait(false);
+            Stop stop = await WaitAsync(_returning, answered < _case.Responses.Length && _steady ? RunReads.Registers : RunReads.All).ConfigureAwait(false);
             if (stop is not (Stop.Port or Stop.Halt))
             {
                 return stop;
@@ -270,6 +277,7 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
         machine.Code.Tell();
         for (int exits = 0; exits < mostExits; exits++)
         {
+            _read = reads;
             bool left = KvmVcpu.Left(await machine.Vcpu.RunAsync(reads).ConfigureAwait(false));
             _loading = false;
             if (!left)

@@ -31,17 +31,18 @@ internal sealed unsafe partial class EmulatedKernel
         _ahead.Add((descriptor, KvmAbi.KVM_GET_REGS, mirror + KvmRunLayout.SyncRegs, Known));
         _ahead.Add((descriptor, KvmAbi.KVM_GET_SREGS, mirror + KvmRunLayout.SyncSregs, Known));
         _ahead.Add((descriptor, KvmAbi.KVM_GET_VCPU_EVENTS, mirror + KvmRunLayout.SyncEvents, Known));
-        if (reads >= RunReads.Msrs)
+        if (reads == RunReads.All)
         {
-            ReadAhead(descriptor, KvmAbi.KVM_GET_MSRS);
-        }
-
-        if (reads >= RunReads.All)
-        {
-            ReadAhead(descriptor, KvmAbi.KVM_GET_DEBUGREGS);
+            AddReads(descriptor);
         }
 
         return at;
+    }
+
+    private void AddReads(int descriptor)
+    {
+        ReadAhead(descriptor, KvmAbi.KVM_GET_MSRS);
+        ReadAhead(descriptor, KvmAbi.KVM_GET_DEBUGREGS);
     }
 
     /// <summary>In place of an operation: what KVM has stored by itself.</summary>
