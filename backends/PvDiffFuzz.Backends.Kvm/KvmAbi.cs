@@ -78,6 +78,9 @@ internal static class KvmAbi
     /// <summary><c>offsetof(struct kvm_vcpu_events, flags)</c>.</summary>
     public const int OffsetOfEventFlags = 20;
 
+    /// <summary><c>offsetof(struct kvm_vcpu_events, triple_fault.pending)</c>.</summary>
+    public const int OffsetOfTripleFault = 28;
+
     /// <summary><c>offsetof(struct kvm_vcpu_events, nmi.masked)</c>.</summary>
     public const int OffsetOfNmiMasked = 14;
 #pragma warning restore CS1591

@@ -258,6 +258,24 @@ internal sealed unsafe class KvmVcpu : KvmDescriptor
         return events[OffsetOfNmiMasked] != 0;
     }
 
+    /// <summary>True when a shutdown is pending; false too where KVM does not tell.</summary>
+    public bool IsShutdownPending
+    {
+        get
+        {
+            if (!HasTripleFaultEvent)
+            {
+                return false;
+            }
+
+            byte* events = stackalloc byte[SizeOfEvents];
+
+            // SAFETY: the kernel writes one structure.
+            Call(KVM_GET_VCPU_EVENTS, events, nameof(KVM_GET_VCPU_EVENTS));
+            return events[OffsetOfTripleFault] != 0;
+        }
+    }
+
     /// <summary>Makes an NMI pending.</summary>
     public void Nmi() => Call(KVM_NMI, null, nameof(KVM_NMI));
 

@@ -133,7 +133,7 @@ internal sealed partial class CaseRun
         Stop stop = await WaitAsync(returning: null, RunReads.Registers).ConfigureAwait(false);
         if (stop == Stop.Crash)
         {
-            // A shutdown that the last case had asked for, and another exit came before.
+            // Segments of the last case; see RunAsync. They are replaced by now.
             machine.Vcpu.SetRegs(in regs);
             stop = await WaitAsync(returning: null, RunReads.Registers).ConfigureAwait(false);
         }
@@ -143,6 +143,8 @@ internal sealed partial class CaseRun
         {
             throw new KvmException($"the way to user mode and back ended with {machine.Vcpu.DescribeExit()}: KVM_RUN", Interop.LinuxAbi.EINVAL);
         }
+
+        _crashed = false;
     }
 
     private void WriteWarmStructure()

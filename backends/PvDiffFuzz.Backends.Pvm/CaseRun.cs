@@ -22,6 +22,7 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
     private byte? _injected;
     private bool _loading;
     private bool _steady;
+    private bool _crashed;
     private RunReads _read;
     private bool _descriptorsLeft;
     private string _reason = "";
@@ -60,21 +61,21 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
     {
         _case = testCase;
         machine.LeadEntriesTo(null);
-        _events.Clear();
-        _waiting.Clear();
-        _injected = null;
         new CaseMemory(machine.Pool, machine.Pages).Load(testCase);
         machine.Code.Changed(testCase);
-        Stop stop;
-        try
+        Stop stop = await LoadAndDriveAsync().ConfigureAwait(false);
+        if (stop == Stop.Crash && _crashed && machine.Plan.EventEntry is ulong entry)
         {
-            stop = await LoadAsync().ConfigureAwait(false) ? await DriveAsync().ConfigureAwait(false) : Stop.Unsupported;
-        }
-        catch (KvmException e) when (IsRefusal(e))
-        {
-            stop = Stop.Unsupported;
+            // Segments that a dead guest had in supervisor mode stay loaded, whatever KVM_SET_SREGS says, and let the next one die at its first exit. A way to user mode and back replaces them.
+            Clear(testCase);
+            await WarmUpAsync(entry).ConfigureAwait(false);
+            _state.Forget();
+            new CaseMemory(machine.Pool, machine.Pages).Load(testCase);
+            machine.Code.Changed(testCase);
+            stop = await LoadAndDriveAsync().ConfigureAwait(false);
         }
 
+        _crashed = stop == Stop.Crash || machine.Vcpu.IsShutdownPending;
         if (stop is Stop.Port or Stop.Halt && _read != RunReads.All)
         {
             await machine.Vcpu.FetchAsync().ConfigureAwait(false);
@@ -84,8 +85,7 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
         Outcome outcome = ToOutcome(stop);
         if (!outcome.Comparable || outcome.End == EndKind.Crash)
         {
-            new CaseMemory(machine.Pool, machine.Pages).Clear(testCase);
-            machine.Code.ChangedEverywhere();
+            Clear(testCase);
         }
         else
         {
@@ -96,6 +96,27 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
         _descriptorsLeft |= HasThreadLocalStorage(testCase);
         Reusable = outcome.Comparable && (outcome.End != EndKind.Crash || IsInSupervisorMode());
         return outcome;
+    }
+
+    private async ValueTask<Stop> LoadAndDriveAsync()
+    {
+        _events.Clear();
+        _waiting.Clear();
+        _injected = null;
+        try
+        {
+            return await LoadAsync().ConfigureAwait(false) ? await DriveAsync().ConfigureAwait(false) : Stop.Unsupported;
+        }
+        catch (KvmException e) when (IsRefusal(e))
+        {
+            return Stop.Unsupported;
+        }
+    }
+
+    private void Clear(TestCase testCase)
+    {
+        new CaseMemory(machine.Pool, machine.Pages).Clear(testCase);
+        machine.Code.ChangedEverywhere();
     }
 
     /// <summary>Loads what the cases of a batch have in common, and the rest of the first one.</summary>
@@ -130,6 +151,7 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
     public void Renewed()
     {
         _descriptorsLeft = false;
+        _crashed = false;
         _warmFor = null;
         _state.Renewed();
     }
