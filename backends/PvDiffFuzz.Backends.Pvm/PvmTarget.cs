@@ -1,6 +1,5 @@
 using System.Collections.Immutable;
 using System.Runtime.InteropServices;
-using PvDiffFuzz.Backends.Interop;
 using PvDiffFuzz.Backends.Kvm;
 using PvDiffFuzz.Backends.Pvm.Emulated;
 using PvDiffFuzz.Core;

@@ -1,4 +1,3 @@
-using PvDiffFuzz.Backends.Interop;
 using PvDiffFuzz.Backends.Kvm;
 using static PvDiffFuzz.Backends.Interop.LinuxAbi;
 
