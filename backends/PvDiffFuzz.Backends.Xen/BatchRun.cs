@@ -211,7 +211,7 @@ internal sealed unsafe class BatchRun : IDisposable
         byte* result = first;
         if (finished < 0 || finished > flight.Count - flight.Landed)
         {
-            throw new QemuException("the agent's results make no sense");
+            throw new QemuException(OutcomeDecoder.NoSense);
         }
 
         for (int i = 0; i < finished; i++)
@@ -220,7 +220,7 @@ internal sealed unsafe class BatchRun : IDisposable
             byte* end = guest.At(0) + (*(ulong*)(result + Result.EndAt) - GuestMap.Base);
             if (end < result + Result.HeaderSize || end > limit)
             {
-                throw new QemuException("the agent's results make no sense");
+                throw new QemuException(OutcomeDecoder.NoSense);
             }
 
             Read(flight, cases, outcomes, result, end, death: null);

@@ -45,8 +45,13 @@ internal sealed record Death(DeathKind Kind, string Reason)
             : new Death(DeathKind.Domain, "the domain has shut down");
     }
 
-    /// <summary>The last line of a console that is not empty, without Xen's prefix.</summary>
-    public static string LastLine(string console) => Lines(console) is [.., string last] ? last : "no word from it";
+    /// <summary>The last line of a console that is not empty, without Xen's prefix. A QEMU that gives up says why before it lists registers: that line counts as the last.</summary>
+    public static string LastLine(string console)
+    {
+        const string reason = "qemu: fatal:";
+        string[] lines = Lines(console);
+        return Array.FindLast(lines, line => line.StartsWith(reason, StringComparison.Ordinal)) ?? lines.LastOrDefault() ?? "no word from it";
+    }
 
     private static string[] Lines(string console) => [.. console.Split('\n').Select(Plain).Where(line => line.Trim('*') != "")];
 

@@ -222,7 +222,9 @@ internal sealed unsafe class GuestState
             bool relevant = exact || kind switch
             {
                 XenCallbackKind.Event => pending || (effects & Effects.Calls) != 0,
-                XenCallbackKind.Syscall or XenCallbackKind.Syscall32 => (effects & Effects.UserMode) != 0 && (effects & Effects.Syscalls) != 0,
+
+                // The entry for 32-bit code does not ask in which mode the guest is: a kernel may run such code, too.
+                XenCallbackKind.Syscall or XenCallbackKind.Syscall32 => (effects & Effects.Syscalls) != 0,
                 XenCallbackKind.Sysenter => (effects & Effects.Sysenters) != 0,
                 _ => true,
             };

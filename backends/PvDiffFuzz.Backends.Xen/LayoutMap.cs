@@ -123,6 +123,9 @@ internal sealed class LayoutMap
         return -1;
     }
 
+    /// <summary>True for the offset of a page of the case in the pool.</summary>
+    public bool HasPageAt(uint poolOffset) => poolOffset % PageLayout.PageSize == 0 && poolOffset / PageLayout.PageSize < _addresses.Length;
+
     /// <summary>The payload's address of the page at an offset of the pool.</summary>
     public ulong AddressOf(uint poolOffset) => _addresses[poolOffset / PageLayout.PageSize];
 

@@ -24,6 +24,9 @@ internal sealed unsafe class OutcomeDecoder
     /// <summary>What RCX holds after the agent's HYPERVISOR_iret, see <see cref="AgentCode.Returned"/>.</summary>
     public ulong Returned { get; set; }
 
+    /// <summary>The reason for results that the agent cannot have written: a payload wrote over them.</summary>
+    public const string NoSense = "the agent's results make no sense";
+
     private readonly List<MemoryWord> _words = [];
     private readonly Dictionary<ulong, ulong> _frames = [];
     private ulong _returnsFrom;
@@ -37,11 +40,17 @@ internal sealed unsafe class OutcomeDecoder
     /// <param name="result">The result.</param>
     /// <param name="end">The first byte after it; unused after a death.</param>
     /// <param name="death">Why there is no more than this; null when the agent has finished the case.</param>
+    /// <exception cref="QemuException">The result makes no sense.</exception>
     public Outcome Decode(TestCase testCase, LayoutMap map, byte* record, byte* result, byte* end, Death? death)
     {
         // SAFETY: the agent wrote `Events` contexts, and then memory up to `EndAt` if it finished.
         MetAgent = false;
         int count = *(int*)(result + Result.Events);
+        if (count is < 0 or > GuestMap.ResultsSize / Context.Size)
+        {
+            throw new QemuException(NoSense);
+        }
+
         byte* context = result + Result.HeaderSize;
         byte* memory = context + (count * Context.Size);
         for (int i = 0; i < *(int*)(record + Record.Hypercalls); i++)
@@ -60,6 +69,11 @@ internal sealed unsafe class OutcomeDecoder
         _returnsFrom = 0;
         for (int i = 0; i < count; i++, context += Context.Size)
         {
+            if (death is null && context + Context.Size > end)
+            {
+                throw new QemuException(NoSense);
+            }
+
             int entry = *(int*)(context + Context.Entry);
             _returnsFrom = registers?.Rip ?? 0;
             if (entry == EntryNumber.HypercallReturn)
@@ -244,11 +258,17 @@ internal sealed unsafe class OutcomeDecoder
         while (item < end)
         {
             uint page = *(uint*)item & ~1u;
+            if (!map.HasPageAt(page))
+            {
+                throw new QemuException(NoSense);
+            }
+
             item += Result.WordSize;
             Array.Clear(_final);
             for (; item < end && (*(uint*)item & 1) == 0; item += Result.WordSize)
             {
-                _final[(*(uint*)item - page) / sizeof(ulong)] = *(ulong*)(item + 8);
+                uint offset = *(uint*)item - page;
+                _final[offset < PageLayout.PageSize ? offset / sizeof(ulong) : throw new QemuException(NoSense)] = *(ulong*)(item + 8);
             }
 
             ComparePage(record, page, map.AddressOf(page));
@@ -274,8 +294,26 @@ internal sealed unsafe class OutcomeDecoder
     }
 
     /// <summary>A frame in memory shows where the agent called Xen to return, when the payload had not begun. It counts as called at an entry, as the agent records it (ADR 9).</summary>
-    private ulong AsReturned(ulong at, ulong value) =>
-        value != Returned ? value : _frames.TryGetValue(at, out ulong shown) ? shown : _returnsFrom;
+    private ulong AsReturned(ulong at, ulong value)
+    {
+        bool isFrame = _frames.TryGetValue(at, out ulong shown);
+        if (value == Returned)
+        {
+            return isFrame ? shown : _returnsFrom;
+        }
+
+        // The payload may have written over a part of it since. Two of its lower bytes are enough to know it again.
+        for (int bits = 48; isFrame && bits >= 16; bits -= 8)
+        {
+            ulong low = (1UL << bits) - 1;
+            if (((value ^ Returned) & low) == 0)
+            {
+                return (value & ~low) | (shown & low);
+            }
+        }
+
+        return value;
+    }
 
     private void ReadInitial(byte* record, uint page)
     {

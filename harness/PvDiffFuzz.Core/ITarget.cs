@@ -40,7 +40,16 @@ public interface ITracer
 /// <param name="Bytes">Its bytes as fetched, 1 to 15.</param>
 /// <param name="Mode">Mode in which it was decoded.</param>
 /// <param name="Rcx">RCX before it, for shift counts and REP.</param>
-public readonly record struct TracedInstruction(ulong Address, ImmutableArray<byte> Bytes, CpuMode Mode, ulong Rcx);
+public readonly record struct TracedInstruction(ulong Address, ImmutableArray<byte> Bytes, CpuMode Mode, ulong Rcx)
+{
+    /// <summary>What it raised; null when it completed, a hypervisor that carried it out included.</summary>
+    public RaisedException? Raised { get; init; }
+}
+
+/// <summary>An exception or software interrupt that an instruction raised, as the guest is told of it, whatever becomes of its delivery.</summary>
+/// <param name="Vector">Its vector. That of #DB also where only what follows the instruction raised it: a single step, or a breakpoint on the next one.</param>
+/// <param name="Error">Its error code; null for none.</param>
+public readonly record struct RaisedException(byte Vector, uint? Error);
 
 /// <summary>What executes a case.</summary>
 public enum TargetKind

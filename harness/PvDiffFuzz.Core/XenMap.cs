@@ -69,8 +69,11 @@ public static class XenMap
     /// <summary>Callbacks of a 64-bit guest: <see cref="XenTrap.HandlerSize"/> bytes for each kind, in the order of <see cref="XenCallbackKind"/>.</summary>
     public const ulong Callbacks = Handlers + 0x1000;
 
-    /// <summary>Handler of vector 0 of a 32-bit guest. A target keeps its agent in the 16 MiB from here.</summary>
+    /// <summary>Handler of vector 0 of a 32-bit guest. A target keeps its agent in the <see cref="AgentSize32"/> bytes from here.</summary>
     public const ulong Handlers32 = 0x2000_0000;
+
+    /// <summary>Bytes that the agent of a 32-bit guest may take.</summary>
+    public const ulong AgentSize32 = 0x100_0000;
 
     /// <summary>Callbacks of a 32-bit guest.</summary>
     public const ulong Callbacks32 = Handlers32 + 0x1000;

@@ -90,10 +90,10 @@ public static class UndefinedBits
             ? UndefinedMask.None
             : new UndefinedMask { Rflags = _flags, Gpr = _gpr, Memory = _memory, Consumed = Consumed, Rows = [.. _rows], Parts = _parts.ToImmutable() };
 
-        /// <summary>Tells whether an event came between two instructions: what follows is another place, and the first is no branch. Its handler is code of the payload, or it would have ended the trace.</summary>
-        public bool IsDelivery(TracedInstruction traced, TracedInstruction next) =>
-            next.Address != traced.Address + (ulong)traced.Bytes.Length && next.Address != traced.Address
-            && Decode(traced, options).FlowControl is FlowControl.Next or FlowControl.Interrupt or FlowControl.Exception;
+        /// <summary>Tells whether an event came between two instructions: the first raised one, or what follows is another place and the first is no branch. Its handler is code of the payload, or it would have ended the trace.</summary>
+        public bool IsDelivery(TracedInstruction traced, TracedInstruction next) => traced.Raised is not null
+            || (next.Address != traced.Address + (ulong)traced.Bytes.Length && next.Address != traced.Address
+            && Decode(traced, options).FlowControl is FlowControl.Next or FlowControl.Interrupt or FlowControl.Exception);
 
         /// <summary>The frame of an event that the payload handles holds RFLAGS, RCX and R11, where nobody masks what is undefined.</summary>
         public void Save()

@@ -25,6 +25,7 @@ internal sealed partial class PvmRun<TAbi>(X86Engine engine, Vcpu vcpu) : IPvmRu
     private int _answered;
     private VectorEvent _what;
     private RegisterState? _final;
+    private Tracer? _trace;
 
     /// <inheritdoc/>
     public Outcome Run(TestCase testCase, CpuProfile profile, Tracer? trace)
@@ -84,10 +85,11 @@ internal sealed partial class PvmRun<TAbi>(X86Engine engine, Vcpu vcpu) : IPvmRu
         _events.Clear();
         _answered = 0;
         _final = null;
+        _trace = trace;
         DebugRegisters? debug = testCase.Registers.Debug is DebugRegisters armed ? Paging.Confine(armed, range) : null;
         CpuState cpu = engine.Start(testCase.Limits.Instructions, debug);
         Begin(ref cpu, testCase);
-        Drive(ref cpu, testCase, trace);
+        Drive(ref cpu, testCase);
         SystemState system = vcpu.Verdict <= Verdict.Halt ? vcpu.Capture<TAbi>(ref cpu) : SystemState.Empty;
         engine.ForgetCode(testCase.Code);
         ImmutableArray<MemoryWord> changes = engine.Memory.Unload(testCase);
@@ -141,7 +143,7 @@ internal sealed partial class PvmRun<TAbi>(X86Engine engine, Vcpu vcpu) : IPvmRu
         pvcs[SystemRegister.PvcsR11] = registers.Gpr[11];
     }
 
-    private void Drive(ref CpuState cpu, TestCase testCase, Tracer? trace)
+    private void Drive(ref CpuState cpu, TestCase testCase)
     {
         while (vcpu.Verdict == Verdict.Running)
         {
@@ -155,7 +157,7 @@ internal sealed partial class PvmRun<TAbi>(X86Engine engine, Vcpu vcpu) : IPvmRu
             if (cpu.Pending == PendingKind.None)
             {
                 engine.Doors = vcpu.UserMode ? _doors.AsMemory(_supervisorDoors, _userDoors) : _doors.AsMemory(0, _supervisorDoors);
-                ChangedInstructions.RunNatively(engine, ref cpu, testCase.Code, trace);
+                ChangedInstructions.RunNatively(engine, ref cpu, testCase.Code, _trace);
             }
 
             Handle(ref cpu);
@@ -329,6 +331,7 @@ internal sealed partial class PvmRun<TAbi>(X86Engine engine, Vcpu vcpu) : IPvmRu
     [Spec("pvm-readings", "resume-flag-in-frames")]
     private void DeliverPending(ref CpuState cpu)
     {
+        _trace?.NotePending(ref cpu);
         byte vector = cpu.PendingVector;
         bool fault = cpu.Pending == PendingKind.Fault;
         ulong? cr2 = fault && vector == 14 ? cpu.PendingCr2 : null;

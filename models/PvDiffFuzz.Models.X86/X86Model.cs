@@ -88,6 +88,7 @@ public sealed class X86Model : ITarget, ITracer
                 break;
             }
 
+            trace?.NotePending(ref cpu);
             Event delivered = Delivery.Deliver(ref cpu);
             _events.Add(delivered);
             if (IsEnd(delivered, testCase.Code.End) || _events.Count > testCase.Responses.Length)

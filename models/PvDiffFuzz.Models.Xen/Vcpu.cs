@@ -66,6 +66,9 @@ internal sealed class Vcpu(X86Engine engine, Release whenNone)
     /// <summary>Deliveries whose handlers have not begun yet, the latest last: one more than one when an upcall follows an event at once.</summary>
     public List<Delivered> Deliveries { get; } = [];
 
+    /// <summary>What the instruction that Xen looks at raised: the first trap for which the kernel was to be entered since this was null. It may find no stack or handler.</summary>
+    public RaisedException? Raised { get; set; }
+
     /// <summary>True until the guest gives its part of the GDT up.</summary>
     public bool OwnDescriptors { get; private set; }
 
@@ -130,6 +133,15 @@ internal sealed class Vcpu(X86Engine engine, Release whenNone)
 
     /// <summary>A callback as it is registered now; one with address 0 when there is none.</summary>
     public ref XenCallback CallbackOf(XenCallbackKind kind) => ref _callbacks[(int)kind];
+
+    /// <summary>Notes a trap for which the kernel is to be entered.</summary>
+    public void Note(in Bounce bounce)
+    {
+        if (bounce.Entry == EntryPoint.XenTrap)
+        {
+            Raised ??= new RaisedException(bounce.Vector, bounce.Error);
+        }
+    }
 
     /// <summary>Takes the state of a case.</summary>
     /// <returns>False when the case cannot be, because Xen refuses a descriptor of its GDT.</returns>

@@ -335,6 +335,7 @@ internal sealed partial class XenRun<TGuest>
     private static bool IsLoadable(ref CpuState cpu, ushort selector) =>
         (selector & 0xfffc) == 0 || (Descriptors.Find(cpu.Profile, selector) is { Present: true, Dpl: 3, Base: 0 } found && Descriptors.IsReadable(found));
 
+    /// <summary>True for an access of the kernel that meets the pages of an agent: its own range, and pages of entries that a case puts elsewhere.</summary>
     private bool IsAgents(ulong address, uint error)
     {
         if (!vcpu.KernelMode || (error & PageFault.Present) != 0)
@@ -342,14 +343,13 @@ internal sealed partial class XenRun<TGuest>
             return false;
         }
 
+        (ulong first, ulong last) = TGuest.Abi == Abi.XenPv32 ? (XenMap.Handlers32, XenMap.Handlers32 + XenMap.AgentSize32 - 1) : (AddressMap.AgentFirst, AddressMap.AgentLast);
+        bool agents = address - first <= last - first;
         foreach (Door door in _doors.AsSpan(0, _kernelDoors))
         {
-            if (address - door.Address < door.Length)
-            {
-                return true;
-            }
+            agents |= address - door.Address < door.Length;
         }
 
-        return false;
+        return agents;
     }
 }

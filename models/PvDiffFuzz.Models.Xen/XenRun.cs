@@ -111,12 +111,12 @@ internal sealed partial class XenRun<TGuest>(X86Engine engine, Vcpu vcpu)
                 engine.Execute(ref cpu, testCase.Code, trace);
             }
 
-            Handle(ref cpu);
+            Handle(ref cpu, trace);
         }
     }
 
     /// <summary>Something is pending in the processor.</summary>
-    private void Handle(ref CpuState cpu)
+    private void Handle(ref CpuState cpu, Tracer? trace)
     {
         switch (cpu.Pending)
         {
@@ -141,7 +141,13 @@ internal sealed partial class XenRun<TGuest>(X86Engine engine, Vcpu vcpu)
         // Xen accesses the guest's memory in 64-bit mode, whatever the guest runs in.
         vcpu.Memory.Mask = ulong.MaxValue;
         vcpu.Rflags = X86.Delivery.SavedRflags(ref cpu);
+        vcpu.Raised = null;
         Dispatch(ref cpu);
+        if (vcpu.Raised is RaisedException raised)
+        {
+            trace?.Note(ref cpu, raised);
+        }
+
         if (vcpu.Verdict == Verdict.Halt)
         {
             _final = X86.Delivery.Capture(ref cpu, vcpu.Rflags);
@@ -177,7 +183,7 @@ internal sealed partial class XenRun<TGuest>(X86Engine engine, Vcpu vcpu)
             case PendingKind.Fault when known && form == Code.Ud2 && ForcedEmulation.TryRun<TGuest>(ref cpu, vcpu):
                 return;
             case PendingKind.Fault when cpu.PendingVector == 14 && IsAgents(cpu.PendingCr2, cpu.PendingError):
-                vcpu.End(Verdict.Unsupported, "the guest kernel accesses the page of an entry, where targets have their agent");
+                vcpu.End(Verdict.Unsupported, "the guest kernel accesses pages in which targets have their agent");
                 return;
             case PendingKind.Fault when cpu.PendingVector == 14 && TGuest.IsXens(cpu.PendingCr2):
                 vcpu.End(Verdict.Unsupported, "the guest accesses memory that Xen keeps, of which some can be read");

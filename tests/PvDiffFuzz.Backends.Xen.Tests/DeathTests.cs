@@ -36,5 +36,9 @@ public sealed class DeathTests
     public void AnythingElseIsNoDeath(string console) => Assert.Null(Death.Of(console));
 
     [Fact]
+    public void AQemuThatGivesUpSaysWhyBeforeItListsRegisters() =>
+        Assert.Equal("qemu: fatal: Trying to execute code outside RAM or ROM at 0x1", Death.LastLine("(XEN) on\nqemu: fatal: Trying to execute code outside RAM or ROM at 0x1\n\nRAX=0\nXMM15=0\n"));
+
+    [Fact]
     public void TheLastLineIsTheOneThatSaysSomething() => Assert.Equal("cannot allocate memory", Death.LastLine("(XEN) booting\ncannot allocate memory\n\n(XEN) \n"));
 }

@@ -24,6 +24,7 @@ public sealed class LayoutTests
         Assert.Equal(0x1008, map.OffsetOf(0x40_4008));
         Assert.Equal(-1, map.OffsetOf(0x40_1000));
         Assert.Equal(0x40_4000UL, map.AddressOf(0x1ff8));
+        Assert.Equal([true, true, false, false, false], new uint[] { 0, 0x3000, 0x4000, 0x1008, 0xffff_f000 }.Select(map.HasPageAt));
     }
 
     /// <summary>The entry of the read-only page: the pool's frame, present, not writable, not executable under the user root; and the walk from the root to it.</summary>

@@ -102,6 +102,57 @@ public sealed class CampaignTests
         Assert.All(summary.Signatures, s => Assert.Contains(s.Verdict.Kind, new[] { VerdictKind.NonDeterministic, VerdictKind.StateLeak }));
     }
 
+    /// <summary>
+    /// MOV after ADC is wrong, and so is ADC where RBX is 0. The minimiser makes RBX 0, so that another cause shows first in what it leaves: when that one is described, so is the finding.
+    /// </summary>
+    [Fact]
+    public void AFindingThatMinimisesToAnotherCauseIsHeldAgainstThatOne()
+    {
+        static Outcome Wrong(TestCase testCase)
+        {
+            bool added = false;
+            return new FakeMachine((mnemonic, state) =>
+            {
+                bool first = mnemonic == Mnemonic.Adc && state.Registers[Register.Rbx] == 0;
+                state.Registers = first || (mnemonic == Mnemonic.Mov && added) ? state.Registers.With(Register.Rdx, 7) : state.Registers;
+                added |= mnemonic == Mnemonic.Adc;
+            }).Run(testCase);
+        }
+
+        CampaignParts parts = Parts(new FakeMachine().Run, Wrong) with { Source = () => new OneCase(Cases.Of("4811d8", "48c7c105000000").With(Register.Rbx, 5)) };
+        CampaignParts described = parts with { Known = new KnownSet([KnownReader.Parse(System.Text.Encoding.UTF8.GetBytes(AdcEntry), "x.known")]) };
+
+        Assert.Equal(1, Run(Small with { Count = 1 }, parts).New);
+        Assert.Equal("adc", Assert.Single(Run(Small with { Count = 1 }, described).Signatures).Verdict.Why);
+    }
+
+    /// <summary>More entries than any other count has names: each has its own.</summary>
+    [Fact]
+    public void EveryKnownEntryIsCountedUnderItsName()
+    {
+        KnownEntry adc = KnownReader.Parse(System.Text.Encoding.UTF8.GetBytes(AdcEntry.Replace("gpr.rdx", "event.rflags.CF", StringComparison.Ordinal)), "x.known");
+        KnownSet many = new([.. Enumerable.Range(0, BoundedCounts.Capacity + 10).Select(i => adc with { Id = $"a{i}", Targets = [new TargetPattern("nobody", [])] }), adc]);
+
+        CampaignSummary summary = Run(Small, Parts(AdcLosesCarry) with { Known = many });
+
+        Assert.Equal(BoundedCounts.Capacity + 11, summary.KnownMatches.Count);
+        Assert.Equal(summary.Known, summary.KnownMatches["adc"]);
+        Assert.True(summary.Known > 100, $"only {summary.Known} cases showed it");
+    }
+
+    private const string AdcEntry = """
+        # ADC of RBX.
+        id       adc
+        kind     host
+        clause   SDM vol.2A ADC
+        reason   seven in RDX
+        targets  hardware
+        forms    Adc
+        vectors  any
+        fields   gpr.rdx
+
+        """;
+
     /// <summary>Each instance shows RBX of the case that it ran before.</summary>
     [Fact]
     public void ALeakyTargetGivesNoFinding()
@@ -295,6 +346,11 @@ public sealed class CampaignTests
     };
 
     private static CampaignSummary Run(CampaignOptions options, CampaignParts parts, CancellationToken cancel = default) => new Campaign(options, parts).Run(cancel);
+
+    private sealed class OneCase(TestCase testCase) : ICaseSource
+    {
+        public TestCase Generate(ulong index) => testCase;
+    }
 
     private sealed class MemoryStore : IFindingStore
     {

@@ -115,6 +115,23 @@ public sealed class ComparerTests
         Assert.Empty(comparer.Compare(Any, [Cases.Fault(rip: 1), Cases.Fault(rip: 2)]).HidingRows);
     }
 
+    /// <summary>RCX after a hypercall of an answer is hidden, and RCX at the end, where the guest went on behind the answer, is not.</summary>
+    [Fact]
+    public void ARowOfTheLastEventHidesNothingOfAGuestThatWentOn()
+    {
+        TargetMask row = new("a.rcx", "test", e => e.Kind == EventKind.Hypercall, Register.Rcx, ulong.MaxValue);
+        Comparer comparer = new([Cases.Info("a", null, row), Cases.Info("b")], CaseAnalyst.Blind);
+        Event call = PvmCases.Fault() with { Kind = EventKind.Hypercall };
+        Event other = call with { Registers = call.Registers.With(Register.Rcx, 9) };
+        RegisterState end = call.Registers.With(Register.Rax, 5);
+
+        Assert.Equal(ComparisonResult.Agreement, comparer.Compare(PvmCases.Supervisor("90"), [PvmCases.Ends(PvmCases.Fault(), call), PvmCases.Ends(PvmCases.Fault(), other)]).Result);
+        Assert.Equal(ComparisonResult.Agreement, comparer.Compare(PvmCases.Supervisor("90"), [At(call, end), At(other, end)]).Result);
+        Assert.Equal(["gpr.rcx"], comparer.Compare(PvmCases.Supervisor("90"), [At(call, end), At(other, end.With(Register.Rcx, 9))]).Differences.Select(d => d.Field.ToString()));
+
+        static Outcome At(Event last, RegisterState registers) => PvmCases.Ends(PvmCases.Fault(), last) with { End = EndKind.ReachedEnd, Registers = registers };
+    }
+
     [Fact]
     public void UndefinedBitsAreNotComparedAndNothingElseIsHidden()
     {

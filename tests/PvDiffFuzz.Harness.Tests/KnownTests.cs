@@ -91,6 +91,9 @@ public sealed class KnownTests
     [InlineData("48 66 f1", "rex-w", false)]
     [InlineData("48 f1", "void-rex", false)]
     [InlineData("f1", "operand-size", false)]
+    [InlineData("f3 f1", "repe", true)]
+    [InlineData("f3 f1", "repne", false)]
+    [InlineData("f2 66 f1", "repne operand-size", true)]
     [InlineData("64 3e f1", "void-segment", true)]
     [InlineData("3e 64 f1", "void-segment", false)]
     [InlineData("65 f1", "void-segment", false)]
@@ -108,6 +111,63 @@ public sealed class KnownTests
     [InlineData("executed Clc void-rex", false)]
     public void AnEntryCanAskForWhatRanBefore(string line, bool matches) =>
         Assert.Equal(matches, Entry(Icebp.Replace("where    this.event.rip = other.event.rip - length", line, StringComparison.Ordinal)).Matches(Seen(testCase: Cases.Of("f9", "90", "48 f1"))));
+
+    /// <summary>UD2 raises 6 and the machine that traces says so, whatever the targets answer; ICEBP raises 1, and what stands before it nothing.</summary>
+    [Theory]
+    [InlineData("0f 0b", "raised 6", true)]
+    [InlineData("0f 0b", "raised 13 6", true)]
+    [InlineData("0f 0b", "raised none 13", false)]
+    [InlineData("90", "raised none", true)]
+    [InlineData("90", "raised 6", false)]
+    [InlineData("f9 f1", "raised 1", true)]
+    [InlineData("f9 f1", "executed Int1+1", true)]
+    [InlineData("f9 f1", "executed Int1+none", false)]
+    [InlineData("f9 f1", "executed Stc+none", true)]
+    [InlineData("f9 f1", "executed Stc+1", false)]
+    public void AnEntryCanAskForWhatTheInstructionRaised(string code, string line, bool matches)
+    {
+        string text = Icebp.Replace("where    this.event.rip = other.event.rip - length", line, StringComparison.Ordinal).Replace("forms    Int1", "forms any", StringComparison.Ordinal);
+        Assert.Equal(matches, Entry(text).Matches(Seen(testCase: Cases.Of(code))));
+    }
+
+    /// <summary>A #PF of a store to a page that is there: error code 3. #UD has none.</summary>
+    [Theory]
+    [InlineData("raised.error = 3", true)]
+    [InlineData("raised.error & 1 = 1", true)]
+    [InlineData("raised.error & 0x10 = 0x10", false)]
+    public void ConditionsReadTheErrorCodeThatTheInstructionRaised(string condition, bool holds)
+    {
+        Divergence seen = Seen();
+        KnownEntry entry = Entry(Icebp + "\nwhere " + condition);
+
+        Assert.Equal(holds, entry.Matches(seen with { Instruction = seen.Instruction with { Raised = new RaisedException(14, 3) } }));
+        Assert.False(entry.Matches(seen with { Instruction = seen.Instruction with { Raised = new RaisedException(6, null) } }));
+        Assert.False(entry.Matches(seen with { Instruction = seen.Instruction with { Raised = null } }));
+    }
+
+    /// <summary>RCX before the instruction: 7, as the case begins with it.</summary>
+    [Theory]
+    [InlineData("rcx = 7", true)]
+    [InlineData("rcx & 0xff != 7", false)]
+    public void ConditionsReadRcxBeforeTheInstruction(string condition, bool holds)
+    {
+        Divergence seen = Seen(testCase: Case with { Registers = Case.Registers.With(Register.Rcx, 7) });
+        KnownEntry entry = Entry(Icebp + "\nwhere " + condition);
+
+        Assert.Equal(holds, entry.Matches(seen));
+        Assert.False(entry.Matches(seen with { Instruction = seen.Instruction with { Rcx = null } }));
+    }
+
+    /// <summary>Where nobody traces, nobody knows that an instruction raised nothing.</summary>
+    [Fact]
+    public void WithoutATraceNothingIsSaidOfWhatWasRaised()
+    {
+        Divergence traced = Seen(testCase: Cases.Of("90"));
+        KnownEntry entry = Entry(Icebp.Replace("where    this.event.rip = other.event.rip - length", "raised none", StringComparison.Ordinal).Replace("Int1", "any", StringComparison.Ordinal));
+
+        Assert.True(entry.Matches(traced));
+        Assert.False(entry.Matches(traced with { Instruction = InstructionAt.Decode([0x90], 0, CpuMode.Long64, CpuVendor.Amd) }));
+    }
 
     /// <summary>One side has written 4 to a word, and 100h to another.</summary>
     [Theory]
@@ -127,6 +187,8 @@ public sealed class KnownTests
     [InlineData("48 8b 00", "memory", true)]
     [InlineData("65 48 8b 00", "gs memory", true)]
     [InlineData("a4", "memory", true)]
+    [InlineData("f0 48 ff 00", "lock memory", true)]
+    [InlineData("48 ff 00", "lock memory", false)]
     [InlineData("64 48 8b 00", "fs", true)]
     [InlineData("64 48 8b 00", "gs memory", false)]
     [InlineData("48 8b 00", "gs memory", false)]
@@ -202,6 +264,10 @@ public sealed class KnownTests
     [InlineData("other.event.rip", "other.event.rpi", 10, "'other.event.rpi' is no term")]
     [InlineData("# Saved", "Saved", 1, "first line is a comment")]
     [InlineData("again\n", "again\r\n", 5, "control character")]
+    [InlineData("vectors  1", "vectors  1\nraised 256", 9, "'256' is no vector")]
+    [InlineData("vectors  1", "vectors  1\nraised nothing", 9, "'nothing' is no vector")]
+    [InlineData("vectors  1", "vectors  1\nexecuted Int1+256", 9, "'Int1+256' is neither")]
+    [InlineData("- length", "- raised.vector", 10, "'raised.vector' is no term")]
     [InlineData("vectors  1", "vectors  1\nexecuted Int1+rexw", 9, "'Int1+rexw' is neither")]
     public void MistakesAreNamedWithFileAndLine(string right, string wrong, int line, string message)
     {

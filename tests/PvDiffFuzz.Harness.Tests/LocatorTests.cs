@@ -19,6 +19,21 @@ public sealed class LocatorTests
         Assert.Equal("48ffc04811d890909090909090", Convert.ToHexStringLower(cut.Case.Code.Bytes.AsSpan()));
     }
 
+    /// <summary>The last instruction of the code is the SYSCALL by which the answer returns. Without it no target could run the case, and nothing would differ but the whole of it.</summary>
+    [Fact]
+    public void TheInstructionThatAnswersReturnByStays()
+    {
+        TestCase testCase = PvmCases.Supervisor("48ffc0", "48ffc3", "49ffc4", "0f05") with { Responses = [new Response([]) { Return = ReturnKind.Erets }] };
+        testCase = testCase with { System = testCase.System.With(SystemRegister.PvmRetsRip, testCase.Code.End - 2) };
+        using CaseRunner runner = Fakes.Runner(
+            new FakeTarget("a", c => c.Responses.Length > 0 && c.Code.Bytes[^1] == 0x05 ? PvmCases.Ends(PvmCases.Fault(), PvmCases.Fault()) : Outcome.Unsupported("no return")),
+            new FakeTarget("b", c => PvmCases.Ends(PvmCases.Fault(), PvmCases.Fault(rflags: c.Code.Bytes[5] == 0xc3 ? 3UL : 2UL))));
+
+        Examination cut = Locator.FirstDivergence(testCase, runner, null)!;
+
+        Assert.Equal("48ffc048ffc39090900f05", Convert.ToHexStringLower(cut.Case.Code.Bytes.AsSpan()));
+    }
+
     [Fact]
     public void WhatDoesNotDivergeAgainGivesNothing()
     {

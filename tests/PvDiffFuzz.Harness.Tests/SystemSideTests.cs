@@ -72,6 +72,60 @@ public sealed class SystemSideTests
         Assert.Equal(["event[0].frame.rflags.AF"], Names(Compare(CaseMask.None, plain, undefined)));
     }
 
+    /// <summary>A handler's MOVS copies a frame to anywhere: the same undefined bits are there, and no others are hidden.</summary>
+    [Fact]
+    public void CopiesOfUndefinedFlagsAreHiddenAndNothingElseIs()
+    {
+        CaseMask mask = new() { Rflags = RflagsBits.AF | RflagsBits.OF, Rows = ["Imul"] };
+        Outcome plain = PvmCases.Ends(PvmCases.Fault()).WithFramesInMemory();
+        Outcome undefined = PvmCases.Ends(PvmCases.Fault(rflags: 0x2 | RflagsBits.AF | RflagsBits.OF)).WithFramesInMemory();
+
+        // A copy that begins in the last byte of a quadword: its second byte is in the next.
+        Outcome copied = With(undefined, (0x41_0000UL, 0x12UL << 56), (0x41_0008UL, 0x08UL));
+        Outcome half = With(undefined, (0x41_0000UL, 0x12UL << 56), (0x41_0008UL, 0UL));
+        Outcome other = With(undefined, (0x41_0000UL, 0x13UL << 56), (0x41_0008UL, 0x08UL));
+        Outcome original = With(plain, (0x41_0000UL, 0x02UL << 56), (0x41_0008UL, 0UL));
+
+        Assert.Equal(ComparisonResult.Agreement, Compare(mask, original, copied).Result);
+        Assert.Equal(["Imul"], Compare(mask, original, copied).HidingRows.ToArray());
+        Assert.Equal(["memory"], Names(Compare(mask, original, half)));
+        Assert.Equal(["memory"], Names(Compare(mask, original, other)));
+        Assert.Contains("memory", Names(Compare(CaseMask.None, original, copied)));
+    }
+
+    /// <summary>What a handler's code pops or returns through is a copy as well: a register, the selector in an error code. It cannot come before the frame that it is a copy of.</summary>
+    [Fact]
+    public void ValuesMadeOfUndefinedFlagsAreHiddenBehindTheirFrame()
+    {
+        CaseMask mask = new() { Rflags = RflagsBits.PF | RflagsBits.AF, Rows = ["Bsf"] };
+        Outcome one = Two(0x2, 0x240, 0x1200);
+        Outcome copied = Two(0x2 | RflagsBits.PF | RflagsBits.AF, 0x244, 0x600);
+
+        Assert.Equal(ComparisonResult.Agreement, Compare(mask, one, copied).Result);
+        Assert.Equal(["Bsf"], Compare(mask, one, copied).HidingRows.ToArray());
+        Assert.Equal(["event[1].error"], Names(Compare(mask, one, Two(0x2 | RflagsBits.PF | RflagsBits.AF, 0x248, 0x1200))));
+        Assert.Equal(["gpr.rbx"], Names(Compare(mask, one, Two(0x2 | RflagsBits.PF | RflagsBits.AF, 0x240, 0x700))));
+        Assert.Equal(["event[1].error", "gpr.rbx"], Names(Compare(mask, one, Two(0x2, 0x244, 0x600))));
+
+        static Outcome Two(ulong rflags, uint error, ulong rbx)
+        {
+            Event last = PvmCases.Fault() with { ErrorCode = error };
+            last = last with { Registers = last.Registers.With(Register.Rbx, rbx) };
+            return PvmCases.Ends(PvmCases.Fault(rflags: rflags)) with { Events = [PvmCases.Fault(rflags: rflags), last], Registers = last.Registers };
+        }
+    }
+
+    private static Outcome With(Outcome outcome, params ReadOnlySpan<(ulong Address, ulong Value)> words)
+    {
+        List<MemoryWord> memory = [.. outcome.Memory];
+        foreach ((ulong address, ulong value) in words)
+        {
+            memory.Add(new MemoryWord(address, value));
+        }
+
+        return outcome with { Memory = [.. memory.OrderBy(word => word.Address)] };
+    }
+
     /// <summary>PVM loads RFLAGS, RCX and R11 at every entry, so what was undefined before is defined there; in the frame it is not.</summary>
     [Theory]
     [InlineData(Register.R11, "r11")]

@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using PvDiffFuzz.Core;
 
 namespace PvDiffFuzz.Models.Pvm.Tests;
@@ -62,6 +63,27 @@ public sealed class PropertyTests
         Assert.Equal(
             [testCase.Code.Address, testCase.Code.Address + 1, testCase.Code.Address + 11, PvmMap.RetuRip, AddressMap.LowBlock + AddressMap.Code, AddressMap.LowBlock + AddressMap.Code + 1],
             model.Trace(testCase, 100).Select(i => i.Address));
+    }
+
+    /// <summary>
+    /// What each instruction raised: nothing where the hypervisor carries it out (HLT is refused by the processor first), #PF with the error code that the guest is told, #UD; also where the frame finds no
+    /// stack and the guest dies. The fetch behind a jump is none of the jump's.
+    /// </summary>
+    [Theory]
+    [InlineData("90 FA 0F 0B", 0x2000, new[] { -1, -1, 6 }, -1)]
+    [InlineData("90 0F 0B", 0x10, new[] { -1, 6 }, -1)]
+    [InlineData("48 89 04 25 10 00 00 00", 0x2000, new[] { 14 }, 2)]
+    [InlineData("CC", 0x2000, new[] { 3 }, -1)]
+    [InlineData("31 C0 FF E0", 0x2000, new[] { -1, -1 }, -1)]
+    public void TheTraceTellsWhatWasRaised(string code, int rsp, int[] vectors, int error)
+    {
+        using PvmModel model = new();
+        TestCase testCase = Payload.Supervisor(code, (Register.Rsp, rsp == 0x2000 ? Payload.Stack : (ulong)rsp));
+
+        ImmutableArray<TracedInstruction> trace = model.Trace(testCase, 100);
+
+        Assert.Equal(vectors, trace.Select(i => i.Raised is RaisedException raised ? raised.Vector : -1));
+        Assert.Equal(error < 0 ? null : (uint?)error, trace[^1].Raised?.Error);
     }
 
     /// <summary>Every system register that an outcome states is one that the revision has, and what a case states comes back when nothing changes it.</summary>

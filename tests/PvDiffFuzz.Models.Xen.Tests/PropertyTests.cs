@@ -69,14 +69,35 @@ public sealed class PropertyTests
         Assert.Equal([testCase.Code.Address, testCase.Code.Address + 1], model.Trace(testCase, 10).Select(i => i.Address));
     }
 
-    /// <summary>The page of an entry belongs to the agent: the kernel neither reads it nor jumps there, and user code does not see it.</summary>
-    [Fact]
-    public void EntriesAreTheAgents()
+    /// <summary>
+    /// What each instruction raised: nothing where Xen emulates it (MOV from CR0), #GP where it refuses to (HLT), #UD; also where an upcall comes before the handler, or the frame finds no stack and the
+    /// guest dies.
+    /// </summary>
+    [Theory]
+    [InlineData("90 0F 20 C0 F4", true, new[] { -1, -1, 13 })]
+    [InlineData("90 0F 0B", true, new[] { -1, 6 })]
+    [InlineData("90 0F 0B", false, new[] { -1, 6 })]
+    public void TheTraceTellsWhatWasRaised(string code, bool stack, int[] vectors)
     {
-        string load = $"A0 {BounceFrameTests.Little(XenMap.Handlers)}";
+        using XenModel model = new(CpuProfile.DefaultAmd);
+        TestCase testCase = Payload.Kernel(code, (Register.Rsp, stack ? Payload.Stack : 0x10));
+
+        Assert.Equal(stack ? EndKind.Event : EndKind.Crash, testCase.Run().End);
+        Assert.Equal(vectors, model.Trace(testCase, 10).Select(i => i.Raised is RaisedException raised ? raised.Vector : -1));
+    }
+
+    /// <summary>The agent's range, the page of an entry above all, is no memory of a case: the kernel neither reads it nor jumps there, and user code does not see it.</summary>
+    [Theory]
+    [InlineData(XenMap.Handlers)]
+    [InlineData(AddressMap.AgentFirst)]
+    [InlineData(AddressMap.AgentLast)]
+    public void TheAgentsRangeIsTheAgents(ulong address)
+    {
+        string load = $"A0 {BounceFrameTests.Little(address)}";
 
         Assert.Equal(EndKind.Unsupported, Payload.Kernel(load).RunAny().End);
-        Assert.Equal(EndKind.Unsupported, Payload.Kernel("FF E0", (Register.Rax, XenMap.Handlers + 0x30)).RunAny().End);
+        Assert.Equal(EndKind.Unsupported, Payload.Kernel("FF E0", (Register.Rax, address & ~0xfffUL)).RunAny().End);
+        Assert.Equal(EndKind.Event, Payload.Kernel($"A0 {BounceFrameTests.Little(AddressMap.AgentLast + 1)}").RunAny().End);
         Assert.Equal(4U, Payload.User(load).RunToEvent().ErrorCode);
     }
 }

@@ -50,6 +50,24 @@ public sealed class SystemCallTests
         Assert.StartsWith("domain crash", start.Without(6).RunToCrash(), StringComparison.Ordinal);
     }
 
+    /// <summary>SYSCALL saves no selectors, so that by IDT the frame of that #UD has flat ones, whatever segments the guest's own were. FRED saves them.</summary>
+    [Theory]
+    [InlineData(Abi.XenPv64, 0x00cf_fb00_0000_ffff, 0xe023, 0xe02b)]
+    [InlineData(Abi.XenPv64, 0x00af_fb00_0000_ffff, 0xe033, 0xe02b)]
+    [InlineData(Abi.XenPv64Fred, 0x00cf_fb00_0000_ffff, 0x13, 0x1b)]
+    public void AnUnregisteredSyscallLosesItsSelectors(Abi abi, ulong descriptor, ulong cs, ulong ss)
+    {
+        TestCase start = Payload.User("0F 05").Under(abi).Without(XenCallbackKind.Syscall).Without(XenCallbackKind.Syscall32);
+        start = start with
+        {
+            Xen = start.Xen! with { Gdt = [new(0x10, descriptor), new(0x18, 0x00cf_f300_0000_ffff)] },
+            Registers = start.Registers with { Cs = 0x13, Ss = 0x1b },
+        };
+        Event e = start.RunToEvent();
+
+        Assert.Equal((6, cs, ss), (e.Vector, e.Field("cs"), e.Field("ss")));
+    }
+
     /// <summary>Before 4.15 there was no check, and the domain died.</summary>
     [Theory]
     [InlineData("4.14.6", EndKind.Crash)]

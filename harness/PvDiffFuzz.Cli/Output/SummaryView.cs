@@ -1,3 +1,4 @@
+using PvDiffFuzz.Core;
 using PvDiffFuzz.Harness;
 
 namespace PvDiffFuzz.Cli.Output;
@@ -63,6 +64,10 @@ internal static class SummaryView
         foreach (TargetSummary target in summary.Targets)
         {
             Console.WriteLine($"target {target.Info.Name}: {target.Rate:f0} cases a second and job, digest {target.Digest:x16}  [{target.Info.Fingerprint}]");
+            foreach ((string reason, long count) in target.Reasons.Where(reason => reason.Key.StartsWith(nameof(EndKind.HarnessError), StringComparison.Ordinal)))
+            {
+                Console.WriteLine($"trouble {target.Info.Name}: {reason}: {count}");
+            }
         }
 
         Console.WriteLine($"divergences: new {summary.New}, known {summary.Known}, explained {summary.Explained}; masked bits alone: {summary.Masked}");

@@ -271,7 +271,7 @@ public sealed class Campaign
 
     private CampaignSummary Summarise(TriageDesk desk, CampaignEvidence evidence, IEnumerable<string> troubles, bool cancelled)
     {
-        BoundedCounts known = new();
+        BoundedCounts known = new(BoundedCounts.Unbounded);
         foreach (KnownEntry entry in _parts.Known.Entries)
         {
             known.Add(entry.Id, 0);

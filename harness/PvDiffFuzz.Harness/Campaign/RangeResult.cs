@@ -46,10 +46,14 @@ internal sealed class TargetTally
 }
 
 /// <summary>Counts by name that cannot grow without bound: after <see cref="Capacity"/> names the rest share one.</summary>
-internal sealed class BoundedCounts
+/// <param name="capacity">Most names; <see cref="Unbounded"/> where something else bounds them.</param>
+internal sealed class BoundedCounts(int capacity = BoundedCounts.Capacity)
 {
     /// <summary>Most names.</summary>
     public const int Capacity = 256;
+
+    /// <summary>For names of which there is a list, such as the known entries of a run.</summary>
+    public const int Unbounded = int.MaxValue;
 
     private const string Rest = "(others)";
     private readonly SortedDictionary<string, long> _counts = new(StringComparer.Ordinal);
@@ -57,7 +61,7 @@ internal sealed class BoundedCounts
     /// <summary>Counts under a name.</summary>
     public void Add(string name, long count = 1)
     {
-        if (!_counts.TryGetValue(name, out long before) && _counts.Count >= Capacity)
+        if (!_counts.TryGetValue(name, out long before) && _counts.Count >= capacity)
         {
             name = Rest;
             _counts.TryGetValue(name, out before);
@@ -125,7 +129,7 @@ internal sealed class RangeResult(CaseRange range, int targets)
     public TargetTally[] Targets { get; } = [.. Enumerable.Range(0, targets).Select(_ => new TargetTally())];
 
     /// <summary>Matches by known entry.</summary>
-    public BoundedCounts Known { get; } = new();
+    public BoundedCounts Known { get; } = new(BoundedCounts.Unbounded);
 
     /// <summary>How often each mask row hid a difference.</summary>
     public BoundedCounts MaskRows { get; } = new();

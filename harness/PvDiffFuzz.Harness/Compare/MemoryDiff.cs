@@ -30,7 +30,8 @@ internal static class MemoryDiff
         return Bytes(testCase, a, b).Aggregate(0UL, (bits, at) => bits | (words[at & ~7UL] & (0xffUL << (8 * (int)(at & 7)))));
     }
 
-    private static SortedDictionary<ulong, ulong> DifferingWords(TestCase testCase, Outcome a, Outcome b)
+    /// <summary>Aligned quadwords that an outcome says something of, with the bits in which they differ.</summary>
+    public static SortedDictionary<ulong, ulong> DifferingWords(TestCase testCase, Outcome a, Outcome b)
     {
         SortedDictionary<ulong, ulong> words = [];
         foreach (MemoryWord word in a.Memory)

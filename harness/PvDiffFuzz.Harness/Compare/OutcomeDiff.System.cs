@@ -65,7 +65,7 @@ internal sealed partial class OutcomeDiff
         {
             named.Slice(field.Offset, field.Width).Fill(true);
             ulong differing = FrameLayout.Read(a.Frame, field) ^ FrameLayout.Read(b.Frame, field);
-            AddPart(index, field, field.Saves is Register saved ? Defined(differing, saved, index) : differing);
+            AddPart(index, field, _copied.Rest(field.Saves is Register saved ? Defined(differing, saved, index) : differing));
         }
 
         for (int i = 0; i < named.Length; i++)

@@ -11,6 +11,7 @@ namespace PvDiffFuzz.Harness;
 internal sealed partial class OutcomeDiff(TestCase testCase, ImmutableArray<TargetMask> rows, Func<int, CaseMask> undefined, Hidden hidden)
 {
     private readonly SortedSet<Field> _fields = new(Field.Order);
+    private readonly CopiedFlags _copied = new(testCase, undefined, hidden);
 
     /// <summary>Every field that differs, masked bits aside.</summary>
     public IReadOnlyCollection<Field> Fields => _fields;
@@ -42,12 +43,13 @@ internal sealed partial class OutcomeDiff(TestCase testCase, ImmutableArray<Targ
         bool lastIsFinal = common > 0 && a.Events.Length == b.Events.Length && FinalIsLast(a) && FinalIsLast(b);
         for (int i = 0; i < common; i++)
         {
+            _copied.Note(i, a.Events[i], b.Events[i]);
             CompareEvents(i, a.Events[i], b.Events[i], final: lastIsFinal && i == common - 1);
         }
 
         if (!lastIsFinal)
         {
-            CompareRegisters(a.Registers, b.Registers, a.Events.LastOrDefault(), b.Events.LastOrDefault(), _ => Field.Final, int.MaxValue);
+            CompareRegisters(a.Registers, b.Registers, AtEnd(a), AtEnd(b), _ => Field.Final, int.MaxValue);
         }
 
         if (!a.Memory.AsSpan().SequenceEqual(b.Memory.AsSpan()))
@@ -62,6 +64,12 @@ internal sealed partial class OutcomeDiff(TestCase testCase, ImmutableArray<Targ
         a.End == b.End && a.Events.AsSpan().SequenceEqual(b.Events.AsSpan()) && a.Memory.AsSpan().SequenceEqual(b.Memory.AsSpan()) && SameFinal(a, b) && SameStated(a.System, b.System);
 
     private static bool FinalIsLast(Outcome outcome) => ReferenceEquals(outcome.Registers, outcome.Events[^1].Registers) || Equals(outcome.Registers, outcome.Events[^1].Registers);
+
+    /// <summary>What rows of a mask are asked about at the end: the last event; where the guest went on behind it, the one that was answered last, with the registers at the end.</summary>
+    private static Event? AtEnd(Outcome outcome) =>
+        outcome.Events.IsEmpty ? null
+        : outcome.Registers is null || FinalIsLast(outcome) ? outcome.Events[^1]
+        : Answers.DeliveryOf(outcome.Events.AsSpan(), outcome.Events.Length - 1) with { Registers = outcome.Registers };
 
     private static bool SameFinal(Outcome a, Outcome b)
     {
@@ -83,7 +91,7 @@ internal sealed partial class OutcomeDiff(TestCase testCase, ImmutableArray<Targ
         AddIf(a.Entry != b.Entry, FieldKind.Entry, index);
         if (a.ErrorCode is uint left && b.ErrorCode is uint right)
         {
-            AddIf(Remaining(left ^ right, null, a, b) != 0, FieldKind.Error, index);
+            AddIf(_copied.Rest(Remaining(left ^ right, null, a, b)) != 0, FieldKind.Error, index);
         }
         else
         {
@@ -105,6 +113,12 @@ internal sealed partial class OutcomeDiff(TestCase testCase, ImmutableArray<Targ
     private void CompareMemory(Outcome a, Outcome b)
     {
         List<ulong> bytes = MemoryDiff.Bytes(testCase, a, b);
+        if (bytes.Count == 0)
+        {
+            return;
+        }
+
+        _copied.Take(bytes, a, b);
         if (bytes.Count == 0)
         {
             return;
@@ -156,7 +170,7 @@ internal sealed partial class OutcomeDiff(TestCase testCase, ImmutableArray<Targ
                 differing = Defined(differing, register, maskAt);
             }
 
-            AddRegister(register, place(register), differing);
+            AddRegister(register, place(register), _copied.Rest(differing));
         }
     }
 

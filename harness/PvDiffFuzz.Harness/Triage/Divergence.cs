@@ -15,13 +15,20 @@ public sealed record Divergence(
     /// <summary>Its signature.</summary>
     public Signature Signature { get; } = Signature.Of(Case.Abi, Instruction.Form, Outcomes, Comparison, Targets);
 
-    /// <summary>Index of the event in question: the first that differs, else the last of the first camp.</summary>
+    /// <summary>Index of the event in question: the first that differs, else the first that not all have, else the last.</summary>
     public int EventIndex
     {
         get
         {
             int first = Comparison.FirstEvent;
-            return first >= 0 ? first : Comparison.Camps.Max(camp => Outcomes[camp.Members[0]].Events.Length) - 1;
+            if (first >= 0)
+            {
+                return first;
+            }
+
+            int least = Comparison.Camps.Min(camp => Outcomes[camp.Members[0]].Events.Length);
+            int most = Comparison.Camps.Max(camp => Outcomes[camp.Members[0]].Events.Length);
+            return least < most ? least : most - 1;
         }
     }
 

@@ -50,7 +50,7 @@ public interface IDoubt
 public static class Doubts
 {
     /// <summary>The standard list.</summary>
-    public static ImmutableArray<IDoubt> All { get; } = [new MaskAuditDoubt(), new RepeatDoubt(5), new ReorderDoubt(), new IsolateDoubt()];
+    public static ImmutableArray<IDoubt> All { get; } = [new MaskAuditDoubt(), new StubDoubt(), new RepeatDoubt(5), new ReorderDoubt(), new IsolateDoubt()];
 
     /// <summary>Raises doubts until one explains the divergence.</summary>
     public static Verdict? FirstExplanation(IEnumerable<IDoubt> doubts, Suspect suspect) =>

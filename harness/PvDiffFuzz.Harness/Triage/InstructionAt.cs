@@ -32,7 +32,22 @@ public enum Encodings
 
     /// <summary>A prefix for the segment GS.</summary>
     Gs = 1 << 6,
+
+    /// <summary>A LOCK prefix.</summary>
+    Lock = 1 << 7,
+
+    /// <summary>A prefix F3.</summary>
+    Repe = 1 << 8,
+
+    /// <summary>A prefix F2.</summary>
+    Repne = 1 << 9,
 }
+
+/// <summary>An instruction that ran before a divergence shows.</summary>
+/// <param name="Form">Iced's code name, as of <see cref="InstructionAt"/>.</param>
+/// <param name="Encoding">What is special about its encoding.</param>
+/// <param name="Raised">The vector of what the model raised at it; null for none.</param>
+public readonly record struct Executed(string Form, Encodings Encoding, byte? Raised);
 
 /// <summary>The instruction at which a divergence shows.</summary>
 /// <param name="Form">Iced's code name, such as <c>Adc_rm64_r64</c>; <c>LOCK.</c> and the name of what LOCK makes undefined; <c>INVALID</c> and the opcode bytes for what does not decode; <c>none</c> when nothing was executed.</param>
@@ -44,16 +59,17 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
     /// <summary>What is special about its encoding.</summary>
     public Encodings Encoding { get; init; }
 
-    /// <summary>Iced's code name of the last instruction that ran before it and is no NOP; <c>none</c> when none did, or nobody knows.</summary>
-    public string Before { get; init; } = "none";
+    /// <summary>The last instruction that ran before it and is no NOP; one named <c>none</c> when none did, or nobody knows.</summary>
+    public Executed Before { get; init; } = new("none", Encodings.None, null);
 
-    /// <summary>What is special about the encoding of the instruction that ran before it.</summary>
-    public Encodings EncodingBefore { get; init; }
+    /// <summary>What the model that traces says that it raised, whatever became of its delivery; null when it raised nothing, or nobody knows.</summary>
+    public RaisedException? Raised { get; init; }
 
-    /// <summary>Iced's code names, and prefixes, of the instructions that ran since the event before, this one included; at the end of a case, of all that ran. Default when nobody knows.</summary>
-    public ImmutableArray<(string Form, Encodings Encoding)> Executed { get; init; }
+    /// <summary>RCX before it: what counts its repetitions, or names the register of RDMSR and WRMSR. Null when nobody knows.</summary>
+    public ulong? Rcx { get; init; }
 
-    private InstructionAt Behind(InstructionAt other) => this with { Before = other.Form, EncodingBefore = other.Encoding };
+    /// <summary>The instructions that ran since the event before, this one included; at the end of a case, all that ran. Each kind once. Default when nobody knows.</summary>
+    public ImmutableArray<Executed> Executed { get; init; }
 
     /// <summary>Stands before the names of an instruction that is undefined only because of its LOCK prefix.</summary>
     public const string Lock = "LOCK.";
@@ -89,9 +105,10 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
             InstructionAt found = Decode(trace[last], vendor);
             int before = LastIndex(trace.AsSpan()[..last]);
             int first = eventIndex < 0 ? 0 : Math.Min(last, LengthBefore(testCase, answers, all, analyst));
-            return (before < 0 ? found : found.Behind(Decode(trace[before], vendor))) with
+            return found with
             {
-                Executed = [.. trace[first..(last + 1)].DistinctBy(ran => (ran.Address, ran.Mode)).Select(ran => Decode(ran, vendor)).Select(ran => (ran.Form, ran.Encoding)).Distinct()],
+                Before = before < 0 ? found.Before : RanAt(trace[before], vendor),
+                Executed = [.. trace[first..(last + 1)].DistinctBy(ran => (ran.Address, ran.Mode, ran.Raised)).Select(ran => RanAt(ran, vendor)).Distinct()],
             };
         }
 
@@ -123,7 +140,13 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
         return 0;
     }
 
-    private static InstructionAt Decode(TracedInstruction ran, CpuVendor vendor) => Decode(ran.Bytes.AsSpan(), ran.Address, ran.Mode, vendor);
+    private static InstructionAt Decode(TracedInstruction ran, CpuVendor vendor) => Decode(ran.Bytes.AsSpan(), ran.Address, ran.Mode, vendor) with { Raised = ran.Raised, Rcx = ran.Rcx };
+
+    private static Executed RanAt(TracedInstruction ran, CpuVendor vendor)
+    {
+        InstructionAt at = Decode(ran, vendor);
+        return new Executed(at.Form, at.Encoding, ran.Raised?.Vector);
+    }
 
     /// <summary>What ran before the last handler that begins where an entry is at the end. An entry that the case begins with is no payload, so this is one that its code has set.</summary>
     private static ImmutableArray<TracedInstruction> BeforeHandler(ImmutableArray<TracedInstruction> trace, ReadOnlySpan<Outcome> outcomes)
@@ -190,22 +213,28 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
         const byte operandSize = 0x66;
         const byte segmentFs = 0x64;
         const byte segmentGs = 0x65;
+        const byte @lock = 0xf0;
+        const byte repne = 0xf2;
+        const byte repe = 0xf3;
         Encodings encoding = Encodings.None;
         bool based = false;
         for (int at = 0; at < bytes.Length && CodeEdit.IsPrefix(bytes[at], mode); at++)
         {
             // REX counts right before the opcode only.
-            bool rex = mode == CpuMode.Long64 && bytes[at] is >= 0x40 and <= 0x4f;
             bool last = at + 1 == bytes.Length || !CodeEdit.IsPrefix(bytes[at + 1], mode);
             based |= bytes[at] is segmentFs or segmentGs;
-            encoding |= based && mode == CpuMode.Long64 && bytes[at] is (0x26 or 0x2e or 0x36 or 0x3e) ? Encodings.VoidSegment : Encodings.None;
-            encoding |= bytes[at] == operandSize ? Encodings.OperandSize
-                : bytes[at] == segmentFs ? Encodings.Fs
-                : bytes[at] == segmentGs ? Encodings.Gs
-                : !rex ? Encodings.None
-                : !last ? Encodings.VoidRex
-                : (bytes[at] & 8) != 0 ? Encodings.RexW
-                : Encodings.None;
+            encoding |= bytes[at] switch
+            {
+                operandSize => Encodings.OperandSize,
+                segmentFs => Encodings.Fs,
+                segmentGs => Encodings.Gs,
+                @lock => Encodings.Lock,
+                repne => Encodings.Repne,
+                repe => Encodings.Repe,
+                0x26 or 0x2e or 0x36 or 0x3e => based && mode == CpuMode.Long64 ? Encodings.VoidSegment : Encodings.None,
+                >= 0x40 and <= 0x4f when mode == CpuMode.Long64 => !last ? Encodings.VoidRex : (bytes[at] & 8) != 0 ? Encodings.RexW : Encodings.None,
+                _ => Encodings.None,
+            };
         }
 
         return encoding;

@@ -58,7 +58,7 @@ public sealed record KnownCondition(string Text, ImmutableArray<KnownTerm> Left,
 
             if (KnownTerm.Parse(sign[0], words[i]) is not KnownTerm term)
             {
-                problem = $"'{words[i]}' is no term; a term is a number (decimal or 0x...), 'length', 'address', 'memory', or 'this.' or 'other.' and a field such as 'event.rip', or 'start.' and a register or system state such as 'gpr.rax'";
+                problem = $"'{words[i]}' is no term; a term is a number (decimal or 0x...), 'length', 'address', 'rcx', 'raised.error', 'memory', or 'this.' or 'other.' and a field such as 'event.rip', or 'start.' and a register or system state such as 'gpr.rax'";
                 return null;
             }
 
@@ -103,6 +103,12 @@ public enum TermSource
     /// <summary>Linear address of the diverging instruction.</summary>
     Address,
 
+    /// <summary>RCX before the diverging instruction.</summary>
+    Rcx,
+
+    /// <summary>Error code that the model of the case's ABI raised at the diverging instruction.</summary>
+    RaisedError,
+
     /// <summary>All bits in which final memory differs between the two camps, of all differing words together.</summary>
     Memory,
 
@@ -123,6 +129,15 @@ public enum TermSource
 /// <param name="Field">The field; its event index is filled in from the divergence.</param>
 public readonly record struct KnownTerm(char Sign, TermSource Source, ulong Number, Field Field)
 {
+    private static readonly Dictionary<string, TermSource> Words = new(StringComparer.Ordinal)
+    {
+        ["length"] = TermSource.Length,
+        ["address"] = TermSource.Address,
+        ["rcx"] = TermSource.Rcx,
+        ["raised.error"] = TermSource.RaisedError,
+        ["memory"] = TermSource.Memory,
+    };
+
     /// <summary>The value, or null when there is none.</summary>
     public ulong? Value(Divergence divergence, Camp side, Camp? other)
     {
@@ -134,6 +149,10 @@ public readonly record struct KnownTerm(char Sign, TermSource Source, ulong Numb
                 return (ulong)divergence.Instruction.Length;
             case TermSource.Address:
                 return divergence.Instruction.Address;
+            case TermSource.Rcx:
+                return divergence.Instruction.Rcx;
+            case TermSource.RaisedError:
+                return divergence.Instruction.Raised?.Error;
             case TermSource.Memory:
                 return other is null ? null : MemoryDiff.Bits(divergence.Case, divergence.Outcomes[side.Members[0]], divergence.Outcomes[other.Members[0]]);
             case TermSource.Start:
@@ -148,14 +167,9 @@ public readonly record struct KnownTerm(char Sign, TermSource Source, ulong Numb
     /// <summary>Reads a term; null when it is none.</summary>
     internal static KnownTerm? Parse(char sign, string word)
     {
-        if (word is "length" or "address")
+        if (Words.TryGetValue(word, out TermSource whole))
         {
-            return new KnownTerm(sign, word == "length" ? TermSource.Length : TermSource.Address, 0, default);
-        }
-
-        if (word is "memory")
-        {
-            return new KnownTerm(sign, TermSource.Memory, 0, default);
+            return new KnownTerm(sign, whole, 0, default);
         }
 
         if (char.IsAsciiDigit(word[0]))

@@ -70,6 +70,9 @@ public sealed record KnownEntry
     /// <summary>The word among <see cref="After"/> and <see cref="Executed"/> for an instruction with <see cref="Encodings.VoidRex"/>.</summary>
     public const string VoidRex = "void-rex";
 
+    /// <summary>What the model of the case's ABI may have raised at the diverging instruction: vectors, and null for nothing; empty for either.</summary>
+    public ImmutableArray<byte?> Raised { get; init; } = [];
+
     /// <summary>Prefixes that the diverging instruction has.</summary>
     public Encodings Encoding { get; init; }
 
@@ -95,14 +98,18 @@ public sealed record KnownEntry
 
     private bool MatchesForm(InstructionAt instruction) =>
         (Forms.IsEmpty || Forms.Any(form => Fits(form, instruction.Form) || string.Equals(form, instruction.Mnemonic, StringComparison.Ordinal)))
-        && (After.IsEmpty || Names(After, instruction.Before, instruction.EncodingBefore))
-        && (Executed.IsEmpty || (!instruction.Executed.IsDefault && instruction.Executed.Any(ran => Names(Executed, ran.Form, ran.Encoding))))
+        && (After.IsEmpty || Names(After, instruction.Before))
+        && (Executed.IsEmpty || (!instruction.Executed.IsDefault && instruction.Executed.Any(ran => Names(Executed, ran))))
+        && (Raised.IsEmpty || (!instruction.Executed.IsDefault && Raised.Contains(instruction.Raised?.Vector)))
         && (instruction.Encoding & Encoding) == Encoding;
 
-    /// <summary>A plus sign stands between a form and a prefix that it has.</summary>
-    private static bool Names(ImmutableArray<string> words, string form, Encodings encoding) =>
-        words.Any(word => word.Split('+') is [string name, string prefix] ? Fits(name, form) && encoding.HasFlag(KnownReader.EncodingWords[prefix]) : Fits(word, form))
-        || ((encoding & Encodings.VoidRex) != 0 && words.Contains(VoidRex, StringComparer.Ordinal));
+    /// <summary>A plus sign stands between a form and a prefix that it has, or what it raised.</summary>
+    private static bool Names(ImmutableArray<string> words, Executed ran) =>
+        words.Any(word => word.Split('+') is [string name, string with] ? Fits(name, ran.Form) && IsWith(ran, with) : Fits(word, ran.Form))
+        || ((ran.Encoding & Encodings.VoidRex) != 0 && words.Contains(VoidRex, StringComparer.Ordinal));
+
+    private static bool IsWith(Executed ran, string word) =>
+        KnownReader.EncodingWords.TryGetValue(word, out Encodings prefix) ? ran.Encoding.HasFlag(prefix) : KnownReader.TryVector(word, out byte? vector) && ran.Raised == vector;
 
     /// <summary>A question mark stands for any one digit of an encoding without a form.</summary>
     private static bool Fits(string pattern, string form) =>
@@ -208,11 +215,20 @@ public sealed record KnownSet(ImmutableArray<KnownEntry> Entries)
     /// <summary>No entries.</summary>
     public static KnownSet Empty { get; } = new([]);
 
-    /// <summary>Finds the entries that describe a divergence: the first that describes the whole of it, else those that each describe a part that none before them does.</summary>
+    /// <summary>
+    /// Finds the entries that describe a divergence: the first that describes the whole of it, else those that each describe a part that none before them does; else the same where the delivery
+    /// below a stacked upcall counts as an event.
+    /// </summary>
     /// <param name="divergence">The divergence.</param>
     /// <param name="analyst">Finds the instruction at each further event that differs.</param>
     /// <returns>Indexes into <see cref="Entries"/>; empty when nothing describes it.</returns>
     public ImmutableArray<int> Find(Divergence divergence, CaseAnalyst analyst)
+    {
+        ImmutableArray<int> found = FindIn(divergence, analyst);
+        return found.IsEmpty && StackedUpcall.Unfold(divergence, analyst) is Divergence unfolded ? FindIn(unfolded, analyst) : found;
+    }
+
+    private ImmutableArray<int> FindIn(Divergence divergence, CaseAnalyst analyst)
     {
         for (int i = 0; i < Entries.Length; i++)
         {

@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using System.Globalization;
 using System.Text;
 using Iced.Intel;
 using PvDiffFuzz.Core;
@@ -33,21 +34,35 @@ public static class KnownReader
     public const int MaximumBytes = 65_536;
 
     private static readonly string[] Once = ["id", "kind", "clause", "reason", "forms", "vectors", "fields"];
-    private static readonly string[] Optional = ["abi", "path", "start", "entries", "scope", "after", "executed", "encoding"];
+    private static readonly string[] Optional = ["abi", "path", "start", "entries", "scope", "after", "executed", "raised", "encoding"];
 
     /// <summary>The words for prefixes.</summary>
     internal static readonly SortedDictionary<string, Encodings> EncodingWords = new(StringComparer.Ordinal)
     {
         ["fs"] = Encodings.Fs,
         ["gs"] = Encodings.Gs,
+        ["lock"] = Encodings.Lock,
         ["memory"] = Encodings.Memory,
         ["operand-size"] = Encodings.OperandSize,
+        ["repe"] = Encodings.Repe,
+        ["repne"] = Encodings.Repne,
         ["rex-w"] = Encodings.RexW,
         ["void-rex"] = Encodings.VoidRex,
         ["void-segment"] = Encodings.VoidSegment,
     };
 
+    /// <summary>The word for an instruction that raised nothing.</summary>
+    private const string Nothing = "none";
+
     private static readonly HashSet<string> FormNames = [.. Enum.GetNames<Code>(), .. Enum.GetNames<Mnemonic>()];
+
+    /// <summary>Reads what an instruction raised: a decimal vector, or the word for nothing, which is null.</summary>
+    internal static bool TryVector(string word, out byte? vector)
+    {
+        bool number = byte.TryParse(word, NumberStyles.None, CultureInfo.InvariantCulture, out byte value);
+        vector = number ? value : null;
+        return number || word == Nothing;
+    }
 
     /// <summary>Reads all <c>*.known</c> files of a folder, in the order of their ids. A folder that does not exist has none.</summary>
     /// <exception cref="KnownFileException">A file is wrong, or two have the same id.</exception>
@@ -208,6 +223,9 @@ public static class KnownReader
                 Part = _once.ContainsKey("scope") && Valid("scope", s => s is "whole" or "part", "a scope is whole or part") == "part",
                 After = Instructions("after"),
                 Executed = Instructions("executed"),
+                Raised = _once.ContainsKey("raised")
+                    ? [.. List("raised", word => TryVector(word, out _), $"is no vector; vectors are decimal, 0 to 255, and '{Nothing}' stands for nothing").Select(word => TryVector(word, out byte? vector) ? vector : null)]
+                    : [],
                 Encoding = _once.ContainsKey("encoding") ? List("encoding", EncodingWords.ContainsKey, $"is none of {string.Join(", ", EncodingWords.Keys)}").Aggregate(Encodings.None, (all, word) => all | EncodingWords[word]) : Encodings.None,
                 Conditions = _conditions.ToImmutable(),
                 File = file,
@@ -215,9 +233,9 @@ public static class KnownReader
         }
 
         private ImmutableArray<string> Instructions(string key) =>
-            _once.ContainsKey(key) ? List(key, word => word == KnownEntry.VoidRex || IsForm(word) || IsPrefixed(word), $"is neither a code name of Iced, such as Jb_rel16 or Call_m1632+rex-w, nor {KnownEntry.VoidRex}") : [];
+            _once.ContainsKey(key) ? List(key, word => word == KnownEntry.VoidRex || IsForm(word) || IsPrefixed(word), $"is neither a code name of Iced, such as Jb_rel16, Call_m1632+rex-w or Hlt+13, nor {KnownEntry.VoidRex}") : [];
 
-        private static bool IsPrefixed(string word) => word.Split('+') is [string form, string prefix] && IsForm(form) && EncodingWords.ContainsKey(prefix);
+        private static bool IsPrefixed(string word) => word.Split('+') is [string form, string with] && IsForm(form) && (EncodingWords.ContainsKey(with) || TryVector(with, out _));
 
         // A path is one word and so is a start; an entry that means both leaves the key out.
         private ImmutableArray<T> Words<T>(string key, Func<T, string> text)

@@ -34,10 +34,11 @@ public static class Locator
         }
 
         int instructions = cut.Case.Code.Lengths.Length;
+        HashSet<int> returns = ReturnsOf(cut.Case);
         List<TestCase> prefixes = [];
         for (int kept = Math.Max(1, instructions - MaximumPrefixes); kept < instructions; kept++)
         {
-            TestCase prefix = CodeEdit.WithNops(cut.Case, i => i >= kept);
+            TestCase prefix = CodeEdit.WithNops(cut.Case, i => i >= kept && !returns.Contains(i));
             if (allowed is null || allowed(prefix))
             {
                 prefixes.Add(prefix);
@@ -45,6 +46,24 @@ public static class Locator
         }
 
         return FirstOf(runner, [.. prefixes]) ?? cut;
+    }
+
+    /// <summary>Instructions by which answers return, where they stand in the code: without them a case with answers is another one.</summary>
+    private static HashSet<int> ReturnsOf(TestCase testCase)
+    {
+        HashSet<int> found = [];
+        ulong at = testCase.Code.Address;
+        for (int i = 0; i < testCase.Code.Lengths.Length; at += testCase.Code.Lengths[i++])
+        {
+            if (IsAt(SystemRegister.PvmRetuRip, at) || IsAt(SystemRegister.PvmRetsRip, at))
+            {
+                found.Add(i);
+            }
+        }
+
+        return found;
+
+        bool IsAt(SystemRegister register, ulong address) => testCase.System.TryGet(register, out ulong stated) && stated == address;
     }
 
     private static Examination? FirstOf(CaseRunner runner, TestCase[] candidates) => runner.Examine(candidates).FirstOrDefault(e => e.Diverges);

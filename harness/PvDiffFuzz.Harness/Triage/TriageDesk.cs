@@ -41,7 +41,7 @@ internal sealed class TriageDesk : IDisposable
     public long New { get; private set; }
 
     /// <summary>Diverging cases that a known entry describes.</summary>
-    public BoundedCounts Known { get; } = new();
+    public BoundedCounts Known { get; } = new(BoundedCounts.Unbounded);
 
     /// <summary>Diverging cases that were explained away.</summary>
     public long Explained { get; private set; }
@@ -153,8 +153,26 @@ internal sealed class TriageDesk : IDisposable
     // As any divergence, it is held against the entries as it is, and cut to where it first shows: another cause can have taken the place of the one that was minimised.
     private ImmutableArray<int> Describe(Divergence smallest)
     {
-        ImmutableArray<int> found = _parts.Known.Find(smallest, _runner!.Analyst);
-        return found.IsEmpty && Locator.FirstDivergence(smallest.Case, _runner, _parts.Allowed) is Examination first
+        ImmutableArray<int> found = DescribeAsIs(smallest);
+        return found.IsEmpty && Revived(smallest) is Divergence alive ? DescribeAsIs(alive) : found;
+    }
+
+    // A crash tells too little, so the same code is asked again with handlers for everything. What it shows at another instruction is another matter.
+    private Divergence? Revived(Divergence crash)
+    {
+        if (Revival.Of(crash) is not TestCase alive || _parts.Allowed?.Invoke(alive) == false || _runner!.Examine(alive) is not { Diverges: true, Comparison.Consumed: false } examined)
+        {
+            return null;
+        }
+
+        Divergence shown = Divergence.Of(examined, _runner);
+        return shown.Instruction.Address == crash.Instruction.Address ? shown : null;
+    }
+
+    private ImmutableArray<int> DescribeAsIs(Divergence divergence)
+    {
+        ImmutableArray<int> found = _parts.Known.Find(divergence, _runner!.Analyst);
+        return found.IsEmpty && Locator.FirstDivergence(divergence.Case, _runner, _parts.Allowed) is Examination first
             ? _parts.Known.Find(Divergence.Of(first, _runner), _runner.Analyst)
             : found;
     }

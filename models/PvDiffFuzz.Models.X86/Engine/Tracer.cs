@@ -22,6 +22,24 @@ internal sealed class Tracer(int maximum)
         }
     }
 
+    /// <summary>Notes what the last instruction raised. What the fetch of the next one raised, of which not even a byte was there, belongs to no instruction.</summary>
+    public void Note(ref CpuState cpu, RaisedException raised)
+    {
+        if (Instructions.Count > 0 && Instructions[^1].Address == cpu.InstructionRip)
+        {
+            Instructions[^1] = Instructions[^1] with { Raised = raised };
+        }
+    }
+
+    /// <summary>Notes the exception that is pending.</summary>
+    public void NotePending(ref CpuState cpu)
+    {
+        if (cpu.Pending is PendingKind.Fault or PendingKind.Trap)
+        {
+            Note(ref cpu, new RaisedException(cpu.PendingVector, Delivery.PushesError(ref cpu) ? cpu.PendingError : null));
+        }
+    }
+
     private void Add(ref CpuState cpu, int longest)
     {
         Span<byte> bytes = stackalloc byte[15];

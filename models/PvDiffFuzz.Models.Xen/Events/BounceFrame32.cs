@@ -20,6 +20,7 @@ internal static class BounceFrame32
     [Spec("Xen facts", "PV32: frames")]
     public static void Enter(ref CpuState cpu, Vcpu vcpu, in Bounce bounce)
     {
+        vcpu.Note(in bounce);
         bool fromUser = !vcpu.KernelMode;
         uint rip = (uint)cpu.Rip;
         ushort ss = fromUser ? (ushort)vcpu[SystemRegister.XenKernelSs] : cpu.Selector[Seg.Ss];

@@ -19,6 +19,7 @@ internal static class BounceFrame64
     public static void Enter<TGuest>(ref CpuState cpu, Vcpu vcpu, in Bounce bounce)
         where TGuest : struct, IXenGuest
     {
+        vcpu.Note(in bounce);
         bool fromUser = !vcpu.KernelMode;
         ulong rip = cpu.Rip;
         ulong top = StackFor<TGuest>(ref cpu, vcpu);

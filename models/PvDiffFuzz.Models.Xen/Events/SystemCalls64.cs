@@ -19,7 +19,7 @@ internal static class SystemCalls64
         ref XenCallback callback = ref vcpu.CallbackOf(XenCallbackKind.Syscall);
         if (callback.Address == 0)
         {
-            Unregistered<TGuest, TDelivery>(ref cpu, vcpu, in op);
+            Unregistered<TGuest, TDelivery>(ref cpu, vcpu, in op, XenMap.FlatCode64);
             return;
         }
 
@@ -39,7 +39,7 @@ internal static class SystemCalls64
         ref XenCallback callback = ref vcpu.CallbackOf(XenCallbackKind.Syscall32);
         if (callback.Address == 0)
         {
-            Unregistered<TGuest, TDelivery>(ref cpu, vcpu, in op);
+            Unregistered<TGuest, TDelivery>(ref cpu, vcpu, in op, XenMap.FlatCode32);
             return;
         }
 
@@ -92,7 +92,8 @@ internal static class SystemCalls64
     /// <summary>Without a callback, a fault like that of a processor without SYSCALL: #UD at the instruction, as far as its length is known. RCX and R11 are lost.</summary>
     [Spec("Xen PV traps", "Notes: INT $0x80, SYSCALL, SYSENTER need turning back into faults")]
     [Spec("Xen facts", "Version table: SYSCALL with no callback")]
-    private static void Unregistered<TGuest, TDelivery>(ref CpuState cpu, Vcpu vcpu, in MicroOp op)
+    [Spec("xen-readings", "selectors-of-unregistered-syscall")]
+    private static void Unregistered<TGuest, TDelivery>(ref CpuState cpu, Vcpu vcpu, in MicroOp op, ushort code)
         where TGuest : struct, IXenGuest
         where TDelivery : struct, IDelivery
     {
@@ -102,7 +103,17 @@ internal static class SystemCalls64
             return;
         }
 
-        cpu.Rip -= TDelivery.TellsLength() ? op.Length : PlainLength;
+        if (TDelivery.TellsLength())
+        {
+            cpu.Rip -= op.Length;
+        }
+        else
+        {
+            cpu.Rip -= PlainLength;
+            cpu.Selector[Seg.Cs] = code;
+            cpu.Selector[Seg.Ss] = XenMap.FlatData;
+        }
+
         TGuest.Enter(ref cpu, vcpu, Bounce.ToTrap(vcpu, 6));
         if (!vcpu.Release.KeepsDirectionOnSyscallFault)
         {

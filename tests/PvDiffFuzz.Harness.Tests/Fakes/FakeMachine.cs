@@ -38,6 +38,7 @@ internal sealed class FakeMachine(Action<Mnemonic, FakeMachine.State>? bug = nul
             trace.Add(new TracedInstruction(rip, [.. bytes[..instruction.Length].ToArray()], testCase.Mode, state.Registers.Gpr[1]));
             if (!Step(state, instruction))
             {
+                trace[^1] = trace[^1] with { Raised = new RaisedException(state.Vector, state.Error) };
                 bug?.Invoke(instruction.Mnemonic, state);
                 return End(state, state.Vector, state.Error, null, EndKind.Event);
             }
@@ -46,6 +47,7 @@ internal sealed class FakeMachine(Action<Mnemonic, FakeMachine.State>? bug = nul
             bug?.Invoke(instruction.Mnemonic, state);
             if (instruction.Mnemonic == Mnemonic.Int1)
             {
+                trace[^1] = trace[^1] with { Raised = new RaisedException(1, null) };
                 return End(state, 1, null, null, EndKind.Event);
             }
         }
