@@ -28,16 +28,57 @@ internal abstract unsafe class KernelPort
     /// <returns>0 or more, or a negative error number.</returns>
     public abstract int Ioctl(int descriptor, ulong request, void* argument);
 
-    /// <summary>Has done all that was asked for, before something else happens than calls, such as a write to the memory of a guest.</summary>
-    public virtual void Settle()
-    {
-    }
+    /// <summary>Writes into the memory of a guest behind all that was asked for.</summary>
+    /// <param name="memory">The memory.</param>
+    /// <param name="offset">Where.</param>
+    /// <param name="bytes">What.</param>
+    public virtual void Store(GuestMemory memory, int offset, ReadOnlySpan<byte> bytes) => bytes.CopyTo(new Span<byte>(memory.Start + offset, bytes.Length));
 
     /// <summary>Runs a virtual processor until it leaves the guest.</summary>
     /// <param name="descriptor">The processor.</param>
     /// <param name="run">Its <c>struct kvm_run</c>, from <see cref="MapRun"/>.</param>
     /// <returns>0, or a negative error number.</returns>
     public abstract int Run(int descriptor, byte* run);
+
+    /// <summary>Lets a virtual processor run until it leaves the guest. Where that takes place elsewhere, this thread is free meanwhile: see <see cref="Advance"/>.</summary>
+    /// <param name="descriptor">The processor.</param>
+    /// <param name="run">Its <c>struct kvm_run</c>, from <see cref="MapRun"/>.</param>
+    /// <param name="reads">What will be read afterwards, which can be fetched together with the end of the run.</param>
+    /// <returns>0, or a negative error number.</returns>
+    public virtual ValueTask<int> RunAsync(int descriptor, byte* run, RunReads reads) => new(Run(descriptor, run));
+
+    /// <summary>Fetches what <see cref="RunReads.All"/> names, in the same way.</summary>
+    /// <param name="descriptor">The processor.</param>
+    public virtual ValueTask<int> FetchAsync(int descriptor) => new(0);
+
+    /// <summary>How many lanes can run side by side.</summary>
+    public virtual int MostLanes => 1;
+
+    /// <summary>True from the begin of a run that takes place elsewhere until <see cref="Advance"/> has seen its end.</summary>
+    public virtual bool IsRunning => false;
+
+    /// <summary>True while what was asked for through this lane is being carried out.</summary>
+    public virtual bool IsBusy => IsRunning;
+
+    /// <summary>The same kernel by a way of its own, so that processors of several lanes can be asked for at the same time.</summary>
+    public virtual KernelPort CreateLane() => this;
+
+    /// <summary>Goes on behind a run that has ended, on this thread.</summary>
+    /// <returns>False when there is none.</returns>
+    public virtual bool Advance() => false;
+
+    /// <summary>Ends the wait for a run that will not end.</summary>
+    /// <param name="reason">What whoever waits for it gets.</param>
+    public virtual void Abandon(IOException reason)
+    {
+    }
+
+    /// <summary>Waits for a moment, as no run has ended.</summary>
+    /// <param name="waits">How often that was so since the last one ended.</param>
+    /// <exception cref="IOException">None will.</exception>
+    public virtual void Rest(int waits)
+    {
+    }
 
     /// <summary>Closes a descriptor.</summary>
     /// <returns>True when it was open.</returns>
@@ -113,6 +154,16 @@ internal abstract unsafe class KernelPort
     {
         public override void Dispose() => mapping.Dispose();
     }
+}
+
+/// <summary>What is read after a run, besides the general and the system registers.</summary>
+internal enum RunReads
+{
+    /// <summary>Nothing.</summary>
+    Registers,
+
+    /// <summary>Model-specific and debug registers.</summary>
+    All,
 }
 
 /// <summary>Memory of a virtual machine.</summary>

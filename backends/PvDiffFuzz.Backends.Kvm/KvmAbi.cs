@@ -34,11 +34,13 @@ internal static class KvmAbi
     public const ulong KVM_SET_DEBUGREGS = 0x4080_aea2;
     public const ulong KVM_GET_XSAVE = 0x9000_aea4;
     public const ulong KVM_SET_XSAVE = 0x5000_aea5;
+    public const ulong KVM_ENABLE_CAP = 0x4068_aea3;
     public const ulong KVM_SET_XCRS = 0x4188_aea7;
 
     public const int KVM_CAP_USER_MEMORY = 3;
     public const int KVM_CAP_SET_TSS_ADDR = 4;
     public const int KVM_CAP_IMMEDIATE_EXIT = 136;
+    public const int KVM_CAP_X86_TRIPLE_FAULT_EVENT = 218;
 
     public const uint KVM_EXIT_UNKNOWN = 0;
     public const uint KVM_EXIT_IO = 2;
@@ -56,9 +58,16 @@ internal static class KvmAbi
 
     public const uint KVM_VCPUEVENT_VALID_NMI_PENDING = 1;
     public const uint KVM_VCPUEVENT_VALID_SHADOW = 4;
+    public const uint KVM_VCPUEVENT_VALID_TRIPLE_FAULT = 0x20;
 
     /// <summary><c>sizeof(struct kvm_xsave)</c> without its flexible end.</summary>
     public const int SizeOfXsave = 4096;
+
+    /// <summary><c>sizeof(struct kvm_enable_cap)</c>.</summary>
+    public const int SizeOfEnableCap = 104;
+
+    /// <summary><c>offsetof(struct kvm_enable_cap, args)</c>.</summary>
+    public const int OffsetOfEnableArguments = 8;
 
     /// <summary><c>sizeof(struct kvm_xcrs)</c>.</summary>
     public const int SizeOfXcrs = 392;
@@ -68,6 +77,9 @@ internal static class KvmAbi
 
     /// <summary><c>offsetof(struct kvm_vcpu_events, flags)</c>.</summary>
     public const int OffsetOfEventFlags = 20;
+
+    /// <summary><c>offsetof(struct kvm_vcpu_events, triple_fault.pending)</c>.</summary>
+    public const int OffsetOfTripleFault = 28;
 
     /// <summary><c>offsetof(struct kvm_vcpu_events, nmi.masked)</c>.</summary>
     public const int OffsetOfNmiMasked = 14;
@@ -116,6 +128,21 @@ internal static class KvmRunLayout
 
     /// <summary><c>fail_entry.hardware_entry_failure_reason</c>, 64 bits.</summary>
     public const int FailEntryReason = 32;
+
+    /// <summary><c>kvm_valid_regs</c>, 64 bits: what KVM stores at each exit, where it has KVM_CAP_SYNC_REGS.</summary>
+    public const int ValidRegs = 288;
+
+    /// <summary><c>s.regs.regs</c>, a <see cref="KvmRegs"/>.</summary>
+    public const int SyncRegs = 304;
+
+    /// <summary><c>s.regs.sregs</c>, a <see cref="KvmSregs"/>.</summary>
+    public const int SyncSregs = 448;
+
+    /// <summary><c>s.regs.events</c>, a <c>struct kvm_vcpu_events</c>.</summary>
+    public const int SyncEvents = 760;
+
+    /// <summary>KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS and KVM_SYNC_X86_EVENTS: all of these.</summary>
+    public const ulong AllSync = 7;
 }
 
 /// <summary><c>struct kvm_regs</c>.</summary>

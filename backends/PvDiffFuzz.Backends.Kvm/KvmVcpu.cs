@@ -43,12 +43,22 @@ internal sealed unsafe class KvmVcpu : KvmDescriptor
         set => _run[KvmRunLayout.RequestInterruptWindow] = value ? (byte)1 : (byte)0;
     }
 
+    /// <summary>True to have the next run end before the guest runs, once KVM has completed what the last exit was for.</summary>
+    public bool ImmediateExit
+    {
+        get => _run[KvmRunLayout.ImmediateExit] != 0;
+        set => _run[KvmRunLayout.ImmediateExit] = value ? (byte)1 : (byte)0;
+    }
+
     /// <summary>CR8, which KVM takes from here at each run of a machine without an APIC, whatever KVM_SET_SREGS said.</summary>
     public ulong Cr8
     {
         get => *(ulong*)(_run + KvmRunLayout.Cr8);
         set => *(ulong*)(_run + KvmRunLayout.Cr8) = value;
     }
+
+    /// <summary>True where events include a pending shutdown: see <see cref="KvmVm.TryEnableTripleFaultEvent"/>.</summary>
+    public bool HasTripleFaultEvent { get; init; }
 
     /// <summary>Describes an exit that nobody wanted.</summary>
     public string DescribeExit() => ExitReason switch
@@ -66,9 +76,30 @@ internal sealed unsafe class KvmVcpu : KvmDescriptor
     public bool Run()
     {
         ObjectDisposedException.ThrowIf(IsClosed, this);
-        int result = Kernel.Run(Number, _run);
-        return result >= 0 || (result == -EINTR || result == -LinuxAbi.EAGAIN ? false : throw new KvmException(nameof(KVM_RUN), -result));
+        return Left(Kernel.Run(Number, _run));
     }
+
+    /// <summary>Lets the guest run until it needs us or a signal comes.</summary>
+    /// <param name="reads">What will be read then.</param>
+    /// <returns>The result, for <see cref="Left"/>.</returns>
+    public ValueTask<int> RunAsync(RunReads reads)
+    {
+        ObjectDisposedException.ThrowIf(IsClosed, this);
+        return Kernel.RunAsync(Number, _run, reads);
+    }
+
+    /// <summary>Fetches model-specific and debug registers, which will be read next.</summary>
+    public ValueTask<int> FetchAsync()
+    {
+        ObjectDisposedException.ThrowIf(IsClosed, this);
+        return Kernel.FetchAsync(Number);
+    }
+
+    /// <summary>Tells from the result of a run whether the guest has left.</summary>
+    /// <returns>False when a signal ended the run; the exit reason means nothing then.</returns>
+    /// <exception cref="KvmException">The kernel refused.</exception>
+    public static bool Left(int result) =>
+        result >= 0 || (result == -EINTR || result == -LinuxAbi.EAGAIN ? false : throw new KvmException(nameof(KVM_RUN), -result));
 
     /// <summary>Reads the general registers.</summary>
     public void GetRegs(out KvmRegs regs)
@@ -204,13 +235,14 @@ internal sealed unsafe class KvmVcpu : KvmDescriptor
         Call(KVM_SET_VCPU_EVENTS, events, nameof(KVM_SET_VCPU_EVENTS));
     }
 
-    /// <summary>Forgets pending events, and sets whether NMIs are masked.</summary>
+    /// <summary>Forgets pending events, a shutdown too where KVM lets us, and sets whether NMIs are masked.</summary>
     public void SetNmiMask(bool masked)
     {
         byte* events = stackalloc byte[SizeOfEvents];
         new Span<byte>(events, SizeOfEvents).Clear();
         events[OffsetOfNmiMasked] = masked ? (byte)1 : (byte)0;
-        *(uint*)(events + OffsetOfEventFlags) = KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_NMI_PENDING;
+        *(uint*)(events + OffsetOfEventFlags) =
+            KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_NMI_PENDING | (HasTripleFaultEvent ? KVM_VCPUEVENT_VALID_TRIPLE_FAULT : 0);
 
         // SAFETY: the kernel reads one structure.
         Call(KVM_SET_VCPU_EVENTS, events, nameof(KVM_SET_VCPU_EVENTS));
@@ -224,6 +256,24 @@ internal sealed unsafe class KvmVcpu : KvmDescriptor
         // SAFETY: the kernel writes one structure.
         Call(KVM_GET_VCPU_EVENTS, events, nameof(KVM_GET_VCPU_EVENTS));
         return events[OffsetOfNmiMasked] != 0;
+    }
+
+    /// <summary>True when a shutdown is pending; false too where KVM does not tell.</summary>
+    public bool IsShutdownPending
+    {
+        get
+        {
+            if (!HasTripleFaultEvent)
+            {
+                return false;
+            }
+
+            byte* events = stackalloc byte[SizeOfEvents];
+
+            // SAFETY: the kernel writes one structure.
+            Call(KVM_GET_VCPU_EVENTS, events, nameof(KVM_GET_VCPU_EVENTS));
+            return events[OffsetOfTripleFault] != 0;
+        }
     }
 
     /// <summary>Makes an NMI pending.</summary>

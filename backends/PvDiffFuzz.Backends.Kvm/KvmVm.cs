@@ -14,9 +14,24 @@ internal sealed unsafe class KvmVm : KvmDescriptor
     public KvmVm(int fd, int vcpuMappingSize, KernelPort kernel)
         : base(fd, kernel) => _vcpuMappingSize = vcpuMappingSize;
 
+    /// <summary>Lets programs see and forget a shutdown that is pending.</summary>
+    /// <returns>False where KVM has no such event (Linux before 6.1).</returns>
+    public bool TryEnableTripleFaultEvent()
+    {
+        byte* capability = stackalloc byte[SizeOfEnableCap];
+        new Span<byte>(capability, SizeOfEnableCap).Clear();
+        *(uint*)capability = KVM_CAP_X86_TRIPLE_FAULT_EVENT;
+        *(ulong*)(capability + OffsetOfEnableArguments) = 1;
+
+        // SAFETY: the kernel reads one structure.
+        return TryCall(KVM_ENABLE_CAP, capability) >= 0;
+    }
+
     /// <summary>Makes the only virtual processor.</summary>
+    /// <param name="tripleFaultEvent">What <see cref="TryEnableTripleFaultEvent"/> has answered.</param>
     /// <exception cref="KvmException">The kernel refused.</exception>
-    public KvmVcpu CreateVcpu() => new(Call(KVM_CREATE_VCPU, null, nameof(KVM_CREATE_VCPU)), _vcpuMappingSize, Kernel);
+    public KvmVcpu CreateVcpu(bool tripleFaultEvent = false) =>
+        new(Call(KVM_CREATE_VCPU, null, nameof(KVM_CREATE_VCPU)), _vcpuMappingSize, Kernel) { HasTripleFaultEvent = tripleFaultEvent };
 
     /// <summary>Reserves three pages of guest memory, which KVM wants on older Intel processors.</summary>
     /// <exception cref="KvmException">The kernel refused.</exception>

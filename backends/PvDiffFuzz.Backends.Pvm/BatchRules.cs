@@ -49,6 +49,24 @@ internal static class BatchRules
             : null;
     }
 
+    /// <summary>True when a case can neither make the host forget its roots nor change an MSR: no code of it that could runs in supervisor mode, and its answers make no hypercalls.</summary>
+    /// <param name="testCase">A case.</param>
+    public static bool IsSteady(TestCase testCase)
+    {
+        bool supervisor = testCase.Start == GuestMode.Supervisor;
+        foreach (Response response in testCase.Responses)
+        {
+            if (!response.Hypercalls.IsEmpty)
+            {
+                return false;
+            }
+
+            supervisor |= response.Return != ReturnKind.Eretu;
+        }
+
+        return !supervisor || IsTame(testCase);
+    }
+
     /// <summary>True when the agent returns to user mode after each event and does nothing else.</summary>
     private static bool HasPlainAnswers(TestCase testCase)
     {

@@ -21,41 +21,41 @@ internal sealed class BatchRun(Machine machine, CaseRun single, BatchAgent agent
     /// <param name="outcomes">Room for as many outcomes. Null stays where a case has to run alone.</param>
     /// <returns>How many were dealt with; less than all when the results are full, or when a case did not come back: then the machine is to be renewed.</returns>
     /// <exception cref="KvmException">KVM refused a call.</exception>
-    public BatchEnd Run(ReadOnlySpan<TestCase> cases, Span<Outcome?> outcomes)
+    public async ValueTask<BatchEnd> RunAsync(ReadOnlyMemory<TestCase> cases, Memory<Outcome?> outcomes)
     {
+        TestCase first = cases.Span[0];
         machine.LeadEntriesTo(null);
-        if (WorstResult() > GuestMap.ResultsSize || BatchEncoder.Bound(cases[0]) > GuestMap.RequestSize)
+        if (WorstResult() > GuestMap.ResultsSize || BatchEncoder.Bound(first) > GuestMap.RequestSize)
         {
             return new BatchEnd(1, Broken: false);
         }
 
-        if (single.Prepare(cases[0]) is not SystemState system)
+        if (await single.PrepareAsync(first).ConfigureAwait(false) is not SystemState system)
         {
             return new BatchEnd(1, Broken: false);
         }
 
         machine.LeadEntriesTo(agent);
-        int encoded = Encode(cases, out int end);
+        int encoded = Encode(cases.Span, out int end);
         Word(Mailbox.Record) = GuestMap.BatchLinear(GuestMap.Request);
         Word(Mailbox.RequestEnd) = GuestMap.BatchLinear(GuestMap.Request + end);
         Word(Mailbox.Result) = GuestMap.BatchLinear(GuestMap.Results);
         Word(Mailbox.ResultLimit) = GuestMap.BatchLinear(GuestMap.Results + GuestMap.ResultsSize) - (ulong)WorstResult();
         Word(Mailbox.ScanEnd) = GuestMap.PoolAddress + (ulong)(machine.Pages.Writable * PageLayout.PageSize);
         Word(Mailbox.Structure) = machine.Plan.VcpuStructAddress;
-        Word(Mailbox.KernelGsBase) = cases[0].System[SystemRegister.KernelGsBase];
-        Word(Mailbox.Redzone) = cases[0].System[SystemRegister.PvmSupervisorRedzone];
+        Word(Mailbox.KernelGsBase) = first.System[SystemRegister.KernelGsBase];
+        Word(Mailbox.Redzone) = first.System[SystemRegister.PvmSupervisorRedzone];
         KvmRegs regs = new() { Rip = agent.Start, Rflags = RflagsBits.Fixed1, Rsp = GuestMap.BatchAddress + Mailbox.StackTop };
         machine.Vcpu.SetRegs(in regs);
-        bool done = Wait();
-        int finished = Decode(cases[..encoded], system, outcomes);
+        bool done = await WaitAsync().ConfigureAwait(false);
+        int finished = Decode(cases.Span[..encoded], system, outcomes.Span);
         if (done)
         {
             return new BatchEnd(finished, Broken: false);
         }
 
         // The case that did not come back runs alone.
-        Span<byte> pool = machine.Pool;
-        pool.Clear();
+        machine.Pool.Clear();
         machine.Code.ChangedEverywhere();
         return new BatchEnd(finished + 1, Broken: true);
     }
@@ -103,12 +103,12 @@ internal sealed class BatchRun(Machine machine, CaseRun single, BatchAgent agent
 
     private static int Place(ulong linear) => (int)(linear - GuestMap.BatchAddress) + GuestMap.MailboxPage;
 
-    private bool Wait()
+    private async ValueTask<bool> WaitAsync()
     {
         machine.Code.Tell();
         ulong record = 0;
         long begin = 0;
-        while (!machine.Vcpu.Run())
+        while (!KvmVcpu.Left(await machine.Vcpu.RunAsync(RunReads.Registers).ConfigureAwait(false)))
         {
             timer.Consume();
             long now = timer.Nanoseconds;

@@ -12,7 +12,7 @@ internal sealed partial class CaseRun
     /// No ioctl changes the mode, but a delivery does: with a structure and an entry that work, user mode faults at its next fetch and the hypervisor delivers the fault to the agent. That is
     /// a thousand times quicker than a new virtual machine.
     /// </remarks>
-    public bool TryRescue()
+    public async ValueTask<bool> TryRescueAsync()
     {
         if (machine.Plan.EventEntry is not ulong entry)
         {
@@ -25,6 +25,11 @@ internal sealed partial class CaseRun
         {
             machine.LeadEntriesTo(null);
             machine.Vcpu.WantsInterruptWindow = false;
+
+            // An IN of the payload is completed at the next run, whoever's that is.
+            machine.Vcpu.ImmediateExit = true;
+            await machine.Vcpu.RunAsync(RunReads.Registers).ConfigureAwait(false);
+            machine.Vcpu.ImmediateExit = false;
             machine.Vcpu.SetNmiMask(false);
             machine.Vcpu.GetSregs(out KvmSregs sregs);
             if (sregs.Cs.Dpl == 0)
@@ -41,7 +46,7 @@ internal sealed partial class CaseRun
             machine.Pvcs.Clear();
             KvmRegs regs = new() { Rip = GuestMap.AgentDataAddress, Rflags = Core.RflagsBits.Fixed1 };
             machine.Vcpu.SetRegs(in regs);
-            return Wait(returning: null) == Stop.Port && machine.Vcpu.IoPort == (ushort)AgentPort.UserEntry && IsInSupervisorMode();
+            return await WaitAsync(returning: null, RunReads.Registers).ConfigureAwait(false) == Stop.Port && machine.Vcpu.IoPort == (ushort)AgentPort.UserEntry && IsInSupervisorMode();
         }
         catch (KvmException)
         {

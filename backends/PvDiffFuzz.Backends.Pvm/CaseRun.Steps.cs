@@ -7,6 +7,8 @@ namespace PvDiffFuzz.Backends.Pvm;
 /// <content>The start of a case, and what the supervisor does after an event.</content>
 internal sealed partial class CaseRun
 {
+    private const string TakenAway = "the payload took away the SYSCALL by which responses return";
+
     private bool _inCall;
     private bool _atEnd;
     private bool _windowAsked;
@@ -14,8 +16,10 @@ internal sealed partial class CaseRun
 
     /// <summary>Loads everything.</summary>
     /// <returns>False when KVM does not take a value; the reason says which call.</returns>
-    private bool Load()
+    private async ValueTask<bool> LoadAsync()
     {
+        _loading = true;
+        _steady = BatchRules.IsSteady(_case);
         bool user = _case.Start == GuestMode.User;
         SystemState system = _case.System;
         KvmRegs regs = Registers(_case.Registers);
@@ -28,20 +32,12 @@ internal sealed partial class CaseRun
 
         _inCall = false;
         machine.Vcpu.WantsInterruptWindow = false;
-        try
+        if (!await LoadProcessorAsync(regs, user ? system[SystemRegister.KernelGsBase] : _case.Registers.GsBase).ConfigureAwait(false))
         {
-            if (!LoadProcessor(in regs, user ? system[SystemRegister.KernelGsBase] : _case.Registers.GsBase))
-            {
-                return false;
-            }
-        }
-        catch (KvmException e) when (e.Call.StartsWith("KVM_SET_", StringComparison.Ordinal))
-        {
-            _reason = $"KVM does not take the state of the case: {e.Message}";
             return false;
         }
 
-        // Bit 9 of RFLAGS went into the structure's flags too, so the structure is written afterwards.
+        // Bit 9 of RFLAGS goes into the structure's flags too, so the structure is written behind it.
         WriteStructure();
         if (_case.Inject is Injection injection)
         {
@@ -57,7 +53,7 @@ internal sealed partial class CaseRun
 
     /// <summary>Loads what ioctls load.</summary>
     /// <exception cref="KvmException">KVM does not take a value.</exception>
-    private bool LoadProcessor(in KvmRegs regs, ulong gsBase)
+    private async ValueTask<bool> LoadProcessorAsync(KvmRegs regs, ulong gsBase)
     {
         SystemState system = _case.System;
         bool warm = _case.Pvm!.Path == HostPath.Warm;
@@ -66,14 +62,18 @@ internal sealed partial class CaseRun
         bool kept = _state.LoadControl(_case, gsBase, freshRoots: !warm) && _warmFor == (system[SystemRegister.Cr3], system[SystemRegister.PvmSwitchCr3]);
         if (warm && !kept && machine.Plan.EventEntry is ulong entry)
         {
-            WarmUp(entry);
-            _state.Forget();
+            await WarmUpAsync(entry).ConfigureAwait(false);
+            _state.ForgetAllButDebugRegisters();
             _state.LoadControl(_case, gsBase, freshRoots: false);
         }
 
-        _warmFor = warm && IsSteady(_case) ? (system[SystemRegister.Cr3], system[SystemRegister.PvmSwitchCr3]) : null;
+        _warmFor = warm && _steady ? (system[SystemRegister.Cr3], system[SystemRegister.PvmSwitchCr3]) : null;
         _state.LoadMsrs(_case, gsBase);
-        ForgetDescriptors();
+        if (_descriptorsLeft)
+        {
+            await ForgetDescriptorsAsync().ConfigureAwait(false);
+        }
+
         if (!_state.LoadDebugRegisters(_case))
         {
             _reason = "KVM refuses these debug registers";
@@ -90,42 +90,26 @@ internal sealed partial class CaseRun
         }
 
         machine.Vcpu.SetRegs(in regs);
-        machine.Vcpu.Kernel.Settle();
         return true;
     }
 
     private void WriteStructure()
     {
         machine.Memory.Slice(machine.Plan.VcpuStruct, PageLayout.PageSize).Clear();
-        StructureImage.Write(_case, machine.Pvcs);
-    }
-
-    /// <summary>True when a case cannot make the host forget its roots: user code whose answers make no hypercalls.</summary>
-    private static bool IsSteady(TestCase testCase)
-    {
-        foreach (Response response in testCase.Responses)
-        {
-            if (!response.Hypercalls.IsEmpty)
-            {
-                return false;
-            }
-        }
-
-        return testCase.Start == GuestMode.User;
+        Span<byte> image = stackalloc byte[PvcsLayout.Size];
+        image.Clear();
+        StructureImage.Write(_case, image);
+        machine.Store(machine.Plan.VcpuStruct, image);
     }
 
     /// <summary>Empties the descriptors for thread-local storage that an earlier case may have loaded: no ioctl does.</summary>
-    private void ForgetDescriptors()
+    private async ValueTask ForgetDescriptorsAsync()
     {
         const ulong loadTls = 0x1708_8209;
-        if (!_descriptorsLeft)
-        {
-            return;
-        }
-
         KvmRegs regs = new() { Rax = loadTls, Rip = GuestMap.AgentAddress + AgentCode.Call, Rflags = RflagsBits.Fixed1 };
         machine.Vcpu.SetRegs(in regs);
-        Stop stop = Wait(returning: null);
+        Stop stop = await WaitAsync(returning: null, RunReads.Registers).ConfigureAwait(false);
+        _loading = true;
         if (stop != Stop.Port || machine.Vcpu.IoPort != (ushort)AgentPort.Called)
         {
             throw new KvmException($"the descriptors cannot be emptied, {machine.Vcpu.DescribeExit()}: KVM_RUN", Interop.LinuxAbi.EINVAL);
@@ -135,9 +119,8 @@ internal sealed partial class CaseRun
     }
 
     /// <summary>A return to user mode and a fault back, so that the host has prepared both roots.</summary>
-    private void WarmUp(ulong entry)
+    private async ValueTask WarmUpAsync(ulong entry)
     {
-        const ushort code = Selectors.UserCode64;
         machine.Vcpu.SetNmiMask(false);
         _state.LoadMsrs(
             (SystemRegister.PvmVcpuStruct, (ulong)machine.Plan.VcpuStruct),
@@ -146,24 +129,32 @@ internal sealed partial class CaseRun
             (SystemRegister.PvmSwitchCr3, _case.System[SystemRegister.PvmSwitchCr3]));
         KvmRegs regs = new() { Rip = GuestMap.AgentAddress + AgentCode.WarmReturn, Rflags = RflagsBits.Fixed1 };
         machine.Vcpu.SetRegs(in regs);
-        Span<byte> pvcs = machine.Pvcs;
-        pvcs.Clear();
-        EventReader.SetField(host.Revision, SystemRegister.PvcsUserCs, pvcs, code);
-        EventReader.SetField(host.Revision, SystemRegister.PvcsUserSs, pvcs, Selectors.UserData);
-        EventReader.SetField(host.Revision, SystemRegister.PvcsEflags, pvcs, RflagsBits.Fixed1);
-        EventReader.SetField(host.Revision, SystemRegister.PvcsRip, pvcs, GuestMap.AgentDataAddress);
-        Stop stop = Wait(returning: null);
+        WriteWarmStructure();
+        Stop stop = await WaitAsync(returning: null, RunReads.Registers).ConfigureAwait(false);
         if (stop == Stop.Crash)
         {
-            // A shutdown that the last case had asked for, and another exit came before.
+            // Segments of the last case; see RunAsync. They are replaced by now.
             machine.Vcpu.SetRegs(in regs);
-            stop = Wait(returning: null);
+            stop = await WaitAsync(returning: null, RunReads.Registers).ConfigureAwait(false);
         }
 
+        _loading = true;
         if (stop != Stop.Port || machine.Vcpu.IoPort != (ushort)AgentPort.UserEntry)
         {
             throw new KvmException($"the way to user mode and back ended with {machine.Vcpu.DescribeExit()}: KVM_RUN", Interop.LinuxAbi.EINVAL);
         }
+
+        _crashed = false;
+    }
+
+    private void WriteWarmStructure()
+    {
+        Span<byte> pvcs = machine.Pvcs;
+        pvcs.Clear();
+        EventReader.SetField(host.Revision, SystemRegister.PvcsUserCs, pvcs, Selectors.UserCode64);
+        EventReader.SetField(host.Revision, SystemRegister.PvcsUserSs, pvcs, Selectors.UserData);
+        EventReader.SetField(host.Revision, SystemRegister.PvcsEflags, pvcs, RflagsBits.Fixed1);
+        EventReader.SetField(host.Revision, SystemRegister.PvcsRip, pvcs, GuestMap.AgentDataAddress);
     }
 
     /// <summary>Makes something pending.</summary>
@@ -191,15 +182,14 @@ internal sealed partial class CaseRun
     /// <summary>Calls, patches, and the way back.</summary>
     /// <param name="what">The event.</param>
     /// <param name="response">What to do.</param>
-    /// <param name="returning">Address of the instruction that returns.</param>
-    /// <returns>How the case ended meanwhile; null when it goes on.</returns>
-    private Stop? Answer(Event what, Response response, out ulong? returning)
+    /// <returns>How the case ended meanwhile; null when it goes on, to the instruction at <see cref="_returning"/>.</returns>
+    private async ValueTask<Stop?> AnswerAsync(Event what, Response response)
     {
-        returning = null;
+        _returning = null;
         KvmRegs saved = _regs;
         foreach (Hypercall call in response.Hypercalls)
         {
-            if (Call(what, call, saved) is Stop stop)
+            if (await CallAsync(what, call, saved).ConfigureAwait(false) is Stop stop)
             {
                 return stop;
             }
@@ -208,21 +198,21 @@ internal sealed partial class CaseRun
         _regs = saved with { Rflags = _regs.Rflags };
         return response.Return switch
         {
-            ReturnKind.Eretu => ReturnToUser(response, out returning),
-            ReturnKind.Erets => ReturnToSupervisor(what, response, out returning),
-            _ => ReturnByInterruptReturn(response, out returning),
+            ReturnKind.Eretu => ReturnToUser(response),
+            ReturnKind.Erets => ReturnToSupervisor(what, response),
+            _ => ReturnByInterruptReturn(response),
         };
     }
 
     /// <summary>Makes a hypercall, which is an event of its own.</summary>
-    private Stop? Call(Event what, Hypercall call, KvmRegs saved)
+    private async ValueTask<Stop?> CallAsync(Event what, Hypercall call, KvmRegs saved)
     {
         _regs = saved with { Rax = call.Number, Rip = GuestMap.AgentAddress + AgentCode.Call, Rflags = _regs.Rflags };
         _regs.Rbx = call.Arguments.Length > 0 ? call.Arguments[0] : saved.Rbx;
         _regs.R10 = call.Arguments.Length > 1 ? call.Arguments[1] : saved.R10;
         _regs.Rdx = call.Arguments.Length > 2 ? call.Arguments[2] : saved.Rdx;
         machine.Vcpu.SetRegs(in _regs);
-        Stop stop = Wait(returning: null);
+        Stop stop = await WaitAsync(returning: null, RunReads.All).ConfigureAwait(false);
         if (stop is not (Stop.Port or Stop.Halt))
         {
             return stop;
@@ -240,8 +230,9 @@ internal sealed partial class CaseRun
         return stop == Stop.Halt ? stop : null;
     }
 
-    private Stop? ReturnToUser(Response response, out ulong? returning)
+    private Stop? ReturnToUser(Response response)
     {
+        bool ready = CanReturnBy(SystemRegister.PvmRetuRip);
         foreach ((Register register, ulong value) in response.Patches)
         {
             if (StructureImage.FieldOf(host.Revision, register) is SystemRegister place)
@@ -254,12 +245,13 @@ internal sealed partial class CaseRun
             }
         }
 
-        return ReturnBy(SystemRegister.PvmRetuRip, response, out returning);
+        return ready ? ReturnBy(SystemRegister.PvmRetuRip, response) : Stop.Unsupported;
     }
 
     /// <summary>By the frame that the event pushed, or by one that the agent makes of the structure.</summary>
-    private Stop? ReturnToSupervisor(Event what, Response response, out ulong? returning)
+    private Stop? ReturnToSupervisor(Event what, Response response)
     {
+        bool ready = CanReturnBy(SystemRegister.PvmRetsRip);
         bool pushed = what.Entry == EntryPoint.PvmSupervisor;
         if (!pushed)
         {
@@ -302,14 +294,14 @@ internal sealed partial class CaseRun
         }
 
         _regs.Rsp = pushed ? _regs.Rsp : GuestMap.AgentDataAddress;
-        return ReturnBy(SystemRegister.PvmRetsRip, response, out returning);
+        return ready ? ReturnBy(SystemRegister.PvmRetsRip, response) : Stop.Unsupported;
     }
 
     /// <summary>By IRETQ at CPL3, from a frame that the agent makes of the structure and of RSP.</summary>
-    private Stop? ReturnByInterruptReturn(Response response, out ulong? returning)
+    private Stop? ReturnByInterruptReturn(Response response)
     {
         const int rip = 0, cs = 1, rflags = 2, rsp = 3, ss = 4;
-        returning = GuestMap.AgentAddress + AgentCode.InterruptReturn;
+        _returning = GuestMap.AgentAddress + AgentCode.InterruptReturn;
         WriteFrame(rip, EventReader.Field(host.Revision, SystemRegister.PvcsRip, machine.Pvcs));
         WriteFrame(cs, Selectors.UserCode64);
         WriteFrame(rflags, EventReader.Field(host.Revision, SystemRegister.PvcsEflags, machine.Pvcs));
@@ -342,16 +334,29 @@ internal sealed partial class CaseRun
         return null;
     }
 
-    /// <summary>Goes back by the SYSCALL that the case has for it; the payload may have moved the address or the instruction.</summary>
-    private Stop? ReturnBy(SystemRegister register, Response response, out ulong? returning)
+    /// <summary>True when the SYSCALL that the case has for a return is still there. Asked before anything is patched: its MSR has just been read along where the case could have changed it.</summary>
+    private bool CanReturnBy(SystemRegister register)
     {
         ulong address = _case.System[register];
-        returning = address;
+        if (_steady || _state.ReadMsr(register) == address)
+        {
+            return true;
+        }
+
+        _reason = TakenAway;
+        return false;
+    }
+
+    /// <summary>Goes back by the SYSCALL that the case has for it; the payload or a patch of the frame may have overwritten the instruction.</summary>
+    private Stop? ReturnBy(SystemRegister register, Response response)
+    {
+        ulong address = _case.System[register];
+        _returning = address;
         Span<byte> bytes = stackalloc byte[2];
         ReadLinear(address, bytes);
-        if (_state.ReadMsr(register) != address || bytes is not [0x0f, 0x05])
+        if (bytes is not [0x0f, 0x05])
         {
-            _reason = "the payload took away the SYSCALL by which responses return";
+            _reason = TakenAway;
             return Stop.Unsupported;
         }
 

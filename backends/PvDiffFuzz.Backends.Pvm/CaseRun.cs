@@ -18,7 +18,12 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
     private TestCase _case = null!;
     private KvmRegs _regs;
     private KvmSregs _sregs;
+    private ulong? _returning;
     private byte? _injected;
+    private bool _loading;
+    private bool _steady;
+    private bool _crashed;
+    private RunReads _read;
     private bool _descriptorsLeft;
     private string _reason = "";
 
@@ -52,22 +57,35 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
 
     /// <summary>Runs a case.</summary>
     /// <exception cref="KvmException">KVM refused a call.</exception>
-    public Outcome Run(TestCase testCase)
+    public async ValueTask<Outcome> RunAsync(TestCase testCase)
     {
         _case = testCase;
         machine.LeadEntriesTo(null);
-        _events.Clear();
-        _waiting.Clear();
-        _injected = null;
         new CaseMemory(machine.Pool, machine.Pages).Load(testCase);
         machine.Code.Changed(testCase);
-        Stop stop = Load() ? Drive() : Stop.Unsupported;
+        Stop stop = await LoadAndDriveAsync().ConfigureAwait(false);
+        if (stop == Stop.Crash && _crashed && machine.Plan.EventEntry is ulong entry)
+        {
+            // Segments that a dead guest had in supervisor mode stay loaded, whatever KVM_SET_SREGS says, and let the next one die at its first exit. A way to user mode and back replaces them.
+            Clear(testCase);
+            await WarmUpAsync(entry).ConfigureAwait(false);
+            _state.Forget();
+            new CaseMemory(machine.Pool, machine.Pages).Load(testCase);
+            machine.Code.Changed(testCase);
+            stop = await LoadAndDriveAsync().ConfigureAwait(false);
+        }
+
+        _crashed = stop == Stop.Crash || machine.Vcpu.IsShutdownPending;
+        if (stop is Stop.Port or Stop.Halt && _read != RunReads.All)
+        {
+            await machine.Vcpu.FetchAsync().ConfigureAwait(false);
+        }
+
         _state.Forget();
         Outcome outcome = ToOutcome(stop);
         if (!outcome.Comparable || outcome.End == EndKind.Crash)
         {
-            new CaseMemory(machine.Pool, machine.Pages).Clear(testCase);
-            machine.Code.ChangedEverywhere();
+            Clear(testCase);
         }
         else
         {
@@ -80,20 +98,50 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
         return outcome;
     }
 
+    private async ValueTask<Stop> LoadAndDriveAsync()
+    {
+        _events.Clear();
+        _waiting.Clear();
+        _injected = null;
+        try
+        {
+            return await LoadAsync().ConfigureAwait(false) ? await DriveAsync().ConfigureAwait(false) : Stop.Unsupported;
+        }
+        catch (KvmException e) when (IsRefusal(e))
+        {
+            return Stop.Unsupported;
+        }
+    }
+
+    private void Clear(TestCase testCase)
+    {
+        new CaseMemory(machine.Pool, machine.Pages).Clear(testCase);
+        machine.Code.ChangedEverywhere();
+    }
+
     /// <summary>Loads what the cases of a batch have in common, and the rest of the first one.</summary>
     /// <param name="testCase">The first one.</param>
     /// <returns>The system side as the host shows it then; null when KVM does not take it.</returns>
     /// <exception cref="KvmException">KVM refused a call.</exception>
-    public SystemState? Prepare(TestCase testCase)
+    public async ValueTask<SystemState?> PrepareAsync(TestCase testCase)
     {
         _case = testCase;
         _waiting.Clear();
-        if (!Load())
+        try
+        {
+            if (!await LoadAsync().ConfigureAwait(false))
+            {
+                return null;
+            }
+
+            machine.Vcpu.GetSregs(out _sregs);
+            _loading = false;
+        }
+        catch (KvmException e) when (IsRefusal(e))
         {
             return null;
         }
 
-        machine.Vcpu.GetSregs(out _sregs);
         SystemState system = _state.Read(in _sregs, machine.Pvcs);
         _state.Forget();
         return system;
@@ -103,8 +151,17 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
     public void Renewed()
     {
         _descriptorsLeft = false;
+        _crashed = false;
         _warmFor = null;
         _state.Renewed();
+    }
+
+    /// <summary>True when KVM refuses what a case begins with, which is known no later than at its first run; <see cref="_reason"/> says what then.</summary>
+    private bool IsRefusal(KvmException e)
+    {
+        bool refusal = _loading && e.Call.StartsWith("KVM_SET_", StringComparison.Ordinal);
+        _reason = refusal ? $"KVM does not take the state of the case: {e.Message}" : _reason;
+        return refusal;
     }
 
     /// <summary>True when ioctls can load everything: they cannot bring a processor that has run from user mode back.</summary>
@@ -151,14 +208,14 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
     }
 
     /// <summary>Lets the guest run from event to event until nothing answers.</summary>
-    private Stop Drive()
+    private async ValueTask<Stop> DriveAsync()
     {
         int answered = 0;
         _atEnd = false;
-        ulong? returning = _case.Start == GuestMode.User ? _case.System[SystemRegister.PvmRetuRip] : null;
+        _returning = _case.Start == GuestMode.User ? _case.System[SystemRegister.PvmRetuRip] : null;
         while (true)
         {
-            Stop stop = Wait(returning);
+            Stop stop = await WaitAsync(_returning, answered < _case.Responses.Length && _steady ? RunReads.Registers : RunReads.All).ConfigureAwait(false);
             if (stop is not (Stop.Port or Stop.Halt))
             {
                 return stop;
@@ -182,7 +239,7 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
                 return Stop.Port;
             }
 
-            if (Answer(what!, _case.Responses[answered++], out returning) is Stop ended)
+            if (await AnswerAsync(what!, _case.Responses[answered++]).ConfigureAwait(false) is Stop ended)
             {
                 return ended;
             }
@@ -229,7 +286,8 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
 
     /// <summary>Runs until the guest leaves, injecting what waits as soon as it can be taken.</summary>
     /// <param name="returning">Address of a SYSCALL that has to be executed before anything is injected; null for none.</param>
-    private Stop Wait(ulong? returning)
+    /// <param name="reads">What will be read then.</param>
+    private async ValueTask<Stop> WaitAsync(ulong? returning, RunReads reads)
     {
         // Interruptions are counted too: a guest that waits in the kernel uses no processor time.
         const int mostExits = 256;
@@ -241,7 +299,10 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
         machine.Code.Tell();
         for (int exits = 0; exits < mostExits; exits++)
         {
-            if (!machine.Vcpu.Run())
+            _read = reads;
+            bool left = KvmVcpu.Left(await machine.Vcpu.RunAsync(reads).ConfigureAwait(false));
+            _loading = false;
+            if (!left)
             {
                 timer.Consume();
                 long now = timer.Nanoseconds;

@@ -43,6 +43,11 @@ internal sealed unsafe class Machine : IDisposable
     /// <summary>The bytes of the per-VCPU structure.</summary>
     public Span<byte> Pvcs => Memory.Slice(Plan.VcpuStruct, PvcsLayout.Size);
 
+    /// <summary>Writes into the guest's memory behind all that the processor was asked for.</summary>
+    /// <param name="place">Where, guest-physical.</param>
+    /// <param name="bytes">What.</param>
+    public void Store(int place, ReadOnlySpan<byte> bytes) => Vcpu.Kernel.Store(_memory, place, bytes);
+
     /// <summary>Builds a machine.</summary>
     /// <param name="system">The device.</param>
     /// <param name="cpuid">What CPUID shows.</param>
@@ -160,7 +165,7 @@ internal sealed unsafe class Machine : IDisposable
         {
             vm = system.CreateVm();
             vm.SetMemory(memory.Address, GuestMap.Size);
-            vcpu = vm.CreateVcpu();
+            vcpu = vm.CreateVcpu(vm.TryEnableTripleFaultEvent());
             vcpu.SetCpuid(cpuid);
             vcpu.SetSignalMask(RunTimer.BlockedWhileRunning);
             return (vm, vcpu);

@@ -1,6 +1,5 @@
 using System.Collections.Immutable;
 using System.Runtime.InteropServices;
-using PvDiffFuzz.Backends.Interop;
 using PvDiffFuzz.Backends.Kvm;
 using PvDiffFuzz.Backends.Pvm.Emulated;
 using PvDiffFuzz.Core;
@@ -14,12 +13,13 @@ namespace PvDiffFuzz.Backends.Pvm;
 /// </remarks>
 public sealed class PvmTarget : ITarget
 {
-    private const int MaximumMachines = 12;
-
     private const int MaximumPlans = 16;
 
     /// <summary>Fewer cases are run alone: changing between the two ways costs as much.</summary>
     private const int SmallestBatch = 4;
+
+    /// <summary>Fewer cases are not worth another lane, which begins with machines to build.</summary>
+    private const int CasesOfLane = 16;
 
     /// <summary>Nanoseconds between looks at a runaway payload where the host is emulated. A case takes well under a millisecond there.</summary>
     private const long EmulatedInterval = 25_000_000;
@@ -27,15 +27,13 @@ public sealed class PvmTarget : ITarget
     private readonly Func<KernelPort> _boot;
     private readonly PvmHost _host;
     private readonly PvmRules _rules;
-    private readonly byte[] _cpuid;
     private readonly long _interval;
-    private readonly List<Seat> _machines = [];
+    private readonly List<Lane> _lanes = [];
     private readonly List<GuestPlan> _plans = [];
     private readonly BatchAgent _agent;
     private readonly bool _batches;
     private KernelPort _kernel;
-    private KvmSystem _system;
-    private IRunTimer _timer;
+    private int _replaced;
     private bool _disposed;
 
     /// <summary>Starts the target on this host.</summary>
@@ -59,12 +57,12 @@ public sealed class PvmTarget : ITarget
         CpuProfile profile;
         try
         {
-            _system = KvmSystem.Open(_kernel);
-            _host = PvmHost.Detect(_system);
-            _cpuid = _system.SupportedCpuid();
+            using KvmSystem system = KvmSystem.Open(_kernel);
+            _host = PvmHost.Detect(system);
             profile = processor(_kernel);
             _interval = _kernel.IsEmulated ? EmulatedInterval : 0;
-            _timer = _kernel.CreateTimer(_interval);
+            _agent = BatchAgent.Assemble(_host.Revision);
+            _lanes.Add(CreateLane());
         }
         catch (IOException e)
         {
@@ -78,7 +76,6 @@ public sealed class PvmTarget : ITarget
         }
 
         _batches = batches;
-        _agent = BatchAgent.Assemble(_host.Revision);
         _rules = new PvmRules(_host, profile, _kernel.IsEmulated);
         const Capabilities capabilities =
             Capabilities.CompatibilityMode | Capabilities.DebugRegisters | Capabilities.SegmentBases | Capabilities.Responses | Capabilities.SupervisorPages;
@@ -100,7 +97,7 @@ public sealed class PvmTarget : ITarget
     public TargetInfo Info { get; }
 
     /// <summary>Virtual machines that were thrown away and replaced.</summary>
-    public int Replaced { get; private set; }
+    public int Replaced => _replaced + _lanes.Sum(lane => lane.Replaced);
 
     /// <summary>Cases whose outcomes came from the agent that stays in the guest.</summary>
     public long Batched { get; private set; }
@@ -139,26 +136,22 @@ public sealed class PvmTarget : ITarget
             throw new ArgumentException($"room for {outcomes.Length} outcomes of {cases.Length} cases", nameof(outcomes));
         }
 
-        _timer.Start();
-        GuestPlan?[] plans = new GuestPlan?[cases.Length];
+        LaneWork work = new(cases.ToArray(), new GuestPlan?[cases.Length], new Outcome?[cases.Length]);
         for (int i = 0; i < cases.Length; i++)
         {
             string? trouble = _rules.Trouble(cases[i]);
-            plans[i] = trouble is null ? PlanOf(cases[i], out trouble) : null;
-            outcomes[i] = trouble is null ? null! : Outcome.Unsupported(trouble);
+            work.Plans[i] = trouble is null ? PlanOf(cases[i], out trouble) : null;
+            work.Outcomes[i] = trouble is null ? null : Outcome.Unsupported(trouble);
         }
 
-        if (_batches && cases.Length >= SmallestBatch)
+        // What a batch leaves, and what a host that died has left, runs alone behind it.
+        for (bool batches = _batches && cases.Length >= SmallestBatch; work.Outcomes.Contains(null); batches = false)
         {
-            RunBatches(cases, plans, outcomes);
+            Run(work, batches);
         }
 
-        for (int i = 0; i < cases.Length; i++)
-        {
-            outcomes[i] ??= RunOne(cases[i], plans[i]!);
-        }
-
-        _timer.Stop();
+        Batched += work.Batched;
+        work.Outcomes.CopyTo(outcomes!);
     }
 
     /// <inheritdoc/>
@@ -168,28 +161,19 @@ public sealed class PvmTarget : ITarget
         Release();
     }
 
+    /// <summary>The kernel goes first where it is ours: what it had needs no clean-up then.</summary>
     private void Release()
     {
-        foreach (Seat seat in _machines)
-        {
-            seat.Machine.Dispose();
-        }
-
-        _machines.Clear();
-        _timer?.Dispose();
-        _system?.Dispose();
+        _replaced = Replaced;
         (_kernel as IDisposable)?.Dispose();
+        _lanes.ForEach(lane => lane.Dispose());
+        _lanes.Clear();
     }
 
-    /// <summary>Starts again on a host that is gone.</summary>
-    private void Reboot()
+    private Lane CreateLane()
     {
-        Release();
-        Replaced++;
-        _kernel = _boot();
-        _system = KvmSystem.Open(_kernel);
-        _timer = _kernel.CreateTimer(_interval);
-        _timer.Start();
+        KernelPort kernel = _kernel.CreateLane();
+        return new Lane(kernel, KvmSystem.Open(kernel), _host, _agent, _interval == 0 ? RunTimer.LongestRun : 2 * _interval, _interval);
     }
 
     private GuestPlan? PlanOf(TestCase testCase, out string? trouble)
@@ -208,150 +192,71 @@ public sealed class PvmTarget : ITarget
         return plan;
     }
 
-    /// <summary>Runs a case alone: on the machine at hand, and when that refuses something that it allowed before, on a new one.</summary>
-    private Outcome RunOne(TestCase testCase, GuestPlan plan)
+    /// <summary>Runs what has no outcome yet, in lanes. Some may have none afterwards.</summary>
+    private void Run(LaneWork work, bool batches)
     {
-        Outcome outcome = TryOne(testCase, plan, out bool refused);
-        return refused ? TryOne(testCase, plan, out _) : outcome;
-    }
+        List<int> alone = [.. Enumerable.Range(0, work.Outcomes.Length).Where(i => work.Outcomes[i] is null)];
+        List<int[]> groups = batches ? GroupsOf(work, alone) : [];
+        HashSet<int> grouped = [.. groups.SelectMany(group => group)];
+        alone = [.. alone.Where(place => !grouped.Contains(place)).OrderBy(place => Rank(work.Cases[place]))];
 
-    private Outcome TryOne(TestCase testCase, GuestPlan plan, out bool refused)
-    {
-        refused = false;
         try
         {
-            CaseRun run = MachineFor(plan).Run;
-            Outcome outcome = run.Run(testCase);
-            if (!run.Reusable)
+            int count = Math.Clamp(alone.Count / CasesOfLane, 1, _kernel.MostLanes);
+            while (_lanes.Count < count)
             {
-                Renew(_machines[0]);
+                _lanes.Add(CreateLane());
             }
 
-            return outcome;
-        }
-        catch (IOException e) when (e is KvmException or PosixException)
-        {
-            // What the case before has left. The next one tries with a new machine.
-            refused = true;
-            Drop();
-            return Outcome.HarnessError(e.Message);
+            // Which lane runs what does not depend on how long anything takes, so that a run can be repeated.
+            LanePump.Run([.. Enumerable.Range(0, count).Select(l => (_lanes[l], _lanes[l].RunAsync(work, Part(groups, l, count), Part(alone, l, count))))]);
         }
         catch (EmulatedHostException e)
         {
-            Reboot();
-            return Outcome.HarnessError(e.Message);
+            Blame(work, groups.Count > 0 ? null : alone[0], e);
+            Release();
+            _replaced++;
+            _kernel = _boot();
+            _lanes.Add(CreateLane());
         }
     }
 
-    /// <summary>Runs what the agent can run; the outcomes of all other cases stay null.</summary>
-    private void RunBatches(ReadOnlySpan<TestCase> cases, ReadOnlySpan<GuestPlan?> plans, Span<Outcome> outcomes)
+    /// <summary>Makes a host that is gone the trouble of the case that ran; of all that were under way when that is not known.</summary>
+    /// <param name="work">The work.</param>
+    /// <param name="other">The place to blame when no case was under way.</param>
+    /// <param name="reason">What happened.</param>
+    private void Blame(LaneWork work, int? other, EmulatedHostException reason)
+    {
+        List<Lane> busy = _lanes.FindAll(lane => lane.Kernel.IsBusy);
+        List<int> places = [.. (busy.Count > 0 ? busy : _lanes).Where(lane => lane.Running is not null).Select(lane => lane.Running!.Value)];
+        if (places.Count == 0 && other is int place)
+        {
+            places.Add(place);
+        }
+
+        foreach (int blamed in places)
+        {
+            work.Outcomes[blamed] ??= Outcome.HarnessError(reason.Message);
+        }
+    }
+
+    /// <summary>Warm cases that leave roots warm come first, one after the other, so that a machine is warmed once for all of them; then those that leave them cold.</summary>
+    private static int Rank(TestCase testCase) => testCase.Pvm!.Path == HostPath.Cold ? 2 : BatchRules.IsSteady(testCase) ? 0 : 1;
+
+    private static List<T> Part<T>(List<T> all, int part, int parts) => [.. all.Where((_, i) => i % parts == part)];
+
+    /// <summary>The places of cases that the agent can run, by key.</summary>
+    private static List<int[]> GroupsOf(LaneWork work, List<int> places)
     {
         Dictionary<BatchKey, List<int>> groups = [];
-        for (int i = 0; i < cases.Length; i++)
+        foreach (int i in places)
         {
-            if (plans[i] is GuestPlan plan && BatchRules.KeyOf(cases[i], plan) is BatchKey key)
+            if (BatchRules.KeyOf(work.Cases[i], work.Plans[i]!) is BatchKey key)
             {
                 (CollectionsMarshal.GetValueRefOrAddDefault(groups, key, out _) ??= []).Add(i);
             }
         }
 
-        foreach ((BatchKey key, List<int> places) in groups.Where(g => g.Value.Count >= SmallestBatch))
-        {
-            TestCase[] members = new TestCase[places.Count];
-            for (int i = 0; i < members.Length; i++)
-            {
-                members[i] = cases[places[i]];
-            }
-
-            Outcome?[] answers = new Outcome?[members.Length];
-            RunBatch(key.Plan, members, answers);
-            for (int i = 0; i < members.Length; i++)
-            {
-                outcomes[places[i]] = answers[i]!;
-                Batched += answers[i] is null ? 0 : 1;
-            }
-        }
+        return [.. groups.Values.Where(g => g.Count >= SmallestBatch).Select(g => g.ToArray())];
     }
-
-    /// <summary>Runs cases of one key. Those that the agent cannot finish keep null.</summary>
-    private void RunBatch(GuestPlan plan, ReadOnlySpan<TestCase> cases, Span<Outcome?> outcomes)
-    {
-        try
-        {
-            while (!cases.IsEmpty)
-            {
-                Seat seat = MachineFor(plan);
-                BatchEnd end = seat.Batch.Run(cases, outcomes);
-                cases = cases[end.Cases..];
-                outcomes = outcomes[end.Cases..];
-                if (end.Broken)
-                {
-                    Renew(seat);
-                }
-            }
-        }
-        catch (IOException e) when (e is KvmException or PosixException)
-        {
-            // The cases that are left run alone, each with an answer of its own.
-            Drop();
-        }
-        catch (EmulatedHostException)
-        {
-            // So do these: the one that takes the host down is then known.
-            Reboot();
-        }
-    }
-
-    /// <summary>Makes a machine fit for the next case.</summary>
-    private void Renew(Seat seat)
-    {
-        if (seat.Run.TryRescue())
-        {
-            return;
-        }
-
-        seat.Machine.Renew(_system, _cpuid);
-        seat.Run.Renewed();
-        Replaced++;
-    }
-
-    /// <summary>The machine for a plan, which becomes the first of the list.</summary>
-    private Seat MachineFor(GuestPlan plan)
-    {
-        int at = _machines.FindIndex(m => m.Machine.Plan.Equals(plan));
-        if (at < 0)
-        {
-            if (_machines.Count == MaximumMachines)
-            {
-                _machines[^1].Machine.Dispose();
-                _machines.RemoveAt(MaximumMachines - 1);
-            }
-
-            Machine machine = Machine.Create(_system, _cpuid, plan);
-            CaseRun run = new(machine, _host, _timer) { LongestRun = _interval == 0 ? RunTimer.LongestRun : 2 * _interval };
-            _machines.Insert(0, new Seat(machine, run, new BatchRun(machine, run, _agent, _timer)));
-        }
-        else if (at > 0)
-        {
-            Seat found = _machines[at];
-            _machines.RemoveAt(at);
-            _machines.Insert(0, found);
-        }
-
-        return _machines[0];
-    }
-
-    /// <summary>Throws the machine of the last case away.</summary>
-    private void Drop()
-    {
-        if (_machines.Count > 0)
-        {
-            _machines[0].Machine.Dispose();
-            _machines.RemoveAt(0);
-            Replaced++;
-        }
-    }
-
-    /// <summary>A machine and the two ways of running cases on it.</summary>
-    private sealed record Seat(Machine Machine, CaseRun Run, BatchRun Batch);
 }

@@ -19,17 +19,23 @@ internal sealed class VcpuState(Machine machine, PvmHost host)
 
     private KvmSregs? _fresh;
     private KvmMsrEntry[] _msrs = [];
-    private Snapshot? _now;
+
+    /// <summary>What the processor had when a case ended, with <see cref="_msrs"/>: whatever the next one has too need not be loaded.</summary>
+    private KvmSregs? _now;
+    private KvmDebugregs? _debug;
 
     /// <summary>Says that the machine has a new processor.</summary>
     public void Renewed()
     {
         _fresh = null;
-        _now = null;
+        Forget();
     }
 
     /// <summary>Says that the guest has run, or that something else has loaded state: what is there is not known until it is read again.</summary>
-    public void Forget() => _now = null;
+    public void Forget() => (_now, _debug) = (null, null);
+
+    /// <summary>The same where only the agent has run, which leaves debug registers alone.</summary>
+    public void ForgetAllButDebugRegisters() => _now = null;
 
     /// <summary>Loads control registers, segments and debug registers. STAR changes with them, so MSRs are loaded later.</summary>
     /// <param name="testCase">The case.</param>
@@ -60,8 +66,8 @@ internal sealed class VcpuState(Machine machine, PvmHost host)
         sregs.Es = Flat(registers.Es, code: false);
         sregs.Fs = Flat(registers.Fs, code: false) with { Base = registers.FsBase };
         sregs.Gs = Flat(registers.Gs, code: false) with { Base = gsBase };
-        bool kept = !freshRoots && _now is { } now && SameRoots(now.Sregs, sregs);
-        if (kept && SameRest(_now!.Sregs, sregs))
+        bool kept = !freshRoots && _now is KvmSregs now && SameRoots(now, sregs);
+        if (kept && SameRest(_now!.Value, sregs))
         {
             return true;
         }
@@ -83,7 +89,7 @@ internal sealed class VcpuState(Machine machine, PvmHost host)
     {
         DebugRegisters debug = testCase.Registers.Debug ?? new DebugRegisters(0, 0, 0, 0, Or(testCase.System, SystemRegister.Dr7, Dr7));
         KvmDebugregs registers = new() { Db0 = debug.Dr0, Db1 = debug.Dr1, Db2 = debug.Dr2, Db3 = debug.Dr3, Dr6 = Or(testCase.System, SystemRegister.Dr6, Dr6), Dr7 = debug.Dr7 };
-        return (_now is { } now && Same(now.Debug, registers)) || machine.Vcpu.TrySetDebugRegisters(in registers) == 0;
+        return (_debug is KvmDebugregs now && Same(now, registers)) || machine.Vcpu.TrySetDebugRegisters(in registers) == 0;
     }
 
     /// <summary>Loads the MSRs of the case, and the bases of FS and GS, as far as they are not there.</summary>
@@ -104,12 +110,12 @@ internal sealed class VcpuState(Machine machine, PvmHost host)
             }
         }
 
-        if (_now is not { } now || now.Sregs.Fs.Base != testCase.Registers.FsBase)
+        if (_now is not KvmSregs now || now.Fs.Base != testCase.Registers.FsBase)
         {
             wanted[count++] = new KvmMsrEntry { Index = PvmMsrs.FsBase, Data = testCase.Registers.FsBase };
         }
 
-        if (_now is not { } then || then.Sregs.Gs.Base != gsBase)
+        if (_now is not KvmSregs then || then.Gs.Base != gsBase)
         {
             wanted[count++] = new KvmMsrEntry { Index = PvmMsrs.GsBase, Data = gsBase };
         }
@@ -185,7 +191,7 @@ internal sealed class VcpuState(Machine machine, PvmHost host)
             values.Add(new(all[i].Register, _msrs[i].Data));
         }
 
-        _now = read == all.Length ? new Snapshot(sregs, debug) : null;
+        (_now, _debug) = (read == all.Length ? sregs : null, debug);
 
         foreach (PvcsField field in PvcsLayout.Of(host.Revision))
         {
@@ -220,7 +226,4 @@ internal sealed class VcpuState(Machine machine, PvmHost host)
         now.Db0 == wanted.Db0 && now.Db1 == wanted.Db1 && now.Db2 == wanted.Db2 && now.Db3 == wanted.Db3 && now.Dr6 == wanted.Dr6 && now.Dr7 == wanted.Dr7;
 
     private static ulong Or(SystemState system, SystemRegister register, ulong other) => system.TryGet(register, out ulong value) ? value : other;
-
-    /// <summary>What the processor had when a case ended, with <see cref="_msrs"/>: whatever the next one has too need not be loaded.</summary>
-    private sealed record Snapshot(KvmSregs Sregs, KvmDebugregs Debug);
 }

@@ -57,6 +57,33 @@ public sealed class ServerTests
         Assert.Equal(0UL, ResultOf(memory, 4));
     }
 
+    /// <summary>Each page has a program of its own, and what depends on a call is not done when the call answers something else.</summary>
+    [Fact]
+    public void AProgramEndsWhereACallDoesNotAnswerWhatIsNeeded()
+    {
+        using SafeFileHandle image = Memfd.CreateSealed("pvdf-server", ServerCode.Image());
+        using SafeFileHandle nothing = File.OpenHandle("/dev/null", FileMode.Open, FileAccess.ReadWrite);
+        using ChildProcess server = ChildProcess.Spawn(image, nothing, nothing, nothing);
+        using FileStream memory = new($"/proc/{server.Id}/mem", FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite, bufferSize: 0);
+        Wait(() => TryRead(memory, ServerPage.Signature + 8) == ServerPage.Second);
+
+        const int getpid = 39, invalid = -1;
+        const int second = ServerPage.Size, last = (ServerPage.Pages - 1) * ServerPage.Size;
+        foreach ((int page, int needed) in (ReadOnlySpan<(int, int)>)[(second, server.Id + 1), (last, server.Id)])
+        {
+            Write(memory, page + ServerPage.Operations, getpid | ((ulong)(needed + 1) << (8 * ServerPage.Needed)));
+            Write(memory, page + ServerPage.Operations + ServerPage.OperationSize, getpid);
+            Write(memory, page + ServerPage.Operations + ServerPage.OperationSize + ServerPage.Result, unchecked((ulong)invalid));
+            Write(memory, page + ServerPage.Count, 2);
+            Write(memory, page + ServerPage.Asked, 7);
+        }
+
+        Wait(() => TryRead(memory, second + ServerPage.Done) == 7 && TryRead(memory, last + ServerPage.Done) == 7);
+        ulong? behind = TryRead(memory, second + ServerPage.Operations + ServerPage.OperationSize + ServerPage.Result);
+        Assert.Equal(((ulong)server.Id, unchecked((ulong)invalid)), (TryRead(memory, second + ServerPage.Operations + ServerPage.Result), behind));
+        Assert.Equal((ulong)server.Id, TryRead(memory, last + ServerPage.Operations + ServerPage.OperationSize + ServerPage.Result));
+    }
+
     [Fact]
     public void TheArchiveHasTheServerAndTheDevices()
     {

@@ -25,21 +25,20 @@ internal sealed unsafe partial class EmulatedKernel
         }
     }
 
-    /// <summary>A timer of the host. It goes on from its first start on; between runs its signal waits.</summary>
+    /// <summary>The timer of the host, one for all lanes. It goes on from its first start on; between runs its signal waits.</summary>
     private sealed class Timer(EmulatedKernel kernel, long interval) : IRunTimer
     {
-        private bool _started;
-
         // The host's own clock of the thread does not count what a guest uses.
         public long Nanoseconds => kernel._machine.CpuNanoseconds;
 
         public void Start()
         {
-            if (_started)
+            if (kernel._main._ticking)
             {
                 return;
             }
 
+            kernel._main._ticking = true;
             kernel.FreeScratch();
 
             // struct sigevent: value, signal, kind (0: a signal). Then the number of the timer, and an itimerspec of four words.
@@ -51,20 +50,14 @@ internal sealed unsafe partial class EmulatedKernel
             long* value = (long*)at;
             (value[0], value[1], value[2], value[3]) = (0, interval, 0, interval);
             kernel.Call(SYS_timer_settime, (ulong)timer, 0, kernel._scratch.Address, 0);
-            _started = true;
         }
 
         public void Stop()
         {
         }
 
-        public void Consume()
-        {
-            kernel.FreeScratch();
-            ulong* at = (ulong*)kernel._scratch!.Start;
-            (at[0], at[1], at[2]) = (1UL << (RunTimer.Signal - 1), 0, 0);
-            kernel.Call(SYS_rt_sigtimedwait, kernel._scratch.Address, 0, kernel._scratch.Address + sizeof(ulong), sizeof(ulong));
-        }
+        // The server takes a signal that has ended a run; this is for one that comes before it.
+        public void Consume() => kernel.Add(SYS_rt_sigtimedwait, ServerPage.Address + ServerPage.Signals, 0, ServerPage.Address + ServerPage.AtOnce, sizeof(ulong));
 
         public void Dispose()
         {

@@ -1,5 +1,3 @@
-using System.Diagnostics;
-using PvDiffFuzz.Backends.Interop;
 using PvDiffFuzz.Backends.Kvm;
 using static PvDiffFuzz.Backends.Interop.LinuxAbi;
 
@@ -22,6 +20,32 @@ internal sealed unsafe partial class EmulatedKernel
         _scratchUsed += (size + 15) & ~15;
         return Add(SYS_ioctl, (ulong)descriptor, request, _scratch.Address + (ulong)place);
     }
+
+    /// <summary>Adds a run, and what is to be read after it.</summary>
+    private int AddRun(int descriptor, byte* run, RunReads reads)
+    {
+        _ahead.Clear();
+        int mirror = (int)(run - _scratch!.Start);
+        int at = Add(ServerPage.Run, (ulong)descriptor, _runs.Find(r => r.Mirror == (nint)run).Run, _scratch.Address + (ulong)mirror);
+        _ahead.Add((descriptor, KvmAbi.KVM_GET_REGS, mirror + KvmRunLayout.SyncRegs, Known));
+        _ahead.Add((descriptor, KvmAbi.KVM_GET_SREGS, mirror + KvmRunLayout.SyncSregs, Known));
+        _ahead.Add((descriptor, KvmAbi.KVM_GET_VCPU_EVENTS, mirror + KvmRunLayout.SyncEvents, Known));
+        if (reads == RunReads.All)
+        {
+            AddReads(descriptor);
+        }
+
+        return at;
+    }
+
+    private void AddReads(int descriptor)
+    {
+        ReadAhead(descriptor, KvmAbi.KVM_GET_MSRS);
+        ReadAhead(descriptor, KvmAbi.KVM_GET_DEBUGREGS);
+    }
+
+    /// <summary>In place of an operation: what KVM has stored by itself.</summary>
+    private const int Known = -1;
 
     /// <summary>Has the server write what is there already, which the emulator sees.</summary>
     private void Touch(ulong address, int length)
@@ -53,45 +77,59 @@ internal sealed unsafe partial class EmulatedKernel
         _ahead.Add((descriptor, request, place, Add(SYS_ioctl, (ulong)descriptor, request, _scratch!.Address + (ulong)place)));
     }
 
-    /// <summary>True when a list of model-specific registers names the same ones as one that was read.</summary>
-    private bool SameRegisters(void* wanted, int place, int size)
+    /// <summary>Answers for a list of model-specific registers by the one that was read.</summary>
+    /// <returns>How many were answered for; -1 when one of them was not read.</returns>
+    private int AnswerRegisters(void* wanted, int place, int read)
     {
-        if (size != _registers.Length)
-        {
-            return false;
-        }
-
         // A list is its length in 8 bytes and its entries.
         KvmMsrEntry* entries = (KvmMsrEntry*)((byte*)wanted + sizeof(ulong));
-        KvmMsrEntry* others = (KvmMsrEntry*)(_scratch!.Start + place + sizeof(ulong));
-        for (int i = 0; i < *(int*)wanted; i++)
+        Span<KvmMsrEntry> known = new(_scratch!.Start + place + sizeof(ulong), read);
+        int count = *(int*)wanted;
+        for (int i = 0; i < count; i++)
         {
-            if (entries[i].Index != others[i].Index)
+            uint index = entries[i].Index;
+            int at = i < read && known[i].Index == index ? i : -1;
+            for (int k = 0; at < 0 && k < read; k++)
             {
-                return false;
+                at = known[k].Index == index ? k : -1;
             }
+
+            if (at < 0)
+            {
+                return -1;
+            }
+
+            entries[i].Data = known[at].Data;
         }
 
-        return true;
+        return count;
     }
 
     private bool TryReadAhead(int descriptor, ulong request, void* argument, int size, out int result)
     {
         foreach ((int of, ulong what, int place, int at) in _ahead)
         {
-            if (of == descriptor && what == request && (request != KvmAbi.KVM_GET_MSRS || SameRegisters(argument, place, size)))
+            if (of != descriptor || what != request)
             {
-                Buffer.MemoryCopy(_scratch!.Start + place, argument, size, size);
-                result = (int)ResultOf(at);
-                return true;
+                continue;
             }
+
+            if (request == KvmAbi.KVM_GET_MSRS)
+            {
+                result = AnswerRegisters(argument, place, (int)ResultOf(at));
+                return result >= 0;
+            }
+
+            Buffer.MemoryCopy(_scratch!.Start + place, argument, size, size);
+            result = at == Known ? 0 : (int)ResultOf(at);
+            return true;
         }
 
         result = 0;
         return false;
     }
 
-    private long Call(long number, params ReadOnlySpan<ulong> arguments)
+    private long Call(int number, params ReadOnlySpan<ulong> arguments)
     {
         int at = Add(number, arguments);
         Submit();
@@ -99,7 +137,7 @@ internal sealed unsafe partial class EmulatedKernel
     }
 
     /// <summary>For clean-up: a host that is gone has nothing to clean up.</summary>
-    private long TryCall(long number, params ReadOnlySpan<ulong> arguments)
+    private long TryCall(int number, params ReadOnlySpan<ulong> arguments)
     {
         try
         {
@@ -114,11 +152,15 @@ internal sealed unsafe partial class EmulatedKernel
     /// <summary>Has what waits carried out and forgets what was read along, so that the scratch memory can be written from its start.</summary>
     private void FreeScratch()
     {
-        Settle();
+        if (_count > 0)
+        {
+            Submit();
+        }
+
         _ahead.Clear();
     }
 
-    private int Add(long number, params ReadOnlySpan<ulong> arguments)
+    private int Add(int number, params ReadOnlySpan<ulong> arguments)
     {
         if (_count == ServerPage.MostOperations)
         {
@@ -126,7 +168,7 @@ internal sealed unsafe partial class EmulatedKernel
         }
 
         ulong* operation = (ulong*)(_page + ServerPage.Operations + (_count * ServerPage.OperationSize));
-        operation[0] = (ulong)number;
+        operation[0] = (uint)number;
         for (int i = 0; i < 6; i++)
         {
             operation[i + 1] = i < arguments.Length ? arguments[i] : 0;
@@ -139,32 +181,36 @@ internal sealed unsafe partial class EmulatedKernel
 
     private ulong ArgumentOf(int operation, int argument) => *(ulong*)(_page + ServerPage.Operations + (operation * ServerPage.OperationSize) + (argument * sizeof(ulong)));
 
-    /// <summary>Has the server carry out what was added, and waits for it: awake where each host and each harness thread can have a processor.</summary>
-    private void Submit()
+    /// <summary>Has the server carry out what was added.</summary>
+    private void Ask()
     {
         *(ulong*)(_page + ServerPage.Count) = (ulong)_count;
+        foreach ((int operation, ulong _, int expected) in _waiting)
+        {
+            *(int*)(_page + ServerPage.Operations + (operation * ServerPage.OperationSize) + ServerPage.Needed) = expected + 1;
+        }
+
         _count = 0;
         _scratchUsed = 0;
         Volatile.Write(ref *(ulong*)(_page + ServerPage.Asked), ++_asked);
-        ref ulong done = ref *(ulong*)(_page + ServerPage.Done);
-        int mostSpins = 2 * Volatile.Read(ref _hosts) <= Environment.ProcessorCount ? MostSpins : 0;
-        for (int spins = 0; Volatile.Read(ref done) != _asked; spins++)
-        {
-            if (spins > mostSpins)
-            {
-                WaitLong(ref done);
-                break;
-            }
+    }
 
-            Thread.SpinWait(20);
-        }
+    /// <summary>Address of the page whose program the server carries out; 0 for none.</summary>
+    private ulong Current => Volatile.Read(ref *(ulong*)(_page + ServerPage.Current));
 
+    private bool IsDone => Volatile.Read(ref *(ulong*)(_page + ServerPage.Done)) == _asked;
+
+    /// <summary>Looks at the results without which the server has not gone on.</summary>
+    /// <exception cref="KvmException">KVM refused a call.</exception>
+    private void CheckResults()
+    {
         foreach ((int operation, ulong request, int expected) in _waiting)
         {
             long result = ResultOf(operation);
             if (result != expected)
             {
                 _waiting.Clear();
+                _ahead.Clear();
                 throw new KvmException(KvmArgument.NameOf(request), result < 0 ? (int)-result : EINVAL);
             }
         }
@@ -172,25 +218,15 @@ internal sealed unsafe partial class EmulatedKernel
         _waiting.Clear();
     }
 
-    private void WaitLong(ref ulong done)
+    /// <summary>Has the server carry out what was added, and waits for it.</summary>
+    private void Submit()
     {
-        long begin = Stopwatch.GetTimestamp();
-        for (int waits = 1; Volatile.Read(ref done) != _asked; waits++)
+        Ask();
+        for (int waits = 0; !IsDone; waits++)
         {
-            if ((waits & 0xff) == 0)
-            {
-                if (_machine.Ended is string end)
-                {
-                    throw new EmulatedHostException($"the emulated host is gone, QEMU {end}; its console ends: {_machine.Console().Trim()}");
-                }
-
-                if (Stopwatch.GetElapsedTime(begin) > LongestSilence)
-                {
-                    throw new EmulatedHostException($"the emulated host did not answer for {LongestSilence.TotalSeconds} s; its console ends: {_machine.Console().Trim()}");
-                }
-            }
-
-            LibCMore.usleep(20);
+            _machine.Rest(waits);
         }
+
+        CheckResults();
     }
 }

@@ -9,19 +9,18 @@ using static PvDiffFuzz.Backends.Interop.LinuxAbi;
 namespace PvDiffFuzz.Backends.Pvm.Emulated;
 
 /// <summary>The kernel of an emulated host: system calls go to the server there, through memory that it shares with this process.</summary>
+/// <remarks>The one that has booted the host owns it and waits for each call. Its lanes have a page of the server each, and programs of theirs wait for one another there, not here.</remarks>
 internal sealed unsafe partial class EmulatedKernel : KernelPort, IDisposable
 {
     private const int PageSize = 4096;
     private const int ScratchSize = 0x1_0000;
-
-    /// <summary>How long the server may be silent. A program takes milliseconds, more where the machine is busy.</summary>
-    private static readonly TimeSpan LongestSilence = TimeSpan.FromSeconds(20);
-
-    private const int MostSpins = 100;
+    private const int MirrorSize = 1024;
 
     private static readonly TimeSpan LongestBoot = TimeSpan.FromSeconds(120);
 
     private readonly EmulatedMachine _machine;
+    private readonly EmulatedKernel _main;
+    private readonly int _index;
     private readonly SafeMapping _pageMapping;
     private readonly byte* _page;
     private readonly List<(nint Mirror, ulong Run)> _runs = [];
@@ -32,17 +31,21 @@ internal sealed unsafe partial class EmulatedKernel : KernelPort, IDisposable
     private int _scratchUsed;
     private int _count;
     private ulong _asked;
-    private bool _gone;
-    private static int _hosts;
+    private int _lanes;
+    private bool _ticking;
 
-    private EmulatedKernel(EmulatedMachine machine, SafeMapping page)
+    private EmulatedKernel(EmulatedMachine machine, EmulatedKernel? main, int index, SafeMapping page)
     {
         // SAFETY: the page stays mapped as long as this object lives; all places in it are constants below its size.
         _machine = machine;
+        _main = main ?? this;
+        _index = index;
         _pageMapping = page;
         _page = page.Start;
-        Interlocked.Increment(ref _hosts);
     }
+
+    /// <inheritdoc/>
+    public override int MostLanes => ServerPage.Pages - 1;
 
     /// <inheritdoc/>
     public override string Release
@@ -69,7 +72,7 @@ internal sealed unsafe partial class EmulatedKernel : KernelPort, IDisposable
             machine = new EmulatedMachine(options);
             WaitForServer(machine);
             page = SafeMapping.Pages(machine.Ram, [FindPage(machine)]);
-            EmulatedKernel kernel = new(machine, page);
+            EmulatedKernel kernel = new(machine, null, 0, page);
             kernel.Begin();
             return kernel;
         }
@@ -117,7 +120,7 @@ internal sealed unsafe partial class EmulatedKernel : KernelPort, IDisposable
             Buffer.MemoryCopy(_scratch!.Start + place, argument, size, size);
         }
 
-        if (request == KvmAbi.KVM_GET_MSRS)
+        if (request == KvmAbi.KVM_GET_MSRS && size > _registers.Length)
         {
             _registers = [.. new ReadOnlySpan<byte>(argument, size)];
         }
@@ -126,30 +129,45 @@ internal sealed unsafe partial class EmulatedKernel : KernelPort, IDisposable
     }
 
     /// <inheritdoc/>
-    public override void Settle()
+    public override KernelPort CreateLane()
     {
-        if (_count > 0)
-        {
-            Submit();
-        }
+        int index = ++_lanes;
+        SafeMapping page = SafeMapping.Pages(_machine.Ram, PagesOf(ServerPage.Address + ((ulong)index * ServerPage.Size), ServerPage.Size));
+        EmulatedKernel lane = new(_machine, this, index, page);
+        lane._scratch = lane.Allocate("", ScratchSize);
+        return lane;
     }
 
     /// <inheritdoc/>
     public override int Run(int descriptor, byte* run)
     {
-        ulong there = _runs.Find(r => r.Mirror == (nint)run).Run;
-        ulong mirror = _scratch!.Address + (ulong)(run - _scratch.Start);
-        _ahead.Clear();
-        Add(ServerPage.Copy, there, mirror, KvmArgument.RunInput);
-        int at = Add(SYS_ioctl, (ulong)descriptor, KvmAbi.KVM_RUN, 0);
-        Add(ServerPage.Copy, mirror, there, KvmArgument.RunSize);
-        foreach (ulong next in KvmArgument.After(KvmAbi.KVM_RUN))
-        {
-            ReadAhead(descriptor, next);
-        }
-
+        int at = AddRun(descriptor, run, RunReads.Registers);
         Submit();
         return (int)ResultOf(at);
+    }
+
+    /// <inheritdoc/>
+    public override ValueTask<int> RunAsync(int descriptor, byte* run, RunReads reads)
+    {
+        int at = AddRun(descriptor, run, reads);
+        return Started(at);
+    }
+
+    /// <inheritdoc/>
+    public override ValueTask<int> FetchAsync(int descriptor)
+    {
+        AddReads(descriptor);
+        return Started(0);
+    }
+
+    /// <inheritdoc/>
+    public override void Store(GuestMemory memory, int offset, ReadOnlySpan<byte> bytes)
+    {
+        _ahead.Clear();
+        int place = _scratchUsed;
+        bytes.CopyTo(new Span<byte>(_scratch!.Start + place, bytes.Length));
+        _scratchUsed += (bytes.Length + 15) & ~15;
+        Add(ServerPage.Copy, memory.Address + (ulong)offset, _scratch.Address + (ulong)place, (ulong)bytes.Length);
     }
 
     /// <inheritdoc/>
@@ -170,6 +188,8 @@ internal sealed unsafe partial class EmulatedKernel : KernelPort, IDisposable
 
         _runs.Add(((nint)Mirror(slot), (ulong)address));
         new Span<byte>(Mirror(slot), KvmArgument.RunSize).Clear();
+        *(ulong*)(Mirror(slot) + KvmRunLayout.ValidRegs) = KvmRunLayout.AllSync;
+        Add(ServerPage.Copy, (ulong)address, _scratch!.Address + (ulong)(Mirror(slot) - _scratch.Start), KvmArgument.RunSize);
         return Mirror(slot);
     }
 
@@ -216,18 +236,21 @@ internal sealed unsafe partial class EmulatedKernel : KernelPort, IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        if (!_gone)
+        if (_main == this)
         {
-            _gone = true;
-            Interlocked.Decrement(ref _hosts);
+            _machine.Dispose();
         }
 
-        _machine.Dispose();
         _scratch?.Dispose();
         _pageMapping.Dispose();
     }
 
-    private byte* Mirror(int slot) => _scratch!.Start + ScratchSize - ((slot + 1) * KvmArgument.RunSize);
+    /// <summary>Where the server sees its page.</summary>
+    private ulong PageAddress => ServerPage.Address + ((ulong)_index * ServerPage.Size);
+
+    private ulong DataAddress => PageAddress + ServerPage.Data;
+
+    private byte* Mirror(int slot) => _scratch!.Start + ScratchSize - ((slot + 1) * MirrorSize);
 
     private static void WaitForServer(EmulatedMachine machine)
     {
@@ -269,11 +292,11 @@ internal sealed unsafe partial class EmulatedKernel : KernelPort, IDisposable
     {
         byte* data = _page + ServerPage.Data;
         "proc\0/proc\0"u8.CopyTo(new Span<byte>(data, ServerPage.DataSize));
-        const ulong there = ServerPage.Address + ServerPage.Data;
-        Call(SYS_mount, there, there + 5, there, 0, 0);
+        Call(SYS_mount, DataAddress, DataAddress + 5, DataAddress, 0, 0);
         _scratch = Allocate("", ScratchSize);
 
         // The signal of the timer comes through while a virtual processor runs, and never otherwise.
+        *(ulong*)(_page + ServerPage.Signals) = 1UL << (RunTimer.Signal - 1);
         *(ulong*)_scratch.Start = 1UL << (RunTimer.Signal - 1);
         Call(SYS_rt_sigprocmask, SIG_BLOCK, _scratch.Address, 0, sizeof(ulong));
     }
@@ -284,7 +307,7 @@ internal sealed unsafe partial class EmulatedKernel : KernelPort, IDisposable
         int file = (int)Call(SYS_open, Text("/proc/self/pagemap"), 0, 0);
         long[] pages = new long[size / PageSize];
         byte* room = _scratch is null ? _page + ServerPage.Data : _scratch.Start;
-        ulong there = _scratch is null ? ServerPage.Address + ServerPage.Data : _scratch.Address;
+        ulong there = _scratch?.Address ?? DataAddress;
         int bytes = _scratch is null ? ServerPage.DataSize : ScratchSize / 2;
         for (int first = 0; first < pages.Length;)
         {
@@ -311,6 +334,6 @@ internal sealed unsafe partial class EmulatedKernel : KernelPort, IDisposable
     {
         int length = Encoding.UTF8.GetBytes(text, new Span<byte>(_page + ServerPage.Data, ServerPage.DataSize - 1));
         _page[ServerPage.Data + length] = 0;
-        return ServerPage.Address + ServerPage.Data;
+        return DataAddress;
     }
 }

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Globalization;
 using System.Text;
 using Microsoft.Win32.SafeHandles;
@@ -8,17 +9,28 @@ namespace PvDiffFuzz.Backends.Pvm.Emulated;
 /// <summary>QEMU with a PVM host in it. Nothing of it has a name in a file system; it is killed when this process ends, however it ends.</summary>
 internal sealed class EmulatedMachine : IDisposable
 {
-    /// <summary>Megabytes of the host.</summary>
-    private const int RamMegabytes = 512;
+    /// <summary>Megabytes of the host: for seven lanes with some machines each.</summary>
+    private const int RamMegabytes = 1024;
 
     private const int ConsoleDescriptor = 1;
     private const int RamDescriptor = 4;
     private const int InitramfsDescriptor = 5;
     private const int LastLines = 1200;
+    private const int MostSpins = 10;
+
+    /// <summary>Microseconds of the first sleep, to which the kernel adds some fifty. Each is twice as long as the one before until it is as long as what lanes keep a host busy with.</summary>
+    private const int ShortestNap = 40;
+
+    private const int MostDoublings = 4;
+
+    /// <summary>How long a host may be silent. A program takes milliseconds, more where the machine is busy.</summary>
+    private static readonly TimeSpan LongestSilence = TimeSpan.FromSeconds(20);
 
     private readonly List<IDisposable> _owned = [];
     private readonly SafeFileHandle _console;
     private readonly ChildProcess _child;
+    private long _silentSince;
+    private string? _lost;
 
     /// <summary>Starts QEMU.</summary>
     /// <param name="options">What to start.</param>
@@ -64,9 +76,41 @@ internal sealed class EmulatedMachine : IDisposable
         return Encoding.ASCII.GetString(last, 0, count).Replace("\0", string.Empty, StringComparison.Ordinal);
     }
 
+    /// <summary>Waits for a moment: awake at first, then asleep, as the processor may be wanted by the very host.</summary>
+    /// <param name="waits">How many waits there were since the host did something.</param>
+    /// <exception cref="EmulatedHostException">The host is gone, or has been silent for too long.</exception>
+    public void Rest(int waits)
+    {
+        if (_lost is not null)
+        {
+            throw new EmulatedHostException(_lost);
+        }
+
+        if (waits < MostSpins)
+        {
+            Thread.SpinWait(20);
+            return;
+        }
+
+        if (waits == MostSpins)
+        {
+            _silentSince = Stopwatch.GetTimestamp();
+        }
+
+        if ((waits & 0xff) == 0xff)
+        {
+            _lost = Ended is string end ? $"the emulated host is gone, QEMU {end}; its console ends: {Console().Trim()}"
+                : Stopwatch.GetElapsedTime(_silentSince) > LongestSilence ? $"the emulated host did not answer for {LongestSilence.TotalSeconds} s; its console ends: {Console().Trim()}"
+                : null;
+        }
+
+        LibCMore.usleep((uint)(ShortestNap << Math.Min(waits - MostSpins, MostDoublings)));
+    }
+
     /// <inheritdoc/>
     public void Dispose()
     {
+        _lost ??= "the emulated host was ended";
         for (int i = _owned.Count - 1; i >= 0; i--)
         {
             _owned[i].Dispose();

@@ -7,11 +7,11 @@ namespace PvDiffFuzz.Backends.Pvm.Emulated;
 /// <summary>What an ioctl of KVM takes, so that it can be carried elsewhere (asm-generic/ioctl.h: bits 16 to 29 of a request are the size of its structure, 30 and 31 the direction).</summary>
 internal static class KvmArgument
 {
-    /// <summary>Bytes of <c>struct kvm_run</c> that we write.</summary>
-    public const ulong RunInput = 32;
+    /// <summary>Bytes of <c>struct kvm_run</c> that we write for each run.</summary>
+    public const int RunInput = 32;
 
-    /// <summary>Bytes of it that we look at.</summary>
-    public const int RunSize = 256;
+    /// <summary>Bytes of it that we look at: up to the registers that KVM puts there at each exit (KVM_CAP_SYNC_REGS).</summary>
+    public const int RunSize = KvmRunLayout.SyncEvents + KvmAbi.SizeOfEvents;
 
     private const ulong Answered = 1UL << 31;
 
@@ -54,7 +54,6 @@ internal static class KvmArgument
     /// <summary>What is always asked for after a request, so that it can be asked for together with it.</summary>
     public static ReadOnlySpan<ulong> After(ulong request) => request switch
     {
-        KvmAbi.KVM_RUN => [KvmAbi.KVM_GET_REGS, KvmAbi.KVM_GET_SREGS],
         KvmAbi.KVM_GET_DEBUGREGS => [KvmAbi.KVM_GET_VCPU_EVENTS, KvmAbi.KVM_GET_MSRS],
         _ => [],
     };
