@@ -129,18 +129,30 @@ internal sealed partial class AgentCode
         _.jmp(_nextRecord);
     }
 
-    /// <summary>Stops, until the snapshot is loaded, when the case has loaded LDTR or TR: the emulator lets MOV to the segment registers 6 and 7 do that, and Xen knows nothing of it. Changes RAX, RBX, RCX and RDX.</summary>
+    /// <summary>VIF and VIP.</summary>
+    private const int VirtualInterruptFlags = 0x18_0000;
+
+    /// <summary>
+    /// Stops, until the snapshot is loaded, when the case has left something that Xen knows nothing of. The emulator lets MOV to the segment registers 6 and 7 load LDTR and TR, and some IRET to another ring set VIF or VIP,
+    /// which nothing clears again. Changes RAX, RBX, RCX and RDX.
+    /// </summary>
     private void EmitCheckTables()
     {
         Label same = _.CreateLabel();
+        Label torn = _.CreateLabel();
         Label stop = _.CreateLabel();
 
         _.mov(edx, Field32(Mailbox.TableSelectors));
         _.test(edx, edx);
         _.jz(same);
+        _.pushfq();
+        _.pop(rax);
+        _.test(eax, VirtualInterruptFlags);
+        _.jnz(torn);
         EmitReadTables();
         _.cmp(eax, edx);
         _.je(same);
+        _.Label(ref torn);
         _.mov(Field(Mailbox.Torn), 1);
         _.mov(rbx, Field(Mailbox.Slot));
         _.mov(__dword_ptr[rbx + Mailbox.SlotState], (int)Mailbox.Full);
