@@ -13,7 +13,10 @@ public sealed class AbiTests
     {
         ["SizeOfXsave"] = "offsetof(struct kvm_xsave, extra)",
         ["SizeOfXcrs"] = "sizeof(struct kvm_xcrs)",
+        ["SizeOfEnableCap"] = "sizeof(struct kvm_enable_cap)",
+        ["OffsetOfEnableArguments"] = "offsetof(struct kvm_enable_cap, args)",
         ["SizeOfEvents"] = "sizeof(struct kvm_vcpu_events)",
+        ["OffsetOfTripleFault"] = "offsetof(struct kvm_vcpu_events, triple_fault.pending)",
         ["OffsetOfEventFlags"] = "offsetof(struct kvm_vcpu_events, flags)",
         ["OffsetOfNmiMasked"] = "offsetof(struct kvm_vcpu_events, nmi.masked)",
     };
@@ -34,6 +37,7 @@ public sealed class AbiTests
     [
         (KvmRunLayout.RequestInterruptWindow, "request_interrupt_window"), (KvmRunLayout.ImmediateExit, "immediate_exit"), (KvmRunLayout.ExitReason, "exit_reason"), (KvmRunLayout.Cr8, "cr8"), (KvmRunLayout.IoPort, "io.port"), (KvmRunLayout.MmioAddress, "mmio.phys_addr"),
         (KvmRunLayout.InternalSuberror, "internal.suberror"), (KvmRunLayout.FailEntryReason, "fail_entry.hardware_entry_failure_reason"),
+        (KvmRunLayout.ValidRegs, "kvm_valid_regs"), (KvmRunLayout.SyncRegs, "s.regs.regs"), (KvmRunLayout.SyncSregs, "s.regs.sregs"), (KvmRunLayout.SyncEvents, "s.regs.events"),
     ];
 
     [CompilerFact]
