@@ -133,7 +133,7 @@ internal sealed partial class AgentCode
     private const int VirtualInterruptFlags = 0x18_0000;
 
     /// <summary>
-    /// Stops, until the snapshot is loaded, when the case has left something that Xen knows nothing of. The emulator lets MOV to the segment registers 6 and 7 load LDTR and TR, and some IRET to another ring set VIF or VIP,
+    /// Stops, until the snapshot is loaded, when the case has left something that Xen knows nothing of. The emulator lets MOV to the segment registers 6 and 7 load LDTR and TR, and IRET of 32-bit code VIF and VIP,
     /// which nothing clears again. Changes RAX, RBX, RCX and RDX.
     /// </summary>
     private void EmitCheckTables()
