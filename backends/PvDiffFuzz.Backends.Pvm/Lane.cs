@@ -74,8 +74,12 @@ internal sealed class Lane(KernelPort kernel, KvmSystem system, PvmHost host, Ba
         }
         catch (IOException e) when (e is KvmException or PosixException)
         {
-            // What the case before has left.
-            Drop();
+            // What the case before has left; or, where the host has no memory for another machine, what those at hand take.
+            do
+            {
+                Drop();
+            }
+            while (e is PosixException && _machines.Count > 0);
         }
 
         try
