@@ -7,7 +7,7 @@ namespace PvDiffFuzz.Harness;
 /// <summary>Knows undefined flags again that an event had saved in its frame, where the guest has copied them from.</summary>
 /// <remarks>
 /// A frame on the guest's stack is data like any other once the guest goes on: MOVS copies the flags in it, POP loads them, a far return takes them for a selector. Traces do not hold addresses of operands, so a copy is
-/// what differs in just the bits in which a saved RFLAGS differs, bytes moved or not. The handlers of a 64-bit Xen guest begin with a copy in R11.
+/// what differs in just the bits in which a saved RFLAGS differs, bytes moved or not, or in some of them where a value holds only a part, as an error code does. The handlers of a 64-bit Xen guest begin with a copy in R11.
 /// </remarks>
 /// <param name="testCase">The case.</param>
 /// <param name="undefined">What is undefined at an event, by its index.</param>
