@@ -144,6 +144,47 @@ public sealed class LiveTests(LiveTests.Machine machine) : IClassFixture<LiveTes
         }
     }
 
+    /// <summary>PUSH flags with VM, VIF and VIP; PUSH 32-bit code; PUSH the end; IRETD. The emulator loads all three, and nothing clears VIF and VIP again: PUSHF; POP RAX of the next case would show them.</summary>
+    [XenFact]
+    public void FlagsThatOnlyTheEmulatorLoadsHurtNobody()
+    {
+        TestCase next = XenPayloads.Case("9c 58 cc", GuestMode.User);
+        TestCase loads = XenPayloads.Case("68 02 02 1a 00 68 23 e0 00 00 68 ff 1f 40 00 cf 90", GuestMode.User);
+        ulong start = AddressMap.LowBlock + AddressMap.CodeEnd - (ulong)loads.Code.Bytes.Length;
+        GprFile gpr = default;
+        gpr[(int)Register.Rsp] = AddressMap.LowBlock + AddressMap.Stack + 0x1000;
+        loads = loads with { Code = loads.Code with { Address = start }, Registers = loads.Registers with { Gpr = gpr, Rip = start, Cs = XenMap.FlatCode32 } };
+        Outcome alone = Xen.Run(next);
+        int restored = Xen.Restored;
+        Outcome[] outcomes = new Outcome[3];
+
+        Xen.Run([next, loads, next], outcomes);
+
+        Assert.NotEqual(EndKind.Crash, outcomes[1].End);
+        Assert.Equal((alone, alone), (outcomes[0], outcomes[2]));
+        Assert.Equal(restored + 1, Xen.Restored);
+    }
+
+    /// <summary>A kernel goes to 32-bit code by IRETQ and executes SYSCALL there: whether its callback is registered belongs to the case, and the cases before it have another one.</summary>
+    [XenFact]
+    public void CallbacksOfAKernelsOtherCodeAreItsOwn()
+    {
+        string stack = Hex(AddressMap.LowBlock + XenMap.Stack + 0x1000);
+        string target = Hex(AddressMap.LowBlock + XenMap.CodeEnd - 3);
+        TestCase registered = XenPayloads.Case($"68 2b e0 00 00 68 {stack} 68 02 02 00 00 68 23 e0 00 00 68 {target} 48 cf 0f 05 cc", GuestMode.Supervisor);
+        ulong start = AddressMap.LowBlock + XenMap.CodeEnd - (ulong)registered.Code.Bytes.Length;
+        GprFile gpr = default;
+        gpr[(int)Register.Rsp] = AddressMap.LowBlock + XenMap.Stack + 0x1000;
+        registered = registered with { Code = registered.Code with { Address = start }, Registers = registered.Registers with { Gpr = gpr, Rip = start } };
+        TestCase without = registered with { Xen = registered.Xen! with { Callbacks = [.. registered.Xen.Callbacks.Where(c => c.Kind != XenCallbackKind.Syscall32)] } };
+        Outcome[] outcomes = new Outcome[4];
+
+        Xen.Run([registered, without, registered, without], outcomes);
+
+        Assert.Equal([EntryPoint.XenSyscall32, EntryPoint.XenTrap, EntryPoint.XenSyscall32, EntryPoint.XenTrap], outcomes.Select(o => o.Events[0].Entry));
+        Assert.Equal((6, 6), ((int)outcomes[1].Events[0].Vector, (int)outcomes[3].Events[0].Vector));
+    }
+
     [XenFact]
     public void AnEndlessLoopIsStoppedAlone()
     {
@@ -329,4 +370,6 @@ public sealed class LiveTests(LiveTests.Machine machine) : IClassFixture<LiveTes
         /// <inheritdoc/>
         public void Dispose() => _target?.Dispose();
     }
+
+    private static string Hex(ulong address) => Convert.ToHexString(BitConverter.GetBytes((uint)address));
 }
