@@ -313,25 +313,6 @@ public sealed class LiveTests(LiveTests.Machine machine) : IClassFixture<LiveTes
         Assert.Equal(1, target.Restarted);
     }
 
-    /// <summary>A machine that is too old for a load of its snapshot makes room for a new one, which no case notices.</summary>
-    [XenFact]
-    public void AnOldMachineIsNotPutBackButReplaced()
-    {
-        using XenTarget target = new("xen", LiveXen.Installation with { LongestUse = TimeSpan.Zero });
-        TestCase next = XenPayloads.Case("cc", GuestMode.User);
-        TestCase crash = next.WithTraps(t => t.Without(3));
-        Outcome before = target.Run(next);
-        int process = target.ProcessId!.Value;
-        Outcome[] outcomes = new Outcome[2];
-
-        target.Run([crash, next], outcomes);
-
-        Assert.Equal(EndKind.Crash, outcomes[0].End);
-        Assert.Equal(before, outcomes[1]);
-        Assert.NotEqual(process, target.ProcessId);
-        Assert.Equal((1, 0), (target.Restored, target.Restarted));
-    }
-
     [XenFact]
     public void NoProcessIsLeftBehind()
     {
