@@ -146,6 +146,18 @@ public sealed class LiveTests(LiveTests.Machine machine) : IClassFixture<LiveTes
         Assert.Equal(handler.Rip, Assert.Single(outcome.Memory, w => w.Address == handler.Gpr[(int)Register.Rsp]).Value);
     }
 
+    /// <summary>UD2 of the kernel is answered by a way to user mode, where the last byte of the address space cannot be fetched: that is an event like others, and answered.</summary>
+    [XenFact]
+    public void AKernelsCodeHasNoEndInUserMode()
+    {
+        Response user = new([new(Register.Rip, ulong.MaxValue), new(Register.Cs, XenMap.FlatCode64)]) { Return = ReturnKind.XenIret };
+        TestCase testCase = XenPayloads.Case("0f 0b", GuestMode.Supervisor) with { Responses = [user, new Response([]) { Return = ReturnKind.XenIret }] };
+
+        Outcome outcome = Xen.Run(testCase);
+
+        Assert.Equal([6, 14, 14], outcome.Events.Select(e => (int)e.Vector));
+    }
+
     /// <summary>MOV EAX, flat data; MOV to segment register 6, or 7: the emulator loads LDTR, or TR, so that nothing that comes behind is as Xen has it until the snapshot is loaded. INT3 without a task state shuts the machine down.</summary>
     [XenFact]
     public void ACaseThatLoadsTablesHurtsNobody()
