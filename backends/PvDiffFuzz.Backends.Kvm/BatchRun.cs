@@ -1,3 +1,4 @@
+using PvDiffFuzz.Backends.Agents;
 using PvDiffFuzz.Core;
 using static PvDiffFuzz.Backends.Kvm.KvmAbi;
 
@@ -31,7 +32,7 @@ internal sealed unsafe class BatchRun
         Word(Mailbox.Record) = request + (ulong)first;
         Word(Mailbox.RequestEnd) = request + (ulong)end;
         Word(Mailbox.Result) = results;
-        Word(Mailbox.ResultLimit) = results + GuestMap.ResultsSize - (ulong)map.WorstResult;
+        Word(Mailbox.ResultLimit) = results + GuestMap.ResultsSize - (ulong)Result.Bound(map, Context.Layout);
         Word(Mailbox.ScanEnd) = GuestMap.Base + GuestMap.Pool + ((ulong)map.WritablePages * PageLayout.PageSize);
         if (!_entered)
         {
@@ -59,7 +60,7 @@ internal sealed unsafe class BatchRun
     /// <param name="end">End of the records of the batch, as an offset in the request buffer.</param>
     public bool IsIntact(LayoutMap map, int end) =>
         Word(Mailbox.RequestEnd) == GuestMap.Base + GuestMap.Request + (ulong)end
-        && Word(Mailbox.ResultLimit) == GuestMap.Base + GuestMap.Results + GuestMap.ResultsSize - (ulong)map.WorstResult
+        && Word(Mailbox.ResultLimit) == GuestMap.Base + GuestMap.Results + GuestMap.ResultsSize - (ulong)Result.Bound(map, Context.Layout)
         && Word(Mailbox.ScanEnd) == GuestMap.Base + GuestMap.Pool + ((ulong)map.WritablePages * PageLayout.PageSize)
         && CanaryLives();
 

@@ -1,5 +1,6 @@
 using System.Collections.Immutable;
 using System.Runtime.InteropServices;
+using PvDiffFuzz.Backends.Agents;
 using PvDiffFuzz.Core;
 
 namespace PvDiffFuzz.Backends.Kvm;
@@ -122,8 +123,8 @@ internal sealed unsafe class OutcomeDecoder
         _words.Clear();
 
         // SAFETY: the runs of the record were written by CaseEncoder; the words end at `end`.
-        byte* run = record + Record.FirstRun;
-        for (uint left = *(uint*)(record + Record.Runs); left > 0; left--)
+        byte* run = record + Record.FirstRun(Context.Layout);
+        for (uint left = *(uint*)(record + Record.Runs(Context.Layout)); left > 0; left--)
         {
             uint offset = *(uint*)run;
             uint length = *(uint*)(run + 4) & ~Record.ReadOnlyRun;

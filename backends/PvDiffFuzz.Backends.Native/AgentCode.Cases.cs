@@ -1,4 +1,5 @@
 using Iced.Intel;
+using PvDiffFuzz.Backends.Agents;
 using PvDiffFuzz.Backends.Interop;
 using Tmds.Linux;
 using static Iced.Intel.AssemblerRegisters;
@@ -33,13 +34,13 @@ internal sealed partial class AgentCode
         _.mov(Field(Mailbox.Result), r14);
         _.mov(eax, __dword_ptr[r13 + Record.Responses]);
         _.mov(__dword_ptr[r15 + Mailbox.ResponsesLeft], eax);
-        _.mov(eax, __dword_ptr[r13 + Record.ResponsesAt]);
+        _.mov(eax, __dword_ptr[r13 + Record.ResponsesAt(Context.Layout)]);
         _.add(rax, r13);
         _.mov(Field(Mailbox.NextResponse), rax);
         _.inc(Field(Mailbox.Sequence));
 
-        _.mov(ebx, __dword_ptr[r13 + Record.Runs]);
-        _.lea(rsi, __[r13 + Record.FirstRun]);
+        _.mov(ebx, __dword_ptr[r13 + Record.Runs(Context.Layout)]);
+        _.lea(rsi, __[r13 + Record.FirstRun(Context.Layout)]);
         _.lea(r8, __[r15 + Shared.PoolAt]);
         _.Label(ref run);
         _.sub(ebx, 1);
@@ -295,8 +296,8 @@ internal sealed partial class AgentCode
         _.Label(ref _finish);
         _.lea(rsp, __[r15 + Shared.AgentStackAt + Shared.AgentStackSize]);
         _.lea(r8, __[r15 + Shared.PoolAt]);
-        _.mov(ebx, __dword_ptr[r13 + Record.Runs]);
-        _.lea(rsi, __[r13 + Record.FirstRun]);
+        _.mov(ebx, __dword_ptr[r13 + Record.Runs(Context.Layout)]);
+        _.lea(rsi, __[r13 + Record.FirstRun(Context.Layout)]);
         _.xor(eax, eax);
         _.Label(ref run);
         _.sub(ebx, 1);

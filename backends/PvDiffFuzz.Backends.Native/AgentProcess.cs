@@ -2,6 +2,7 @@ using System.Buffers.Binary;
 using System.Diagnostics;
 using System.Security.Cryptography;
 using Microsoft.Win32.SafeHandles;
+using PvDiffFuzz.Backends.Agents;
 using PvDiffFuzz.Backends.Interop;
 using PvDiffFuzz.Core;
 using Tmds.Linux;
@@ -137,7 +138,7 @@ internal sealed unsafe class AgentProcess : IDisposable
 
         Word(Mailbox.Calls) = (ulong)count;
         Word(Mailbox.ScanEnd) = _childShared + Shared.PoolAt + ((ulong)layout.WritablePages * PageLayout.PageSize);
-        Word(Mailbox.ResultLimit) = _childShared + Shared.ResultAt + Shared.ResultSize - (ulong)layout.WorstResult;
+        Word(Mailbox.ResultLimit) = _childShared + Shared.ResultAt + Shared.ResultSize - (ulong)Result.Bound(layout, Context.Layout);
         Layout = layout;
     }
 

@@ -1,5 +1,6 @@
 using System.Collections.Immutable;
 using System.Runtime.InteropServices;
+using PvDiffFuzz.Backends.Agents;
 using PvDiffFuzz.Backends.Interop;
 using PvDiffFuzz.Core;
 using Tmds.Linux;
@@ -100,10 +101,9 @@ internal sealed unsafe class OutcomeDecoder
     {
         // SAFETY: a whole context is here.
         GprFile gpr = default;
-        ReadOnlySpan<byte> places = Context.Gpr;
         for (int i = 0; i < GprFile.Count; i++)
         {
-            gpr[i] = *(ulong*)(context + places[i]);
+            gpr[i] = *(ulong*)(context + Context.Layout.Gpr[i]);
         }
 
         return new RegisterState
@@ -128,8 +128,8 @@ internal sealed unsafe class OutcomeDecoder
         _words.Clear();
 
         // SAFETY: the runs of the record were written by CaseEncoder; the words end at `end`.
-        byte* run = record + Record.FirstRun;
-        for (uint left = *(uint*)(record + Record.Runs); left > 0; left--)
+        byte* run = record + Record.FirstRun(Context.Layout);
+        for (uint left = *(uint*)(record + Record.Runs(Context.Layout)); left > 0; left--)
         {
             uint offset = *(uint*)run;
             uint length = *(uint*)(run + 4) & ~Record.ReadOnlyRun;
