@@ -57,6 +57,34 @@ internal sealed unsafe class ContextLayout
         (bases[0], bases[1]) = (registers.FsBase, registers.GsBase);
     }
 
+    /// <summary>Reads registers.</summary>
+    public RegisterState Read(byte* context)
+    {
+        // SAFETY: as in Write.
+        GprFile gpr = default;
+        for (int i = 0; i < GprFile.Count; i++)
+        {
+            gpr[i] = *(ulong*)(context + Gpr[i]);
+        }
+
+        ushort* selectors = (ushort*)(context + Segments);
+        ulong* bases = (ulong*)(context + Bases);
+        return new RegisterState
+        {
+            Gpr = gpr,
+            Rip = *(ulong*)(context + Rip),
+            Rflags = *(ulong*)(context + Rflags),
+            Cs = *(ushort*)(context + Cs),
+            Ss = *(ushort*)(context + Ss),
+            Ds = selectors[0],
+            Es = selectors[1],
+            Fs = selectors[2],
+            Gs = selectors[3],
+            FsBase = bases[0],
+            GsBase = bases[1],
+        };
+    }
+
     /// <summary>Where a response changes a register, and how many bytes there: 2 or 8.</summary>
     public (int Place, int Width) PlaceOf(Register register) => register switch
     {

@@ -23,7 +23,7 @@ public sealed unsafe class KvmTarget : ITarget
     private readonly bool _alone;
     private readonly bool _looks;
     private readonly CaseRules? _rules;
-    private readonly OutcomeDecoder _decoder = new();
+    private readonly OutcomeDecoder<EventReader> _decoder = new();
     private readonly RunTimer _timer = new();
     private readonly LayoutCache _layouts;
     private readonly int[] _indices = new int[BatchCases];

@@ -19,7 +19,7 @@ public sealed unsafe partial class NativeTarget : ITarget
     private const int BatchBytes = 0x4_0000;
 
     private readonly HostFacts _host;
-    private readonly OutcomeDecoder _decoder = new();
+    private readonly OutcomeDecoder<EventReader> _decoder = new();
     private readonly LayoutCache _layouts;
     private readonly int[] _indices = new int[BatchCases];
     private readonly int[] _records = new int[BatchCases + 1];
