@@ -131,29 +131,8 @@ internal static class Mailbox
     /// <summary>Number of the case that runs, counted from 1.</summary>
     public const int Sequence = 0x00;
 
-    /// <summary>Address of the record of the case that runs.</summary>
-    public const int Record = 0x08;
-
-    /// <summary>End of the last record.</summary>
-    public const int RequestEnd = 0x10;
-
-    /// <summary>Where the agent writes next.</summary>
-    public const int Result = 0x18;
-
-    /// <summary>The agent starts no case when <see cref="Result"/> is beyond.</summary>
-    public const int ResultLimit = 0x20;
-
-    /// <summary>Address of the header of the result that is being written.</summary>
-    public const int Header = 0x28;
-
-    /// <summary>Address of the next response of the case that runs.</summary>
-    public const int NextResponse = 0x30;
-
-    /// <summary>Responses left, 32 bits.</summary>
-    public const int ResponsesLeft = 0x38;
-
-    /// <summary>End of the writable pages in the pool, as an address.</summary>
-    public const int ScanEnd = 0x40;
+    /// <summary>What harness and agent say about the batch.</summary>
+    public static BatchFields Batch => new(0x08);
 
     /// <summary>CR2 of the last #PF.</summary>
     public const int Extra = 0x48;
