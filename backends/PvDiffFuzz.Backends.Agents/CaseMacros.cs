@@ -7,12 +7,11 @@ namespace PvDiffFuzz.Backends.Agents;
 /// <remarks>Some macros end with a label, which belongs to the instruction that comes next.</remarks>
 internal static class CaseMacros
 {
-    /// <summary>Takes the next record and opens its result. Changes RAX.</summary>
+    /// <summary>Takes the next record: sets R13 and R14.</summary>
     /// <param name="_">The assembler.</param>
-    /// <param name="layout">Contexts of the agent.</param>
     /// <param name="batch">Where the mailbox has the batch.</param>
     /// <param name="none">Where to go when there is no record, or no room for its result.</param>
-    public static void OpenCase(this Assembler _, ContextLayout layout, BatchFields batch, Label none)
+    public static void TakeRecord(this Assembler _, BatchFields batch, Label none)
     {
         _.mov(r13, Field(batch.Record));
         _.cmp(r13, Field(batch.RequestEnd));
@@ -20,7 +19,14 @@ internal static class CaseMacros
         _.mov(r14, Field(batch.Result));
         _.cmp(r14, Field(batch.ResultLimit));
         _.ja(none);
+    }
 
+    /// <summary>Opens the result of the record at R13, and goes to its first response. Changes RAX.</summary>
+    /// <param name="_">The assembler.</param>
+    /// <param name="layout">Contexts of the agent.</param>
+    /// <param name="batch">Where the mailbox has the batch.</param>
+    public static void OpenResult(this Assembler _, ContextLayout layout, BatchFields batch)
+    {
         _.mov(Field(batch.Header), r14);
         _.mov(__qword_ptr[r14 + Result.Events], 0);
         _.add(r14, Result.HeaderSize);

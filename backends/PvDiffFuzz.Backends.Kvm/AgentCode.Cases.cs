@@ -22,7 +22,8 @@ internal sealed partial class AgentCode
         _.Label(ref _nextCase);
         _.mov(r15, MailboxAddress);
         _.lea(rsp, __[r15 + Mailbox.StackTop]);
-        _.OpenCase(Context.Layout, Mailbox.Batch, none: _ring);
+        _.TakeRecord(Mailbox.Batch, none: _ring);
+        _.OpenResult(Context.Layout, Mailbox.Batch);
         _.inc(Field(Mailbox.Sequence));
 
         _.FindRuns(Context.Layout);

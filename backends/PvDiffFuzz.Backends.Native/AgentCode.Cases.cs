@@ -16,7 +16,8 @@ internal sealed partial class AgentCode
     private void EmitNextCase()
     {
         _.Label(ref _nextCase);
-        _.OpenCase(Context.Layout, Mailbox.Batch, none: _mainLoop);
+        _.TakeRecord(Mailbox.Batch, none: _mainLoop);
+        _.OpenResult(Context.Layout, Mailbox.Batch);
         _.inc(Field(Mailbox.Sequence));
 
         _.FindRuns(Context.Layout);
