@@ -41,10 +41,10 @@ internal sealed unsafe class BatchRun : IDisposable
     /// <summary>Process id of QEMU; null while there is none.</summary>
     public int? ProcessId => _guest?.ProcessId;
 
-    /// <summary>Times that the guest was put back to the moment of the snapshot.</summary>
+    /// <summary>Times that the snapshot was loaded.</summary>
     public int Restored { get; private set; }
 
-    /// <summary>Times that QEMU was started anew because it was gone.</summary>
+    /// <summary>Times that QEMU was started anew.</summary>
     public int Restarted { get; private set; }
 
     /// <summary>Runs cases.</summary>
@@ -195,17 +195,7 @@ internal sealed unsafe class BatchRun : IDisposable
 
     private void Restore()
     {
-        if (_guest!.Age > _installation.LongestUse)
-        {
-            _guest.Dispose();
-            _guest = null;
-            _guest = Guest.Start(_installation);
-        }
-        else
-        {
-            _guest.Restore();
-        }
-
+        _guest!.Restore();
         _state.Restored();
         Restored++;
     }

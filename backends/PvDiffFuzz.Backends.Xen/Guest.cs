@@ -38,7 +38,6 @@ internal sealed unsafe class Guest : IDisposable
     private readonly QemuProcess _qemu;
     private readonly AgentCode _agent;
     private readonly List<(int Place, ulong Entry)> _accepted = [];
-    private readonly Stopwatch _age = new();
     private byte* _base;
     private ulong _firstFrame;
     private int _slotOfSnapshot;
@@ -68,9 +67,6 @@ internal sealed unsafe class Guest : IDisposable
 
     /// <summary>Process id of QEMU.</summary>
     public int ProcessId => _qemu.Id;
-
-    /// <summary>Time since the snapshot was made, which a load does not make younger: see <see cref="XenInstallation.LongestUse"/>.</summary>
-    public TimeSpan Age => _age.Elapsed;
 
     /// <summary>Processor time that QEMU has used, in nanoseconds.</summary>
     public long CpuNanoseconds => _qemu.CpuNanoseconds;
@@ -314,7 +310,6 @@ internal sealed unsafe class Guest : IDisposable
             Prepare();
             _slotOfSnapshot = NextSlot;
             Monitor($"savevm {QemuCommandLine.SnapshotTag}");
-            _age.Start();
             _qemu.ForgetConsole();
         }
         catch (QemuException e)

@@ -20,13 +20,6 @@ public sealed record XenInstallation(string Qemu, string Image, string CpuModel)
     /// <summary>What executes the guest's instructions.</summary>
     public string Accelerator { get; init; } = "tcg";
 
-    /// <summary>Age from which a machine is started anew instead of being put back to its snapshot.</summary>
-    /// <remarks>
-    /// QEMU never lets the TSC go back, so that behind a load it is ahead of the platform timer by the age of the snapshot. Xen takes ten wraps of that timer (an HPET of 100 MHz: seven minutes) for
-    /// the difference; with more, its clock hardly moves any more, and an agent that sleeps for a fraction of a millisecond sleeps for a second.
-    /// </remarks>
-    internal TimeSpan LongestUse { get; init; } = TimeSpan.FromMinutes(5);
-
     /// <summary>Most bytes of the snapshot, for tests of what happens when there is no room for it; null for as many as it takes.</summary>
     internal long? SnapshotLimit { get; init; }
 

@@ -60,10 +60,10 @@ public sealed class XenTarget : ITarget
     /// <inheritdoc/>
     public TargetInfo Info { get; }
 
-    /// <summary>Times that the guest was put back to the moment of the snapshot.</summary>
+    /// <summary>Times that the snapshot was loaded.</summary>
     public int Restored => _batch.Restored;
 
-    /// <summary>Times that QEMU was started anew because it was gone.</summary>
+    /// <summary>Times that QEMU was started anew.</summary>
     public int Restarted => _batch.Restarted;
 
     /// <summary>Process id of QEMU; null while there is none.</summary>

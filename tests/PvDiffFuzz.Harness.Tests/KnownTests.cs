@@ -108,6 +108,7 @@ public sealed class KnownTests
     [InlineData("executed Clc Int1", true)]
     [InlineData("executed Int1+rex-w", true)]
     [InlineData("executed Stc+rex-w", false)]
+    [InlineData("executed Int1+rex-r", false)]
     [InlineData("executed Clc void-rex", false)]
     public void AnEntryCanAskForWhatRanBefore(string line, bool matches) =>
         Assert.Equal(matches, Entry(Icebp.Replace("where    this.event.rip = other.event.rip - length", line, StringComparison.Ordinal)).Matches(Seen(testCase: Cases.Of("f9", "90", "48 f1"))));

@@ -44,6 +44,9 @@ public enum Encodings
 
     /// <summary>Code of compatibility mode.</summary>
     Compatibility = 1 << 10,
+
+    /// <summary>A REX prefix with R.</summary>
+    RexR = 1 << 12,
 }
 
 /// <summary>An instruction that ran before a divergence shows.</summary>
@@ -235,7 +238,8 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
                 repne => Encodings.Repne,
                 repe => Encodings.Repe,
                 0x26 or 0x2e or 0x36 or 0x3e => based && mode == CpuMode.Long64 ? Encodings.VoidSegment : Encodings.None,
-                >= 0x40 and <= 0x4f when mode == CpuMode.Long64 => !last ? Encodings.VoidRex : (bytes[at] & 8) != 0 ? Encodings.RexW : Encodings.None,
+                >= 0x40 and <= 0x4f when mode == CpuMode.Long64 =>
+                    !last ? Encodings.VoidRex : ((bytes[at] & 8) != 0 ? Encodings.RexW : Encodings.None) | ((bytes[at] & 4) != 0 ? Encodings.RexR : Encodings.None),
                 _ => Encodings.None,
             };
         }
