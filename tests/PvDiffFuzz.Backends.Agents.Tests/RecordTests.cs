@@ -27,7 +27,7 @@ public sealed class RecordTests
         TestCase testCase = CaseOf(new MemoryContents(Data + 8, [1, 0, 0, 0, 0, 0, 0, 0, 2]));
         Outcome outcome = new Machine().Run(testCase, new Dictionary<ulong, ulong> { [Data + 24] = 7, [Data + 8] = 0, [Data + 16] = 2 });
 
-        Assert.Equal([new MemoryWord(Data + 8, 0), new MemoryWord(Data + 24, 7)], outcome.Memory);
+        Assert.Equal((MemoryWord[])[new MemoryWord(Data + 8, 0), new MemoryWord(Data + 24, 7)], outcome.Memory);
     }
 
     /// <summary>Contents that meet within a quadword are one run; each keeps its bytes.</summary>
@@ -39,7 +39,7 @@ public sealed class RecordTests
         Outcome changed = new Machine().Run(testCase, new Dictionary<ulong, ulong> { [Data] = 0x2200_0000_0000 });
 
         Assert.Empty(same.Memory);
-        Assert.Equal([new MemoryWord(Data, 0x2200_0000_0000)], changed.Memory);
+        Assert.Equal(new MemoryWord(Data, 0x2200_0000_0000), Assert.Single(changed.Memory));
     }
 
     /// <summary>For any contents and any stores, the outcome has exactly the aligned quadwords that differ from what the case gave.</summary>
