@@ -5,6 +5,8 @@ namespace PvDiffFuzz.Backends.Agents;
 /// <summary>How a backend reads what its agent recorded of an event.</summary>
 internal unsafe interface IEventReader
 {
+    // SAFETY: callers pass the address of a whole context, and readers look at nothing beyond it.
+
     /// <summary>Contexts of the agent.</summary>
     static abstract ContextLayout Layout { get; }
 
