@@ -109,6 +109,9 @@ public sealed class KnownTests
     [InlineData("executed Int1+rex-w", true)]
     [InlineData("executed Stc+rex-w", false)]
     [InlineData("executed Clc void-rex", false)]
+    [InlineData("executed Clc rex-w", true)]
+    [InlineData("executed operand-size syscall-rcx", false)]
+    [InlineData("after rex-w", false)]
     public void AnEntryCanAskForWhatRanBefore(string line, bool matches) =>
         Assert.Equal(matches, Entry(Icebp.Replace("where    this.event.rip = other.event.rip - length", line, StringComparison.Ordinal)).Matches(Seen(testCase: Cases.Of("f9", "90", "48 f1"))));
 
