@@ -90,6 +90,8 @@ public sealed class KnownTests
     [InlineData("48 66 f1", "void-rex operand-size", true)]
     [InlineData("48 66 f1", "rex-w", false)]
     [InlineData("48 f1", "void-rex", false)]
+    [InlineData("4c f1", "rex-r rex-w", true)]
+    [InlineData("48 f1", "rex-r", false)]
     [InlineData("f1", "operand-size", false)]
     [InlineData("f3 f1", "repe", true)]
     [InlineData("f3 f1", "repne", false)]

@@ -47,6 +47,9 @@ public enum Encodings
 
     /// <summary>It reads RCX, or a part of it, as a SYSCALL has left it. No encoding, but of what ran; see <see cref="InstructionAt.Executed"/>.</summary>
     SyscallRcx = 1 << 11,
+
+    /// <summary>A REX prefix with R.</summary>
+    RexR = 1 << 12,
 }
 
 /// <summary>An instruction that ran before a divergence shows.</summary>
@@ -264,12 +267,19 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
                 repne => Encodings.Repne,
                 repe => Encodings.Repe,
                 0x26 or 0x2e or 0x36 or 0x3e => based && mode == CpuMode.Long64 ? Encodings.VoidSegment : Encodings.None,
-                >= 0x40 and <= 0x4f when mode == CpuMode.Long64 => !last ? Encodings.VoidRex : (bytes[at] & 8) != 0 ? Encodings.RexW : Encodings.None,
+                >= 0x40 and <= 0x4f when mode == CpuMode.Long64 => last ? RexOf(bytes[at]) : Encodings.VoidRex,
                 _ => Encodings.None,
             };
         }
 
         return encoding;
+    }
+
+    private static Encodings RexOf(byte prefix)
+    {
+        const int w = 8;
+        const int r = 4;
+        return ((prefix & w) != 0 ? Encodings.RexW : Encodings.None) | ((prefix & r) != 0 ? Encodings.RexR : Encodings.None);
     }
 
     // What is undefined only because LOCK may not precede it has a name of its own.

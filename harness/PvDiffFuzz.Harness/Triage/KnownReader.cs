@@ -47,6 +47,7 @@ public static class KnownReader
         ["operand-size"] = Encodings.OperandSize,
         ["repe"] = Encodings.Repe,
         ["repne"] = Encodings.Repne,
+        ["rex-r"] = Encodings.RexR,
         ["rex-w"] = Encodings.RexW,
         ["syscall-rcx"] = Encodings.SyscallRcx,
         ["void-rex"] = Encodings.VoidRex,
