@@ -18,6 +18,9 @@ internal sealed unsafe class BatchRun : IDisposable
     /// <summary>Tries of a case whose outcome seems to owe something to an interrupt of the machine.</summary>
     private const int MaximumTries = 3;
 
+    /// <summary>Tries to start a QEMU in place of one that is gone.</summary>
+    private const int MostStarts = 2;
+
     private readonly XenInstallation _installation;
     private readonly LayoutCache _layouts = new();
     private readonly OutcomeDecoder _decoder = new();
@@ -89,25 +92,31 @@ internal sealed unsafe class BatchRun : IDisposable
         _guest = null;
     }
 
-    /// <summary>Starts another QEMU. When none starts, all cases that are left are told why.</summary>
+    /// <summary>Starts another QEMU, with a second try where the machine was too busy for the first. When none starts, all cases that are left are told why.</summary>
     private bool TryRestart(Span<Outcome> outcomes)
     {
         _state.Restored();
-        try
+        for (int tries = MostStarts; ; tries--)
         {
-            _guest = Guest.Start(_installation);
-            Restarted++;
-            return true;
-        }
-        catch (IOException e)
-        {
-            foreach (int index in _waiting)
+            try
             {
-                outcomes[index] = Outcome.HarnessError(e.Message);
+                _guest = Guest.Start(_installation);
+                Restarted++;
+                return true;
             }
+            catch (IOException) when (tries > 1)
+            {
+            }
+            catch (IOException e)
+            {
+                foreach (int index in _waiting)
+                {
+                    outcomes[index] = Outcome.HarnessError(e.Message);
+                }
 
-            _waiting.Clear();
-            return false;
+                _waiting.Clear();
+                return false;
+            }
         }
     }
 

@@ -6,6 +6,9 @@ namespace PvDiffFuzz.Backends.Xen;
 /// <summary>Writes cases as <see cref="Record"/>s into shared memory.</summary>
 internal unsafe ref struct CaseEncoder
 {
+    /// <summary>End of code that has none which a fetch could tell: no fetch of an address that is not canonical is a #PF.</summary>
+    private const ulong NoEnd = 1UL << 63;
+
     /// <summary>What stands behind kernel-mode code: JMP through the quadword that follows it, to the agent. No register or flag changes.</summary>
     private static readonly ImmutableArray<byte> Stub = [0xff, 0x25, 0, 0, 0, 0, .. BitConverter.GetBytes(GuestMap.At(GuestMap.End))];
 
@@ -63,7 +66,7 @@ internal unsafe ref struct CaseEncoder
         effects = Payload.Of(testCase);
         RecordWriter writer = new(at, address, state.Room(testCase));
         state.Prepare(ref writer, testCase, effects, frames, exact);
-        *(ulong*)(at + Record.End) = testCase.Start == GuestMode.User ? testCase.Code.End : ulong.MaxValue;
+        *(ulong*)(at + Record.End) = testCase.Start == GuestMode.User ? testCase.Code.End : NoEnd;
         RecordFlags flags = WriteEntry(testCase, effects, at);
 
         CaseEncoder encoder = new(map, writer.At);

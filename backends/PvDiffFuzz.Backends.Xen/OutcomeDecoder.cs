@@ -97,7 +97,7 @@ internal sealed unsafe class OutcomeDecoder
             {
                 registers = ReadRegisters(context, AddressOf(entry, testCase.Xen!));
                 events[i] = EventOf(context, entry, registers);
-                _frames[registers.Gpr[(int)Register.Rsp]] = *(ulong*)(context + Context.Frame);
+                NoteFrame(registers.Gpr[(int)Register.Rsp], *(ulong*)(context + Context.Frame));
                 if (IsOfAgent(events[i]))
                 {
                     MetAgent = events[i].Kind == EventKind.Upcall;
@@ -290,6 +290,19 @@ internal sealed unsafe class OutcomeDecoder
                 _words.Add(new MemoryWord(at, AsReturned(at, _final[first])));
                 first++;
             }
+        }
+    }
+
+    /// <summary>Remembers a frame whose RCX may be the agent's, as the agent has recorded it. Another one at its place, of an event that went to code of the case, would have RCX of a later return.</summary>
+    private void NoteFrame(ulong address, ulong rcx)
+    {
+        if (rcx == _returnsFrom)
+        {
+            _frames[address] = rcx;
+        }
+        else
+        {
+            _frames.Remove(address);
         }
     }
 

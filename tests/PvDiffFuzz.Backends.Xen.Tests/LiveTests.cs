@@ -125,6 +125,39 @@ public sealed class LiveTests(LiveTests.Machine machine) : IClassFixture<LiveTes
         Assert.Equal(handler, Words(outcome.Events[2])[0]);
     }
 
+    /// <summary>
+    /// PUSH 1; PUSH 0; MOV RSI, RSP; HYPERVISOR_callback_op makes address 1 the callback of upcalls; UD2 is answered as a system call, which leaves RCX. The upcall that was pending goes to 1, where there
+    /// is no page. Its frame lies where that of the UD2 lay, and has RCX of the return.
+    /// </summary>
+    [XenFact]
+    public void AFrameThatNobodyTookHasRcxOfTheReturnBeforeIt()
+    {
+        const ulong inSyscall = 0x100;
+        TestCase testCase = XenPayloads.Case("6a 01 6a 00 48 89 e6 31 ff b8 1e 00 00 00 0f 05 0f 0b", GuestMode.Supervisor).With(SystemRegister.XenUpcallPending, 1);
+        testCase = testCase with
+        {
+            Responses = [new Response([new(Register.Rflags, RflagsBits.Fixed1 | RflagsBits.IF)]) { Return = ReturnKind.XenIret, Flags = inSyscall }],
+        };
+
+        Outcome outcome = Xen.Run(testCase);
+
+        Assert.Equal([6, 14], outcome.Events.Select(e => (int)e.Vector));
+        RegisterState handler = outcome.Events[0].Registers;
+        Assert.Equal(handler.Rip, Assert.Single(outcome.Memory, w => w.Address == handler.Gpr[(int)Register.Rsp]).Value);
+    }
+
+    /// <summary>UD2 of the kernel is answered by a way to user mode, where the last byte of the address space cannot be fetched: that is an event like others, and answered.</summary>
+    [XenFact]
+    public void AKernelsCodeHasNoEndInUserMode()
+    {
+        Response user = new([new(Register.Rip, ulong.MaxValue), new(Register.Cs, XenMap.FlatCode64)]) { Return = ReturnKind.XenIret };
+        TestCase testCase = XenPayloads.Case("0f 0b", GuestMode.Supervisor) with { Responses = [user, new Response([]) { Return = ReturnKind.XenIret }] };
+
+        Outcome outcome = Xen.Run(testCase);
+
+        Assert.Equal([6, 14, 14], outcome.Events.Select(e => (int)e.Vector));
+    }
+
     /// <summary>MOV EAX, flat data; MOV to segment register 6, or 7: the emulator loads LDTR, or TR, so that nothing that comes behind is as Xen has it until the snapshot is loaded. INT3 without a task state shuts the machine down.</summary>
     [XenFact]
     public void ACaseThatLoadsTablesHurtsNobody()
@@ -142,6 +175,47 @@ public sealed class LiveTests(LiveTests.Machine machine) : IClassFixture<LiveTes
             Assert.Equal((alone, alone), (outcomes[0], outcomes[2]));
             Assert.Equal((restored + 1, restarted), (Xen.Restored, Xen.Restarted));
         }
+    }
+
+    /// <summary>PUSH flags with VM, VIF and VIP; PUSH 32-bit code; PUSH the end; IRETD. The emulator loads all three, and nothing clears VIF and VIP again: PUSHF; POP RAX of the next case would show them.</summary>
+    [XenFact]
+    public void FlagsThatOnlyTheEmulatorLoadsHurtNobody()
+    {
+        TestCase next = XenPayloads.Case("9c 58 cc", GuestMode.User);
+        TestCase loads = XenPayloads.Case("68 02 02 1a 00 68 23 e0 00 00 68 ff 1f 40 00 cf 90", GuestMode.User);
+        ulong start = AddressMap.LowBlock + AddressMap.CodeEnd - (ulong)loads.Code.Bytes.Length;
+        GprFile gpr = default;
+        gpr[(int)Register.Rsp] = AddressMap.LowBlock + AddressMap.Stack + 0x1000;
+        loads = loads with { Code = loads.Code with { Address = start }, Registers = loads.Registers with { Gpr = gpr, Rip = start, Cs = XenMap.FlatCode32 } };
+        Outcome alone = Xen.Run(next);
+        int restored = Xen.Restored;
+        Outcome[] outcomes = new Outcome[3];
+
+        Xen.Run([next, loads, next], outcomes);
+
+        Assert.NotEqual(EndKind.Crash, outcomes[1].End);
+        Assert.Equal((alone, alone), (outcomes[0], outcomes[2]));
+        Assert.Equal(restored + 1, Xen.Restored);
+    }
+
+    /// <summary>A kernel goes to 32-bit code by IRETQ and executes SYSCALL there: whether its callback is registered belongs to the case, and the cases before it have another one.</summary>
+    [XenFact]
+    public void CallbacksOfAKernelsOtherCodeAreItsOwn()
+    {
+        string stack = Hex(AddressMap.LowBlock + XenMap.Stack + 0x1000);
+        string target = Hex(AddressMap.LowBlock + XenMap.CodeEnd - 3);
+        TestCase registered = XenPayloads.Case($"68 2b e0 00 00 68 {stack} 68 02 02 00 00 68 23 e0 00 00 68 {target} 48 cf 0f 05 cc", GuestMode.Supervisor);
+        ulong start = AddressMap.LowBlock + XenMap.CodeEnd - (ulong)registered.Code.Bytes.Length;
+        GprFile gpr = default;
+        gpr[(int)Register.Rsp] = AddressMap.LowBlock + XenMap.Stack + 0x1000;
+        registered = registered with { Code = registered.Code with { Address = start }, Registers = registered.Registers with { Gpr = gpr, Rip = start } };
+        TestCase without = registered with { Xen = registered.Xen! with { Callbacks = [.. registered.Xen.Callbacks.Where(c => c.Kind != XenCallbackKind.Syscall32)] } };
+        Outcome[] outcomes = new Outcome[4];
+
+        Xen.Run([registered, without, registered, without], outcomes);
+
+        Assert.Equal([EntryPoint.XenSyscall32, EntryPoint.XenTrap, EntryPoint.XenSyscall32, EntryPoint.XenTrap], outcomes.Select(o => o.Events[0].Entry));
+        Assert.Equal((6, 6), ((int)outcomes[1].Events[0].Vector, (int)outcomes[3].Events[0].Vector));
     }
 
     [XenFact]
@@ -310,4 +384,6 @@ public sealed class LiveTests(LiveTests.Machine machine) : IClassFixture<LiveTes
         /// <inheritdoc/>
         public void Dispose() => _target?.Dispose();
     }
+
+    private static string Hex(ulong address) => Convert.ToHexString(BitConverter.GetBytes((uint)address));
 }

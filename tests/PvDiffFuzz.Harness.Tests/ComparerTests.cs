@@ -44,6 +44,20 @@ public sealed class ComparerTests
         Assert.Equal([0, 2], Assert.Single(comparison.Camps).Members.ToArray());
     }
 
+    /// <summary>A target may not see the registers of a guest that waits; those of a guest that is done it has to state.</summary>
+    [Theory]
+    [InlineData(EndKind.Halt, ComparisonResult.Agreement)]
+    [InlineData(EndKind.ReachedEnd, ComparisonResult.Divergence)]
+    public void RegistersOfAGuestThatHaltsMayBeUnseen(EndKind end, ComparisonResult result)
+    {
+        Outcome seen = new() { End = end, Registers = Any.Registers, Memory = [new MemoryWord(0x410000, 1)] };
+        Outcome unseen = seen with { Registers = null };
+
+        Assert.Equal(result, Compare(["a", "b"], seen, unseen).Result);
+        Assert.Equal(ComparisonResult.Divergence, Compare(["a", "b"], seen, unseen with { Memory = [new MemoryWord(0x410000, 2)] }).Result);
+        Assert.Equal(ComparisonResult.Divergence, Compare(["a", "b"], seen, seen with { Registers = Any.Registers.With(Register.Rax, 5) }).Result);
+    }
+
     [Fact]
     public void AllDifferencesAreNamedNotTheFirstOnly()
     {

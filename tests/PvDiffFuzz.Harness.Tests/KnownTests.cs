@@ -110,6 +110,7 @@ public sealed class KnownTests
     [InlineData("executed Clc Int1", true)]
     [InlineData("executed Int1+rex-w", true)]
     [InlineData("executed Stc+rex-w", false)]
+    [InlineData("executed Int1+rex-r", false)]
     [InlineData("executed Clc void-rex", false)]
     [InlineData("executed Clc rex-w", true)]
     [InlineData("executed operand-size syscall-rcx", false)]

@@ -61,6 +61,24 @@ public sealed class XenTriageTests
         Assert.Equal(8, none.New);
     }
 
+    /// <summary>A kernel that dies for want of a stack is asked again with one; a kernel's own stack, other code's and that of a guest that lives are left alone.</summary>
+    [Theory]
+    [InlineData(GuestMode.Supervisor, 0UL, EndKind.Crash, true)]
+    [InlineData(GuestMode.Supervisor, AddressMap.LowBlock + XenMap.Stack + 0x800, EndKind.Crash, false)]
+    [InlineData(GuestMode.User, 0UL, EndKind.Crash, false)]
+    [InlineData(GuestMode.Supervisor, 0UL, EndKind.ReachedEnd, false)]
+    public void AKernelWithoutAStackIsAskedAgainWithOne(GuestMode start, ulong rsp, EndKind end, bool again)
+    {
+        TestCase testCase = start == GuestMode.User ? XenCases.User("cc") : XenCases.Kernel("cc");
+        testCase = testCase with { Registers = testCase.Registers.With(Register.Rsp, rsp) };
+        Outcome dead = new() { End = end, Registers = end == EndKind.Crash ? null : testCase.Registers with { Rip = 5 } };
+        using CaseRunner runner = Fakes.Runner(new FakeTarget("model.xen", c => XenCases.Ends(XenCases.Trap(c))), new FakeTarget("xen:4.17", _ => dead));
+
+        TestCase? alive = Revival.Of(Fakes.Divergence(runner, testCase));
+
+        Assert.Equal(again ? testCase.System[SystemRegister.XenKernelSp] : null, alive?.Registers[Register.Rsp]);
+    }
+
     /// <summary>Bytes behind a kernel's code are each target's own, so that what was read of them is no finding.</summary>
     [Fact]
     public void AReaderOfTheJumpStubIsExplained()

@@ -9,7 +9,7 @@ namespace PvDiffFuzz.Harness;
 /// </remarks>
 internal static class Revival
 {
-    /// <summary>The case with the standard trap table and kernel stack.</summary>
+    /// <summary>The case with the standard trap table and kernel stack; a kernel whose own stack is none gets that one, too.</summary>
     /// <param name="divergence">A divergence.</param>
     /// <returns>Null when no target crashed, when the case has both already, and for ABIs other than those of 64-bit Xen guests.</returns>
     public static TestCase? Of(Divergence divergence)
@@ -20,11 +20,17 @@ internal static class Revival
             return null;
         }
 
+        ulong stack = DefaultXen.DefaultOf(testCase.Abi, SystemRegister.XenKernelSp)!.Value;
         TestCase alive = testCase with
         {
             Xen = xen with { Traps = XenMap.Traps },
-            System = testCase.System.With(SystemRegister.XenKernelSp, DefaultXen.DefaultOf(testCase.Abi, SystemRegister.XenKernelSp)!.Value),
+            System = testCase.System.With(SystemRegister.XenKernelSp, stack),
+            Registers = TakesFrames(testCase) ? testCase.Registers : testCase.Registers.With(Register.Rsp, stack),
         };
-        return alive.Xen.Equals(xen) && alive.System.Equals(testCase.System) ? null : alive;
+        return alive.Xen.Equals(xen) && alive.System.Equals(testCase.System) && alive.Registers.Equals(testCase.Registers) ? null : alive;
     }
+
+    /// <summary>False for a kernel that begins with RSP where nothing can be stored: frames of its own events go there.</summary>
+    private static bool TakesFrames(TestCase testCase) =>
+        testCase.Start == GuestMode.User || (testCase.Layout.AccessAt(testCase.Registers[Register.Rsp] - sizeof(ulong)) & PageAccess.Write) != 0;
 }
