@@ -1,3 +1,4 @@
+using PvDiffFuzz.Backends.Agents;
 using PvDiffFuzz.Core;
 using static PvDiffFuzz.Backends.Kvm.KvmAbi;
 
@@ -28,11 +29,11 @@ internal sealed unsafe class BatchRun
     {
         const ulong request = GuestMap.Base + GuestMap.Request;
         const ulong results = GuestMap.Base + GuestMap.Results;
-        Word(Mailbox.Record) = request + (ulong)first;
-        Word(Mailbox.RequestEnd) = request + (ulong)end;
-        Word(Mailbox.Result) = results;
-        Word(Mailbox.ResultLimit) = results + GuestMap.ResultsSize - (ulong)map.WorstResult;
-        Word(Mailbox.ScanEnd) = GuestMap.Base + GuestMap.Pool + ((ulong)map.WritablePages * PageLayout.PageSize);
+        Word(Mailbox.Batch.Record) = request + (ulong)first;
+        Word(Mailbox.Batch.RequestEnd) = request + (ulong)end;
+        Word(Mailbox.Batch.Result) = results;
+        Word(Mailbox.Batch.ResultLimit) = results + GuestMap.ResultsSize - (ulong)Result.Bound(map, Context.Layout);
+        Word(Mailbox.Batch.ScanEnd) = GuestMap.Base + GuestMap.Pool + ((ulong)map.WritablePages * PageLayout.PageSize);
         if (!_entered)
         {
             _guest.SetLanding(single: false);
@@ -58,9 +59,9 @@ internal sealed unsafe class BatchRun
     /// <param name="map">The layout.</param>
     /// <param name="end">End of the records of the batch, as an offset in the request buffer.</param>
     public bool IsIntact(LayoutMap map, int end) =>
-        Word(Mailbox.RequestEnd) == GuestMap.Base + GuestMap.Request + (ulong)end
-        && Word(Mailbox.ResultLimit) == GuestMap.Base + GuestMap.Results + GuestMap.ResultsSize - (ulong)map.WorstResult
-        && Word(Mailbox.ScanEnd) == GuestMap.Base + GuestMap.Pool + ((ulong)map.WritablePages * PageLayout.PageSize)
+        Word(Mailbox.Batch.RequestEnd) == GuestMap.Base + GuestMap.Request + (ulong)end
+        && Word(Mailbox.Batch.ResultLimit) == GuestMap.Base + GuestMap.Results + GuestMap.ResultsSize - (ulong)Result.Bound(map, Context.Layout)
+        && Word(Mailbox.Batch.ScanEnd) == GuestMap.Base + GuestMap.Pool + ((ulong)map.WritablePages * PageLayout.PageSize)
         && CanaryLives();
 
     private Death? Wait()

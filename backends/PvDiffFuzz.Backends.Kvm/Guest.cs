@@ -1,5 +1,6 @@
 using System.Runtime.Intrinsics.X86;
 using Microsoft.Win32.SafeHandles;
+using PvDiffFuzz.Backends.Agents;
 using PvDiffFuzz.Backends.Interop;
 using PvDiffFuzz.Core;
 

@@ -1,3 +1,4 @@
+using PvDiffFuzz.Backends.Agents;
 using PvDiffFuzz.Core;
 
 namespace PvDiffFuzz.Backends.Kvm;
@@ -130,29 +131,8 @@ internal static class Mailbox
     /// <summary>Number of the case that runs, counted from 1.</summary>
     public const int Sequence = 0x00;
 
-    /// <summary>Address of the record of the case that runs.</summary>
-    public const int Record = 0x08;
-
-    /// <summary>End of the last record.</summary>
-    public const int RequestEnd = 0x10;
-
-    /// <summary>Where the agent writes next.</summary>
-    public const int Result = 0x18;
-
-    /// <summary>The agent starts no case when <see cref="Result"/> is beyond.</summary>
-    public const int ResultLimit = 0x20;
-
-    /// <summary>Address of the header of the result that is being written.</summary>
-    public const int Header = 0x28;
-
-    /// <summary>Address of the next response of the case that runs.</summary>
-    public const int NextResponse = 0x30;
-
-    /// <summary>Responses left, 32 bits.</summary>
-    public const int ResponsesLeft = 0x38;
-
-    /// <summary>End of the writable pages in the pool, as an address.</summary>
-    public const int ScanEnd = 0x40;
+    /// <summary>What harness and agent say about the batch.</summary>
+    public static BatchFields Batch => new(0x08);
 
     /// <summary>CR2 of the last #PF.</summary>
     public const int Extra = 0x48;
@@ -231,62 +211,20 @@ internal static class Context
     /// <summary>Size in a result.</summary>
     public const int Size = 216;
 
+    /// <summary>The same for what agents have in common.</summary>
+    public static ContextLayout Layout { get; } = new()
+    {
+        Gpr = [.. Enumerable.Range(0, GprFile.Count).Select(GprAt)],
+        Rip = Rip,
+        Rflags = Rflags,
+        Cs = Cs,
+        Ss = Ss,
+        FrameSelectorWidth = 8,
+        Segments = Ds,
+        SizeOfInput = SizeOfInput,
+        Size = Size,
+    };
+
     /// <summary>Place of a general register.</summary>
     public static int GprAt(int number) => number == 4 ? Rsp : Gpr + (number * 8);
-}
-
-/// <summary>An encoded case: header, initial <see cref="Context"/>, memory runs, responses.</summary>
-internal static class Record
-{
-    /// <summary>Length in bytes, 32 bits, a multiple of 8.</summary>
-    public const int Length = 0;
-
-    /// <summary>Number of responses, 32 bits.</summary>
-    public const int Responses = 4;
-
-    /// <summary>Address right after the code.</summary>
-    public const int End = 8;
-
-    /// <summary>Initial registers.</summary>
-    public const int Initial = 16;
-
-    /// <summary>Number of memory runs, 32 bits.</summary>
-    public const int Runs = Initial + Context.SizeOfInput;
-
-    /// <summary>Distance from the record to its responses, 32 bits.</summary>
-    public const int ResponsesAt = Runs + 4;
-
-    /// <summary>The runs: pool offset, 32 bits; number of quadwords, 31 bits, and <see cref="ReadOnlyRun"/>; then the quadwords.</summary>
-    public const int FirstRun = Runs + 8;
-
-    /// <summary>Set in a run's length when the payload cannot write its page, so that the agent clears it after the case.</summary>
-    public const uint ReadOnlyRun = 0x8000_0000;
-
-    /// <summary>Bytes of a patch: place in the context, 32 bits; 2 or 8 bytes wide, 32 bits; value, 64 bits.</summary>
-    public const int PatchSize = 16;
-}
-
-/// <summary>A result: header, events (<see cref="Context"/> each), then non-zero quadwords of writable pages as pairs of pool offset and value.</summary>
-internal static class Result
-{
-    /// <summary>Number of events, 32 bits.</summary>
-    public const int Events = 0;
-
-    /// <summary>How the case ended, 32 bits: <see cref="Done"/>, <see cref="Refused"/> or <see cref="Stopped"/>.</summary>
-    public const int Status = 4;
-
-    /// <summary>Address of the end of the result in the guest.</summary>
-    public const int EndAt = 8;
-
-    /// <summary>Size of the header.</summary>
-    public const int HeaderSize = 16;
-
-    /// <summary>The last event has no response.</summary>
-    public const uint Done = 0;
-
-    /// <summary>The processor refused the registers: the last event is the agent's.</summary>
-    public const uint Refused = 1;
-
-    /// <summary>The harness stopped the case.</summary>
-    public const uint Stopped = 2;
 }

@@ -1,5 +1,5 @@
 using System.Collections.Immutable;
-using System.Runtime.InteropServices;
+using PvDiffFuzz.Backends.Agents;
 using PvDiffFuzz.Backends.Interop;
 using PvDiffFuzz.Core;
 
@@ -18,23 +18,18 @@ public sealed unsafe class KvmTarget : ITarget
     /// <summary>Bytes of cases after which a batch is run.</summary>
     private const int BatchBytes = 0x4_0000;
 
-    /// <summary>Layouts whose maps are kept.</summary>
-    private const int MaximumLayouts = 256;
-
     private readonly KvmSystem _system;
     private readonly CpuProfile _profile;
     private readonly bool _alone;
-    private readonly bool _upperHalf;
     private readonly bool _looks;
     private readonly CaseRules? _rules;
-    private readonly OutcomeDecoder _decoder = new();
+    private readonly OutcomeDecoder<EventReader> _decoder = new();
     private readonly RunTimer _timer = new();
-    private readonly Dictionary<PageLayout, LayoutEntry> _layouts = [];
+    private readonly LayoutCache _layouts;
     private readonly int[] _indices = new int[BatchCases];
     private readonly int[] _records = new int[BatchCases + 1];
     private Machine? _machine;
     private DebugRegisters? _armed;
-    private LayoutEntry? _last;
     private bool _disposed;
 
     /// <summary>Starts the target.</summary>
@@ -52,7 +47,8 @@ public sealed unsafe class KvmTarget : ITarget
         _profile = profile;
         _alone = oneCaseAnEntry;
         string kind = HostKind.OfThisHost();
-        _upperHalf = kind != HostKind.Pvm;
+        bool upperHalf = kind != HostKind.Pvm;
+        _layouts = new LayoutCache(layout => LayoutRules.Trouble(layout, upperHalf));
         _rules = probe is null ? null : new CaseRules(profile, probe);
         _looks = probe is { Selectors: false };
         Capabilities capabilities = Capabilities.SegmentBases | Capabilities.Responses | Capabilities.SupervisorPages;
@@ -203,14 +199,14 @@ public sealed unsafe class KvmTarget : ITarget
         for (; next < cases.Length && count < BatchCases && used < BatchBytes; next++)
         {
             TestCase testCase = cases[next];
-            LayoutEntry layout = EntryOf(testCase.Layout);
+            LayoutCache.Entry layout = _layouts.EntryOf(testCase.Layout);
             if ((layout.Trouble ?? _rules?.Trouble(testCase)) is string trouble)
             {
                 outcomes[next] = Outcome.Unsupported(trouble);
                 continue;
             }
 
-            bool fits = ReferenceEquals(layout.Map, map) && Equals(testCase.Registers.Debug, debug) && used + CaseEncoder.Bound(testCase) <= GuestMap.RequestSize;
+            bool fits = ReferenceEquals(layout.Map, map) && Equals(testCase.Registers.Debug, debug) && used + CaseEncoder.Bound(testCase, Context.Layout) <= GuestMap.RequestSize;
             if (count > 0 && !fits)
             {
                 break;
@@ -220,7 +216,7 @@ public sealed unsafe class KvmTarget : ITarget
             debug = testCase.Registers.Debug;
 
             // SAFETY: a single case is smaller than the buffer, and later ones were measured above.
-            byte* end = CaseEncoder.Encode(testCase, map!, request + used);
+            byte* end = CaseEncoder.Encode(testCase, map!, Context.Layout, request + used);
             _indices[count] = next;
             _records[count] = used;
             used = (int)(end - request);
@@ -303,7 +299,7 @@ public sealed unsafe class KvmTarget : ITarget
     private int RunAlone(ReadOnlySpan<TestCase> cases, Span<Outcome> outcomes, int index)
     {
         TestCase testCase = cases[index];
-        LayoutEntry layout = EntryOf(testCase.Layout);
+        LayoutCache.Entry layout = _layouts.EntryOf(testCase.Layout);
         if ((layout.Trouble ?? _rules?.Trouble(testCase)) is string trouble)
         {
             outcomes[index] = Outcome.Unsupported(trouble);
@@ -324,7 +320,7 @@ public sealed unsafe class KvmTarget : ITarget
         // SAFETY: request and result buffers are larger than any single case needs.
         byte* record = _machine.Guest.Memory + GuestMap.Request;
         byte* result = _machine.Guest.Memory + GuestMap.Results;
-        CaseEncoder.Encode(testCase, map, record);
+        CaseEncoder.Encode(testCase, map, Context.Layout, record);
         byte* end = _machine.Single.Run(map, record, result, out Death? death);
         if (death is null)
         {
@@ -363,30 +359,5 @@ public sealed unsafe class KvmTarget : ITarget
 
     private Outcome Review(Outcome outcome) => _rules?.Review(outcome) ?? outcome;
 
-    private LayoutEntry EntryOf(PageLayout layout)
-    {
-        if (_last is not null && ReferenceEquals(_last.Layout, layout))
-        {
-            return _last;
-        }
-
-        if (_layouts.Count >= MaximumLayouts)
-        {
-            _layouts.Clear();
-        }
-
-        ref LayoutEntry? entry = ref CollectionsMarshal.GetValueRefOrAddDefault(_layouts, layout, out bool known);
-        if (!known)
-        {
-            string? trouble = LayoutMap.Trouble(layout, _upperHalf);
-            entry = new LayoutEntry(layout, trouble, trouble is null ? LayoutMap.Create(layout) : null);
-        }
-
-        _last = ReferenceEquals(entry!.Layout, layout) ? entry : entry with { Layout = layout };
-        return _last;
-    }
-
     private sealed record Machine(Guest Guest, SingleRun Single, BatchRun Batch);
-
-    private sealed record LayoutEntry(PageLayout Layout, string? Trouble, LayoutMap? Map);
 }

@@ -1,3 +1,4 @@
+using PvDiffFuzz.Backends.Agents;
 using PvDiffFuzz.Core;
 
 namespace PvDiffFuzz.Backends.Kvm;

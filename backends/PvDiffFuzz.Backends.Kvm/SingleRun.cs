@@ -1,3 +1,4 @@
+using PvDiffFuzz.Backends.Agents;
 using PvDiffFuzz.Core;
 using static PvDiffFuzz.Backends.Kvm.KvmAbi;
 
@@ -42,7 +43,7 @@ internal sealed unsafe class SingleRun(Guest guest, RunTimer timer)
         byte* context = stackalloc byte[Context.Size];
         new Span<byte>(record + Record.Initial, Context.SizeOfInput).CopyTo(new Span<byte>(context, Context.Size));
         uint left = *(uint*)(record + Record.Responses);
-        byte* response = record + *(uint*)(record + Record.ResponsesAt);
+        byte* response = record + *(uint*)(record + Record.ResponsesAt(Context.Layout));
         while (true)
         {
             Enter(context);
@@ -93,8 +94,8 @@ internal sealed unsafe class SingleRun(Guest guest, RunTimer timer)
     {
         // SAFETY: the runs of the record lie in the pool.
         byte* pool = guest.Memory + GuestMap.Pool;
-        byte* run = record + Record.FirstRun;
-        for (uint left = *(uint*)(record + Record.Runs); left > 0; left--)
+        byte* run = record + Record.FirstRun(Context.Layout);
+        for (uint left = *(uint*)(record + Record.Runs(Context.Layout)); left > 0; left--)
         {
             int bytes = (int)(*(uint*)(run + 4) & ~Record.ReadOnlyRun) * 8;
             new Span<byte>(run + 8, bytes).CopyTo(new Span<byte>(pool + *(uint*)run, bytes));
@@ -107,8 +108,8 @@ internal sealed unsafe class SingleRun(Guest guest, RunTimer timer)
     {
         // SAFETY: as in LoadMemory; a result has room for all words of the writable pages.
         byte* pool = guest.Memory + GuestMap.Pool;
-        byte* run = record + Record.FirstRun;
-        for (uint left = *(uint*)(record + Record.Runs); left > 0; left--)
+        byte* run = record + Record.FirstRun(Context.Layout);
+        for (uint left = *(uint*)(record + Record.Runs(Context.Layout)); left > 0; left--)
         {
             int bytes = (int)(*(uint*)(run + 4) & ~Record.ReadOnlyRun) * 8;
             if ((*(uint*)(run + 4) & Record.ReadOnlyRun) != 0)

@@ -1,3 +1,4 @@
+using PvDiffFuzz.Backends.Agents;
 using PvDiffFuzz.Core;
 
 namespace PvDiffFuzz.Backends.Native;
@@ -60,29 +61,8 @@ internal static class Mailbox
     /// <summary>Number of the case that the harness wants stopped.</summary>
     public const int Victim = 0x08;
 
-    /// <summary>Address of the record of the case that runs.</summary>
-    public const int Record = 0x10;
-
-    /// <summary>End of the last record.</summary>
-    public const int RequestEnd = 0x18;
-
-    /// <summary>Where the agent writes next.</summary>
-    public const int Result = 0x20;
-
-    /// <summary>The agent starts no case when <see cref="Result"/> is beyond.</summary>
-    public const int ResultLimit = 0x28;
-
-    /// <summary>Address of the header of the result that is being written.</summary>
-    public const int Header = 0x30;
-
-    /// <summary>Address of the next response of the case that runs.</summary>
-    public const int NextResponse = 0x38;
-
-    /// <summary>Responses left, 32 bits.</summary>
-    public const int ResponsesLeft = 0x40;
-
-    /// <summary>End of the writable pages in the pool, as an address.</summary>
-    public const int ScanEnd = 0x48;
+    /// <summary>What harness and agent say about the batch.</summary>
+    public static BatchFields Batch => new(0x10);
 
     /// <summary>Number of system calls to make before the next case.</summary>
     public const int Calls = 0x50;
@@ -135,62 +115,17 @@ internal static class Context
     /// <summary>What of it a case or a response gives: all but the signal.</summary>
     public const int SizeOfInput = 208;
 
-    /// <summary>Place of each general register, in encoding order.</summary>
-    public static ReadOnlySpan<byte> Gpr => [Rax, Rcx, Rdx, Rbx, Rsp, Rbp, Rsi, Rdi, R8, R9, R10, R11, R12, R13, R14, R15];
-}
-
-/// <summary>An encoded case: header, initial <see cref="Context"/>, memory runs, responses.</summary>
-internal static class Record
-{
-    /// <summary>Length in bytes, 32 bits, a multiple of 8.</summary>
-    public const int Length = 0;
-
-    /// <summary>Number of responses, 32 bits.</summary>
-    public const int Responses = 4;
-
-    /// <summary>Address right after the code.</summary>
-    public const int End = 8;
-
-    /// <summary>Initial registers.</summary>
-    public const int Initial = 16;
-
-    /// <summary>Number of memory runs, 32 bits.</summary>
-    public const int Runs = Initial + Context.SizeOfInput;
-
-    /// <summary>Distance from the record to its responses, 32 bits.</summary>
-    public const int ResponsesAt = Runs + 4;
-
-    /// <summary>The runs: pool offset, 32 bits; number of quadwords, 31 bits, and <see cref="ReadOnlyRun"/>; then the quadwords.</summary>
-    public const int FirstRun = Runs + 8;
-
-    /// <summary>Set in a run's length when its page is not writable, so that the agent clears it after the case.</summary>
-    public const uint ReadOnlyRun = 0x8000_0000;
-
-    /// <summary>Bytes of a patch: place in the context, 32 bits; 2 or 8 bytes wide, 32 bits; value, 64 bits.</summary>
-    public const int PatchSize = 16;
-}
-
-/// <summary>A result: header, events (<see cref="Context"/> each), then non-zero quadwords of writable pages as pairs of pool offset and value.</summary>
-internal static class Result
-{
-    /// <summary>Number of events, 32 bits.</summary>
-    public const int Events = 0;
-
-    /// <summary>How the case ended, 32 bits: <see cref="Done"/>, <see cref="Refused"/> or <see cref="Stopped"/>.</summary>
-    public const int Status = 4;
-
-    /// <summary>Address of the end of the result in the child.</summary>
-    public const int EndAt = 8;
-
-    /// <summary>Size of the header.</summary>
-    public const int HeaderSize = 16;
-
-    /// <summary>The last event has no response.</summary>
-    public const uint Done = 0;
-
-    /// <summary>The processor refused the registers: the last event is the agent's.</summary>
-    public const uint Refused = 1;
-
-    /// <summary>The harness stopped the case.</summary>
-    public const uint Stopped = 2;
+    /// <summary>The same for what agents have in common.</summary>
+    public static ContextLayout Layout { get; } = new()
+    {
+        Gpr = [Rax, Rcx, Rdx, Rbx, Rsp, Rbp, Rsi, Rdi, R8, R9, R10, R11, R12, R13, R14, R15],
+        Rip = Rip,
+        Rflags = Rflags,
+        Cs = Cs,
+        Ss = Ss,
+        FrameSelectorWidth = 2,
+        Segments = Ds,
+        SizeOfInput = SizeOfInput,
+        Size = Size,
+    };
 }

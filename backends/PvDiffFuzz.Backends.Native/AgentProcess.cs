@@ -2,6 +2,7 @@ using System.Buffers.Binary;
 using System.Diagnostics;
 using System.Security.Cryptography;
 using Microsoft.Win32.SafeHandles;
+using PvDiffFuzz.Backends.Agents;
 using PvDiffFuzz.Backends.Interop;
 using PvDiffFuzz.Core;
 using Tmds.Linux;
@@ -136,8 +137,8 @@ internal sealed unsafe class AgentProcess : IDisposable
         }
 
         Word(Mailbox.Calls) = (ulong)count;
-        Word(Mailbox.ScanEnd) = _childShared + Shared.PoolAt + ((ulong)layout.WritablePages * PageLayout.PageSize);
-        Word(Mailbox.ResultLimit) = _childShared + Shared.ResultAt + Shared.ResultSize - (ulong)layout.WorstResult;
+        Word(Mailbox.Batch.ScanEnd) = _childShared + Shared.PoolAt + ((ulong)layout.WritablePages * PageLayout.PageSize);
+        Word(Mailbox.Batch.ResultLimit) = _childShared + Shared.ResultAt + Shared.ResultSize - (ulong)Result.Bound(layout, Context.Layout);
         Layout = layout;
     }
 
@@ -146,13 +147,13 @@ internal sealed unsafe class AgentProcess : IDisposable
     /// <param name="end">Offset of the end of the last one.</param>
     public void SetRequest(int first, int end)
     {
-        Word(Mailbox.Record) = _childShared + Shared.RequestAt + (ulong)first;
-        Word(Mailbox.RequestEnd) = _childShared + Shared.RequestAt + (ulong)end;
-        Word(Mailbox.Result) = _childShared + Shared.ResultAt;
+        Word(Mailbox.Batch.Record) = _childShared + Shared.RequestAt + (ulong)first;
+        Word(Mailbox.Batch.RequestEnd) = _childShared + Shared.RequestAt + (ulong)end;
+        Word(Mailbox.Batch.Result) = _childShared + Shared.ResultAt;
     }
 
     /// <summary>Where the agent will read next, as an offset in the request buffer.</summary>
-    public int NextRecord => (int)(Word(Mailbox.Record) - _childShared - Shared.RequestAt);
+    public int NextRecord => (int)(Word(Mailbox.Batch.Record) - _childShared - Shared.RequestAt);
 
     /// <summary>The end of a result that starts at <paramref name="result"/>.</summary>
     public byte* EndOf(byte* result) => Memory + (*(ulong*)(result + Result.EndAt) - _childShared);

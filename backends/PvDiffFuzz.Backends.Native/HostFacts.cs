@@ -213,7 +213,7 @@ internal sealed class HostFacts
 
         foreach (ulong address in (ReadOnlySpan<ulong>)[debug.Dr0, debug.Dr1, debug.Dr2, debug.Dr3])
         {
-            if (address >= LayoutMap.UserEnd || (address >= AddressMap.AgentFirst - 8 && address <= AddressMap.AgentLast))
+            if (address >= LayoutRules.UserEnd || (address >= AddressMap.AgentFirst - 8 && address <= AddressMap.AgentLast))
             {
                 return $"a breakpoint at {address:x}: Linux and the target's agent keep these addresses to themselves";
             }

@@ -13,7 +13,7 @@ internal static class NativeMasks
             "native.pf-present-above-user",
             "Linux sets the P bit of the error code for addresses from 7ffffffff000 up, so that a process cannot probe kernel memory "
             + "(set_signal_archinfo in arch/x86/mm/fault.c)",
-            e => e is { Vector: 14, Entry: EntryPoint.Idt, Cr2: >= LayoutMap.UserEnd },
+            e => e is { Vector: 14, Entry: EntryPoint.Idt, Cr2: >= LayoutRules.UserEnd },
             Field: null,
             Bits: 1),
         new TargetMask(

@@ -1,5 +1,5 @@
 using System.Collections.Immutable;
-using System.Runtime.InteropServices;
+using PvDiffFuzz.Backends.Agents;
 using PvDiffFuzz.Backends.Interop;
 using PvDiffFuzz.Core;
 
@@ -18,17 +18,13 @@ public sealed unsafe partial class NativeTarget : ITarget
     /// <summary>Bytes of cases after which a batch is sent.</summary>
     private const int BatchBytes = 0x4_0000;
 
-    /// <summary>Layouts whose maps are kept.</summary>
-    private const int MaximumLayouts = 256;
-
     private readonly HostFacts _host;
-    private readonly OutcomeDecoder _decoder = new();
-    private readonly Dictionary<PageLayout, LayoutEntry> _layouts = [];
+    private readonly OutcomeDecoder<EventReader> _decoder = new();
+    private readonly LayoutCache _layouts;
     private readonly int[] _indices = new int[BatchCases];
     private readonly int[] _records = new int[BatchCases + 1];
     private AgentProcess? _process;
     private DebugRegisters? _armed;
-    private LayoutEntry? _last;
     private bool _disposed;
 
     /// <summary>Starts the target.</summary>
@@ -41,6 +37,7 @@ public sealed unsafe partial class NativeTarget : ITarget
     internal NativeTarget(HostFacts host)
     {
         _host = host;
+        _layouts = new LayoutCache(layout => LayoutRules.Trouble(layout, host.LowestAddress));
         Info = host.Info;
         _process = StartFirst(host);
     }
@@ -145,14 +142,14 @@ public sealed unsafe partial class NativeTarget : ITarget
                 continue;
             }
 
-            LayoutEntry layout = EntryOf(testCase.Layout);
+            LayoutCache.Entry layout = _layouts.EntryOf(testCase.Layout);
             if ((layout.Trouble ?? _host.Trouble(testCase)) is string trouble)
             {
                 outcomes[next] = Outcome.Unsupported(trouble);
                 continue;
             }
 
-            bool fits = ReferenceEquals(layout.Map, map) && Equals(testCase.Registers.Debug, debug) && used + CaseEncoder.Bound(testCase) <= Shared.RequestSize;
+            bool fits = ReferenceEquals(layout.Map, map) && Equals(testCase.Registers.Debug, debug) && used + CaseEncoder.Bound(testCase, Context.Layout) <= Shared.RequestSize;
             if (count > 0 && !fits)
             {
                 break;
@@ -162,7 +159,7 @@ public sealed unsafe partial class NativeTarget : ITarget
             debug = testCase.Registers.Debug;
 
             // SAFETY: a single case is smaller than the buffer, and later ones were measured above.
-            byte* end = CaseEncoder.Encode(testCase, map!, request + used);
+            byte* end = CaseEncoder.Encode(testCase, map!, Context.Layout, request + used);
             _indices[count] = next;
             _records[count] = used;
             used = (int)(end - request);
@@ -253,7 +250,7 @@ public sealed unsafe partial class NativeTarget : ITarget
         byte* request = _process.Memory + Shared.RequestAt;
         _indices[0] = 0;
         _records[0] = 0;
-        _records[1] = (int)(CaseEncoder.Encode(testCase, map, request) - request);
+        _records[1] = (int)(CaseEncoder.Encode(testCase, map, Context.Layout, request) - request);
         _process.Use(map);
         Outcome[] outcome = new Outcome[1];
         _ = Execute(new ReadOnlySpan<TestCase>(in testCase), outcome, map, 1, out Death? death);
@@ -287,31 +284,6 @@ public sealed unsafe partial class NativeTarget : ITarget
         Replaced++;
     }
 
-    private LayoutEntry EntryOf(PageLayout layout)
-    {
-        if (_last is not null && ReferenceEquals(_last.Layout, layout))
-        {
-            return _last;
-        }
-
-        if (_layouts.Count >= MaximumLayouts)
-        {
-            _layouts.Clear();
-        }
-
-        ref LayoutEntry? entry = ref CollectionsMarshal.GetValueRefOrAddDefault(_layouts, layout, out bool known);
-        if (!known)
-        {
-            string? trouble = LayoutMap.Trouble(layout, _host.LowestAddress);
-            entry = new LayoutEntry(layout, trouble, trouble is null ? LayoutMap.Create(layout) : null);
-        }
-
-        _last = ReferenceEquals(entry!.Layout, layout) ? entry : entry with { Layout = layout };
-        return _last;
-    }
-
     /// <summary>Why a child ran no further.</summary>
     private sealed record Death(string Reason, bool Unmappable);
-
-    private sealed record LayoutEntry(PageLayout Layout, string? Trouble, LayoutMap? Map);
 }

@@ -1,4 +1,5 @@
 using Iced.Intel;
+using PvDiffFuzz.Backends.Agents;
 using PvDiffFuzz.Core;
 using static Iced.Intel.AssemblerRegisters;
 
@@ -29,12 +30,8 @@ internal sealed partial class BatchAgent
         _.pushfq();
         _.push(2);
         _.popfq();
-        _.mov(r14, Field(Mailbox.Result));
-        foreach ((AssemblerRegister64 register, int number) in Plain)
-        {
-            _.mov(__qword_ptr[r14 + Context.GprAt(number)], register);
-        }
-
+        _.mov(r14, Field(Mailbox.Batch.Result));
+        _.StoreRegisters(Context.Gpr, but: [rcx, rsp, r14, r15]);
         _.pop(rax);
         _.mov(__qword_ptr[r14 + Context.Rflags], rax);
         _.pop(rax);
@@ -47,24 +44,18 @@ internal sealed partial class BatchAgent
 
         _.mov(__qword_ptr[r14 + Context.Port], rcx);
         _.mov(ebp, ecx);
-        EmitSaveSegment(ds, Context.Ds);
-        EmitSaveSegment(es, Context.Es);
-        EmitSaveSegment(fs, Context.Fs);
-        EmitSaveSegment(gs, Context.Gs);
-        _.rdfsbase(rax);
-        _.mov(__qword_ptr[r14 + Context.FsBase], rax);
-        _.rdgsbase(rax);
-        _.mov(__qword_ptr[r14 + Context.GsBase], rax);
+        _.StoreSelectors(__word_ptr[r14 + Context.Ds], eax, ax);
+        _.StoreBases(__qword_ptr[r14 + Context.FsBase], rax);
         _.mov(rsi, Field(Mailbox.Structure));
         _.lea(rdi, __[r14 + Context.Structure]);
         _.mov(ecx, PvcsLayout.Size / sizeof(ulong));
         _.rep.movsq();
         _.mov(r12, r14);
         _.add(r14, Context.Size);
-        _.mov(Field(Mailbox.Result), r14);
-        _.mov(rbx, Field(Mailbox.Header));
+        _.mov(Field(Mailbox.Batch.Result), r14);
+        _.mov(rbx, Field(Mailbox.Batch.Header));
         _.inc(__dword_ptr[rbx + Result.Events]);
-        _.mov(r13, Field(Mailbox.Record));
+        _.mov(r13, Field(Mailbox.Batch.Record));
 
         // RAX: the interrupted RIP, EDX: the vector.
         _.mov(rax, __qword_ptr[r12 + Context.Structure + _ripAt]);
@@ -110,7 +101,7 @@ internal sealed partial class BatchAgent
         _.Label(ref noDebug);
         EmitIsEnd(answer);
         _.Label(ref answer);
-        _.sub(__dword_ptr[r15 + Mailbox.ResponsesLeft], 1);
+        _.sub(__dword_ptr[r15 + Mailbox.Batch.ResponsesLeft], 1);
         _.jc(_finish);
     }
 
@@ -131,12 +122,6 @@ internal sealed partial class BatchAgent
         _.jmp(_finish);
     }
 
-    private void EmitSaveSegment(AssemblerRegisterSegment segment, int field)
-    {
-        _.mov(eax, segment);
-        _.mov(__word_ptr[r14 + field], ax);
-    }
-
     /// <summary>Applies the next response to the event at R12 and returns to user mode.</summary>
     private void EmitResponse()
     {
@@ -149,7 +134,7 @@ internal sealed partial class BatchAgent
         _.lea(rdi, __[r15 + Mailbox.Scratch]);
         _.mov(ecx, Context.SizeOfInput / sizeof(ulong));
         _.rep.movsq();
-        _.mov(rsi, Field(Mailbox.NextResponse));
+        _.mov(rsi, Field(Mailbox.Batch.NextResponse));
         _.mov(ecx, __dword_ptr[rsi]);
         _.mov(rax, __qword_ptr[rsi + 8]);
         _.mov(__qword_ptr[r15 + Mailbox.Scratch + Context.Target], rax);
@@ -179,7 +164,7 @@ internal sealed partial class BatchAgent
         _.mov(__qword_ptr[rdi], rax);
         _.jmp(patch);
         _.Label(ref patched);
-        _.mov(Field(Mailbox.NextResponse), rsi);
+        _.mov(Field(Mailbox.Batch.NextResponse), rsi);
         _.mov(rsi, r9);
         _.jmp(_enter);
     }
@@ -190,20 +175,16 @@ internal sealed partial class BatchAgent
         Label run = _.CreateLabel();
         Label cleared = _.CreateLabel();
         Label skip = _.CreateLabel();
-        Label block = _.CreateLabel();
-        Label clean = _.CreateLabel();
-        Label word = _.CreateLabel();
-        Label scanned = _.CreateLabel();
         Label noDebug = _.CreateLabel();
 
         _.Label(ref _refuse);
-        _.mov(rbx, Field(Mailbox.Header));
+        _.mov(rbx, Field(Mailbox.Batch.Header));
         _.or(__dword_ptr[rbx + Result.Status], (int)Result.Refused);
         _.mov(rax, Unknown);
         _.mov(Field(Mailbox.KernelGsBase), rax);
 
         _.Label(ref _finish);
-        _.mov(rbx, Field(Mailbox.Header));
+        _.mov(rbx, Field(Mailbox.Batch.Header));
         _.test(__dword_ptr[rbx + Result.Status], (int)Result.Debug);
         _.jz(noDebug);
         _.mov(rax, dr6);
@@ -235,56 +216,7 @@ internal sealed partial class BatchAgent
         _.jmp(run);
 
         _.Label(ref cleared);
-        _.pxor(xmm7, xmm7);
-        _.mov(rsi, r8);
-        _.mov(rdi, Field(Mailbox.ScanEnd));
-        _.Label(ref block);
-        _.cmp(rsi, rdi);
-        _.jae(scanned);
-        _.movdqa(xmm0, __xmmword_ptr[rsi]);
-        _.movdqa(xmm1, __xmmword_ptr[rsi + 16]);
-        for (int i = 32; i < Block; i += 32)
-        {
-            _.por(xmm0, __xmmword_ptr[rsi + i]);
-            _.por(xmm1, __xmmword_ptr[rsi + i + 16]);
-        }
-
-        _.por(xmm0, xmm1);
-        _.pcmpeqb(xmm0, xmm7);
-        _.pmovmskb(eax, xmm0);
-        _.cmp(eax, 0xffff);
-        _.je(clean);
-
-        // Every word is written to the result, but the pointer moves on only past those that are not zero.
-        _.mov(rdx, rsi);
-        _.sub(rdx, r8);
-        _.mov(ebx, Block / sizeof(ulong));
-        _.Label(ref word);
-        _.mov(rax, __qword_ptr[rsi]);
-        _.xor(ecx, ecx);
-        _.mov(__qword_ptr[r14], rdx);
-        _.mov(__qword_ptr[r14 + 8], rax);
-        _.mov(__qword_ptr[rsi], rcx);
-        _.test(rax, rax);
-        _.setne(cl);
-        _.shl(ecx, 4);
-        _.add(r14, rcx);
-        _.add(rsi, 8);
-        _.add(rdx, 8);
-        _.dec(ebx);
-        _.jnz(word);
-        _.jmp(block);
-        _.Label(ref clean);
-        _.add(rsi, Block);
-        _.jmp(block);
-
-        _.Label(ref scanned);
-        _.mov(Field(Mailbox.Result), r14);
-        _.mov(rbx, Field(Mailbox.Header));
-        _.mov(__qword_ptr[rbx + Result.EndAt], r14);
-        _.mov(eax, __dword_ptr[r13 + Record.Length]);
-        _.add(rax, r13);
-        _.mov(Field(Mailbox.Record), rax);
-        _.jmp(_nextCase);
+        _.MoveWords(Mailbox.Batch, Block, wide: false);
+        _.CloseCase(Mailbox.Batch, next: _nextCase);
     }
 }

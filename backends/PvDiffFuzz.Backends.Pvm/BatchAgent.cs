@@ -1,4 +1,5 @@
 using Iced.Intel;
+using PvDiffFuzz.Backends.Agents;
 using PvDiffFuzz.Core;
 using static Iced.Intel.AssemblerRegisters;
 
@@ -16,10 +17,6 @@ internal sealed partial class BatchAgent
     private const int WriteMsrCall = 0x1708_8208;
     private const ulong Unknown = 0x8000_0000_0000_0001; // not canonical, so no GS base
     private const uint FixedDr6 = 0xffff_0ff0;
-
-    /// <summary>General registers by number, without RSP, R14 and R15, which an entry stores apart.</summary>
-    private static readonly (AssemblerRegister64 Register, int Number)[] Plain =
-        [(rax, 0), (rdx, 2), (rbx, 3), (rbp, 5), (rsi, 6), (rdi, 7), (r8, 8), (r9, 9), (r10, 10), (r11, 11), (r12, 12), (r13, 13)];
 
     private static readonly byte[] StubBytes = [0xff, 0x25, 0, 0, 0, 0, .. BitConverter.GetBytes(StubTarget)];
 
@@ -128,23 +125,18 @@ internal sealed partial class BatchAgent
         _.Label(ref _nextCase);
         _.mov(r15, GuestMap.BatchAddress);
         _.lea(rsp, __[r15 + Mailbox.StackTop]);
-        _.mov(r13, Field(Mailbox.Record));
-        _.cmp(r13, Field(Mailbox.RequestEnd));
-        _.jae(_ring);
-        _.mov(r14, Field(Mailbox.Result));
-        _.cmp(r14, Field(Mailbox.ResultLimit));
-        _.ja(_ring);
+        _.TakeRecord(Mailbox.Batch, none: _ring);
 
-        _.mov(Field(Mailbox.Header), r14);
+        _.mov(Field(Mailbox.Batch.Header), r14);
         _.mov(__qword_ptr[r14 + Result.Events], 0);
         _.mov(__qword_ptr[r14 + Result.Dr6], 0);
         _.add(r14, Result.HeaderSize);
-        _.mov(Field(Mailbox.Result), r14);
+        _.mov(Field(Mailbox.Batch.Result), r14);
         _.mov(eax, __dword_ptr[r13 + Record.Responses]);
-        _.mov(__dword_ptr[r15 + Mailbox.ResponsesLeft], eax);
+        _.mov(__dword_ptr[r15 + Mailbox.Batch.ResponsesLeft], eax);
         _.mov(eax, __dword_ptr[r13 + Record.ResponsesAt]);
         _.add(rax, r13);
-        _.mov(Field(Mailbox.NextResponse), rax);
+        _.mov(Field(Mailbox.Batch.NextResponse), rax);
 
         _.mov(ebx, __dword_ptr[r13 + Record.Runs]);
         _.lea(rsi, __[r13 + Record.FirstRun]);
@@ -197,43 +189,15 @@ internal sealed partial class BatchAgent
     private void EmitEnter()
     {
         _.Label(ref _enter);
-        EmitLoadSegment(ds, Context.Ds);
-        EmitLoadSegment(es, Context.Es);
-        EmitLoadSegment(fs, Context.Fs);
-        EmitLoadSegment(gs, Context.Gs);
-        _.mov(rax, __qword_ptr[rsi + Context.FsBase]);
-        _.wrfsbase(rax);
-        _.mov(rax, __qword_ptr[rsi + Context.GsBase]);
-        _.wrgsbase(rax);
+        _.LoadSelectors(__word_ptr[rsi + Context.Ds]);
+        _.LoadBases(__qword_ptr[rsi + Context.FsBase]);
         _.mov(rax, __qword_ptr[rsi + Context.Target]);
         _.mov(Field(Mailbox.Target), rax);
         _.mov(rcx, __qword_ptr[rsi + Context.GprAt(1)]);
         _.mov(rsp, __qword_ptr[rsi + Context.GprAt(4)]);
-        foreach ((AssemblerRegister64 register, int number) in Plain)
-        {
-            if (number != 6)
-            {
-                _.mov(register, __qword_ptr[rsi + Context.GprAt(number)]);
-            }
-        }
-
-        _.mov(r14, __qword_ptr[rsi + Context.GprAt(14)]);
-        _.mov(r15, __qword_ptr[rsi + Context.GprAt(15)]);
-        _.mov(rsi, __qword_ptr[rsi + Context.GprAt(6)]);
+        _.LoadRegisters(Context.Gpr, but: [rcx, rsp]);
         _.AddInstruction(Instruction.Create(Code.Jmp_rm64, Far(Mailbox.Target)));
         _.Label(ref _interruptReturn);
         _.iretq();
-    }
-
-    /// <summary>Loads a selector from the context at RSI, unless it is there already.</summary>
-    private void EmitLoadSegment(AssemblerRegisterSegment segment, int field)
-    {
-        Label same = _.CreateLabel();
-        _.movzx(eax, __word_ptr[rsi + field]);
-        _.mov(ecx, segment);
-        _.cmp(eax, ecx);
-        _.je(same);
-        _.mov(segment, eax);
-        _.Label(ref same);
     }
 }

@@ -1,31 +1,14 @@
+using System.Collections.Immutable;
+using PvDiffFuzz.Backends.Agents;
+using PvDiffFuzz.Core;
+
 namespace PvDiffFuzz.Backends.Pvm;
 
 /// <summary>Fields of the mailbox page, by which harness and agent talk; 8 bytes each unless said.</summary>
 internal static class Mailbox
 {
-    /// <summary>Linear address of the record of the case that runs, or of the next one.</summary>
-    public const int Record = 0x00;
-
-    /// <summary>End of the last record.</summary>
-    public const int RequestEnd = 0x08;
-
-    /// <summary>Where the agent writes next.</summary>
-    public const int Result = 0x10;
-
-    /// <summary>The agent starts no case when <see cref="Result"/> is beyond.</summary>
-    public const int ResultLimit = 0x18;
-
-    /// <summary>The header of the result that is being written.</summary>
-    public const int Header = 0x20;
-
-    /// <summary>The next response of the case that runs.</summary>
-    public const int NextResponse = 0x28;
-
-    /// <summary>Responses left, 32 bits.</summary>
-    public const int ResponsesLeft = 0x30;
-
-    /// <summary>End of the writable pages in the agent's view of the pool.</summary>
-    public const int ScanEnd = 0x38;
+    /// <summary>What harness and agent say about the batch.</summary>
+    public static BatchFields Batch => new(0);
 
     /// <summary>Linear address of the per-VCPU structure.</summary>
     public const int Structure = 0x40;
@@ -79,7 +62,10 @@ internal static class Context
     /// <summary>Size in a result.</summary>
     public const int Size = Frame + EventReader.FrameSize;
 
-    /// <summary>Place of a general register, in encoding order.</summary>
+    /// <summary>Places of the general registers, in encoding order.</summary>
+    public static ImmutableArray<int> Gpr { get; } = [.. Enumerable.Range(0, GprFile.Count).Select(GprAt)];
+
+    /// <summary>Place of a general register, by its number in encodings.</summary>
     public static int GprAt(int number) => number * sizeof(ulong);
 }
 

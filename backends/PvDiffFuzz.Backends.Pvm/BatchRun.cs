@@ -37,11 +37,11 @@ internal sealed class BatchRun(Machine machine, CaseRun single, BatchAgent agent
 
         machine.LeadEntriesTo(agent);
         int encoded = Encode(cases.Span, out int end);
-        Word(Mailbox.Record) = GuestMap.BatchLinear(GuestMap.Request);
-        Word(Mailbox.RequestEnd) = GuestMap.BatchLinear(GuestMap.Request + end);
-        Word(Mailbox.Result) = GuestMap.BatchLinear(GuestMap.Results);
-        Word(Mailbox.ResultLimit) = GuestMap.BatchLinear(GuestMap.Results + GuestMap.ResultsSize) - (ulong)WorstResult();
-        Word(Mailbox.ScanEnd) = GuestMap.PoolAddress + (ulong)(machine.Pages.Writable * PageLayout.PageSize);
+        Word(Mailbox.Batch.Record) = GuestMap.BatchLinear(GuestMap.Request);
+        Word(Mailbox.Batch.RequestEnd) = GuestMap.BatchLinear(GuestMap.Request + end);
+        Word(Mailbox.Batch.Result) = GuestMap.BatchLinear(GuestMap.Results);
+        Word(Mailbox.Batch.ResultLimit) = GuestMap.BatchLinear(GuestMap.Results + GuestMap.ResultsSize) - (ulong)WorstResult();
+        Word(Mailbox.Batch.ScanEnd) = GuestMap.PoolAddress + (ulong)(machine.Pages.Writable * PageLayout.PageSize);
         Word(Mailbox.Structure) = machine.Plan.VcpuStructAddress;
         Word(Mailbox.KernelGsBase) = first.System[SystemRegister.KernelGsBase];
         Word(Mailbox.Redzone) = first.System[SystemRegister.PvmSupervisorRedzone];
@@ -88,7 +88,7 @@ internal sealed class BatchRun(Machine machine, CaseRun single, BatchAgent agent
         ReadOnlySpan<byte> memory = machine.Memory;
         ulong record = GuestMap.BatchLinear(GuestMap.Request);
         ulong result = GuestMap.BatchLinear(GuestMap.Results);
-        ulong reached = Word(Mailbox.Record);
+        ulong reached = Word(Mailbox.Batch.Record);
         int i = 0;
         for (; i < cases.Length && record < reached; i++)
         {
@@ -112,9 +112,9 @@ internal sealed class BatchRun(Machine machine, CaseRun single, BatchAgent agent
         {
             timer.Consume();
             long now = timer.Nanoseconds;
-            if (Word(Mailbox.Record) != record || begin == 0)
+            if (Word(Mailbox.Batch.Record) != record || begin == 0)
             {
-                (record, begin) = (Word(Mailbox.Record), now);
+                (record, begin) = (Word(Mailbox.Batch.Record), now);
             }
             else if (now - begin >= single.LongestRun)
             {

@@ -159,7 +159,7 @@ public sealed class IsolationTests : KvmTests
     public void AnAgentThatNeverComesBackIsGivenUp()
     {
         // MOV RDI,half of the address; ADD RDI,RDI; MOV QWORD [RDI],0.
-        string half = Convert.ToHexString(BitConverter.GetBytes((GuestMap.Base + GuestMap.MailboxPage + Mailbox.Result) / 2));
+        string half = Convert.ToHexString(BitConverter.GetBytes((GuestMap.Base + GuestMap.MailboxPage + (ulong)Mailbox.Batch.Result) / 2));
         TestCase write = Case($"48 bf {half} 48 01 ff 48 c7 07 00 00 00 00");
         TestCase plain = Case("48 ff c0");
         TestCase[] batch = [plain, write, plain];

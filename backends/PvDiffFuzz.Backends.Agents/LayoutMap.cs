@@ -1,6 +1,6 @@
 using PvDiffFuzz.Core;
 
-namespace PvDiffFuzz.Backends.Kvm;
+namespace PvDiffFuzz.Backends.Agents;
 
 /// <summary>Where the pages of a layout lie in the pool of shared memory: those that the payload can write first, each kind in address order.</summary>
 internal sealed class LayoutMap
@@ -18,17 +18,11 @@ internal sealed class LayoutMap
     /// <summary>Number of pages at the start of the pool that a payload can write.</summary>
     public int WritablePages { get; }
 
-    /// <summary>Number of pages in use in the pool.</summary>
-    public int Pages => _pageAddress.Length;
-
     /// <summary>The present ranges in address order.</summary>
     public ReadOnlySpan<Range> Ranges => _ranges;
 
-    /// <summary>Most bytes that a result of a case can take: all writable memory changed, and all events.</summary>
-    public int WorstResult => Result.HeaderSize + ((TestCase.MaximumResponses + 1) * Context.Size) + (WritablePages * PageLayout.PageSize * 2) + 64;
-
     /// <summary>Finds places for the pages of a layout.</summary>
-    /// <param name="layout">A layout for which <see cref="Trouble"/> finds nothing.</param>
+    /// <param name="layout">A layout of which the backend has found that it can have it.</param>
     public static LayoutMap Create(PageLayout layout)
     {
         List<Range> ranges = [];
@@ -56,37 +50,6 @@ internal sealed class LayoutMap
 
         ranges.Sort((a, b) => a.First.CompareTo(b.First));
         return new LayoutMap([.. ranges], [.. pages], writablePages);
-    }
-
-    /// <summary>Tells why a guest cannot have a layout.</summary>
-    /// <param name="layout">Any layout.</param>
-    /// <param name="upperHalf">True when the guest's CPL3 can have pages in the upper half of the address space.</param>
-    /// <returns>Null when it can.</returns>
-    public static string? Trouble(PageLayout layout, bool upperHalf)
-    {
-        int pages = 0;
-        foreach (PageRange range in layout.Ranges)
-        {
-            if (range.Access == PageAccess.None)
-            {
-                continue;
-            }
-
-            pages += range.Pages;
-            if (range.Address <= AddressMap.AgentLast && range.Last >= AddressMap.AgentFirst)
-            {
-                return $"page {range.Address:x}: this range belongs to the target's agent";
-            }
-
-            if (!upperHalf && (long)range.Address < 0)
-            {
-                return $"page {range.Address:x}: this host's own kernel has the upper half of the address space";
-            }
-        }
-
-        return pages > TestCase.MaximumPages ? $"{pages} pages; at most {TestCase.MaximumPages}"
-            : PageTables.Needed(layout) > PageTables.Available ? $"the pages lie so far apart that they need more than {PageTables.Available} page tables"
-            : null;
     }
 
     /// <summary>The range that holds an address, or null.</summary>

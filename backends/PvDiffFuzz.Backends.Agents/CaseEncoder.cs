@@ -1,30 +1,34 @@
 using System.Collections.Immutable;
 using PvDiffFuzz.Core;
 
-namespace PvDiffFuzz.Backends.Native;
+namespace PvDiffFuzz.Backends.Agents;
 
 /// <summary>Writes cases as <see cref="Record"/>s into the shared request buffer.</summary>
 internal unsafe ref struct CaseEncoder
 {
     private readonly LayoutMap _map;
+    private readonly ContextLayout _layout;
     private byte* _at;
     private uint* _run;
     private uint _runEnd;
     private uint _runs;
 
-    private CaseEncoder(LayoutMap map, byte* at)
+    private CaseEncoder(LayoutMap map, ContextLayout layout, byte* at)
     {
         _map = map;
+        _layout = layout;
         _at = at;
         _runEnd = uint.MaxValue;
     }
 
     /// <summary>Most bytes that a case can take.</summary>
-    public static int Bound(TestCase testCase)
+    /// <param name="testCase">The case.</param>
+    /// <param name="layout">Contexts of the agent.</param>
+    public static int Bound(TestCase testCase, ContextLayout layout)
     {
         // A piece of contents on one page takes up to 8 bytes of header and 14 of padding.
         const int perPiece = 24;
-        int size = Record.FirstRun + testCase.Code.Bytes.Length + (3 * perPiece) + 8;
+        int size = Record.FirstRun(layout) + testCase.Code.Bytes.Length + (3 * perPiece) + 8;
         foreach (MemoryContents contents in testCase.Contents)
         {
             size += contents.Bytes.Length + (((contents.Bytes.Length >> 12) + 2) * perPiece);
@@ -41,19 +45,20 @@ internal unsafe ref struct CaseEncoder
     /// <summary>Writes a case.</summary>
     /// <param name="testCase">A well-formed case with this layout.</param>
     /// <param name="map">Its layout.</param>
+    /// <param name="layout">Contexts of the agent.</param>
     /// <param name="at">Where to write; <see cref="Bound"/> bytes are free there.</param>
     /// <returns>The first byte after it.</returns>
-    public static byte* Encode(TestCase testCase, LayoutMap map, byte* at)
+    public static byte* Encode(TestCase testCase, LayoutMap map, ContextLayout layout, byte* at)
     {
         // SAFETY: every write below lies within Bound(testCase) bytes from `at`.
         *(ulong*)(at + Record.End) = testCase.Code.End;
-        WriteRegisters(testCase.Registers, at + Record.Initial);
+        layout.Write(testCase.Registers, at + Record.Initial);
 
-        CaseEncoder encoder = new(map, at + Record.FirstRun);
+        CaseEncoder encoder = new(map, layout, at + Record.FirstRun(layout));
         encoder.WriteMemory(testCase);
-        *(uint*)(at + Record.Runs) = encoder._runs;
+        *(uint*)(at + Record.Runs(layout)) = encoder._runs;
 
-        *(uint*)(at + Record.ResponsesAt) = (uint)(encoder._at - at);
+        *(uint*)(at + Record.ResponsesAt(layout)) = (uint)(encoder._at - at);
         *(int*)(at + Record.Responses) = testCase.Responses.Length;
         foreach (Response response in testCase.Responses)
         {
@@ -62,28 +67,6 @@ internal unsafe ref struct CaseEncoder
 
         *(uint*)(at + Record.Length) = (uint)(encoder._at - at);
         return encoder._at;
-    }
-
-    private static void WriteRegisters(RegisterState registers, byte* context)
-    {
-        // SAFETY: a context of SizeOfInput bytes is free here.
-        GprFile gpr = registers.Gpr;
-        ReadOnlySpan<byte> places = Context.Gpr;
-        for (int i = 0; i < GprFile.Count; i++)
-        {
-            *(ulong*)(context + places[i]) = gpr[i];
-        }
-
-        *(ulong*)(context + Context.Rip) = registers.Rip;
-        *(ulong*)(context + Context.Rflags) = registers.Rflags;
-        *(ushort*)(context + Context.Cs) = registers.Cs;
-        *(ushort*)(context + Context.Ss) = registers.Ss;
-        *(ushort*)(context + Context.Ds) = registers.Ds;
-        *(ushort*)(context + Context.Es) = registers.Es;
-        *(ushort*)(context + Context.Fs) = registers.Fs;
-        *(ushort*)(context + Context.Gs) = registers.Gs;
-        *(ulong*)(context + Context.FsBase) = registers.FsBase;
-        *(ulong*)(context + Context.GsBase) = registers.GsBase;
     }
 
     private void WriteMemory(TestCase testCase)
@@ -164,21 +147,7 @@ internal unsafe ref struct CaseEncoder
         _at += 8;
         foreach ((Register register, ulong value) in response.Patches)
         {
-            (int place, int width) = register switch
-            {
-                <= Register.R15 => (Context.Gpr[(int)register], 8),
-                Register.Rip => (Context.Rip, 8),
-                Register.Rflags => (Context.Rflags, 8),
-                Register.Cs => (Context.Cs, 2),
-                Register.Ss => (Context.Ss, 2),
-                Register.Ds => (Context.Ds, 2),
-                Register.Es => (Context.Es, 2),
-                Register.Fs => (Context.Fs, 2),
-                Register.Gs => (Context.Gs, 2),
-                Register.FsBase => (Context.FsBase, 8),
-                Register.GsBase => (Context.GsBase, 8),
-                _ => throw new InvalidOperationException($"{register}: cannot be patched; the case was not checked"),
-            };
+            (int place, int width) = _layout.PlaceOf(register);
             *(int*)_at = place;
             *(int*)(_at + 4) = width;
             *(ulong*)(_at + 8) = value;
