@@ -44,6 +44,9 @@ public readonly record struct TracedInstruction(ulong Address, ImmutableArray<by
 {
     /// <summary>What it raised; null when it completed, a hypervisor that carried it out included.</summary>
     public RaisedException? Raised { get; init; }
+
+    /// <summary>True when it completed, not a byte of what follows it could be fetched, and the guest was told so: what was executed next is the handler's.</summary>
+    public bool NextFetchRaised { get; init; }
 }
 
 /// <summary>An exception or software interrupt that an instruction raised, as the guest is told of it, whatever becomes of its delivery.</summary>

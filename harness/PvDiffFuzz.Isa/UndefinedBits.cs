@@ -60,7 +60,7 @@ public static class UndefinedBits
         {
             bool last = i == trace.Length - 1;
             bool delivered = !last && !resumes && walk.IsDelivery(trace[i], trace[i + 1]);
-            walk.Step(trace[i], completed: !delivered && (lastCompleted || !last));
+            walk.Step(trace[i], completed: (!delivered || trace[i].NextFetchRaised) && (lastCompleted || !last));
             if (delivered)
             {
                 walk.Save();
@@ -90,8 +90,11 @@ public static class UndefinedBits
             ? UndefinedMask.None
             : new UndefinedMask { Rflags = _flags, Gpr = _gpr, Memory = _memory, Consumed = Consumed, Rows = [.. _rows], Parts = _parts.ToImmutable() };
 
-        /// <summary>Tells whether an event came between two instructions: the first raised one, or what follows is another place and the first is no branch. Its handler is code of the payload, or it would have ended the trace.</summary>
-        public bool IsDelivery(TracedInstruction traced, TracedInstruction next) => traced.Raised is not null
+        /// <summary>
+        /// Tells whether an event came between two instructions: the first raised one, or the fetch behind it did, or what follows is another place and the first is no branch. Its handler is code of the payload, or it
+        /// would have ended the trace.
+        /// </summary>
+        public bool IsDelivery(TracedInstruction traced, TracedInstruction next) => traced.Raised is not null || traced.NextFetchRaised
             || (next.Address != traced.Address + (ulong)traced.Bytes.Length && next.Address != traced.Address
             && Decode(traced, options).FlowControl is FlowControl.Next or FlowControl.Interrupt or FlowControl.Exception);
 

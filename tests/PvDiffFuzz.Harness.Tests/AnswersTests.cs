@@ -101,11 +101,31 @@ public sealed class AnswersTests
         const ulong entry = 0x440000;
         SystemState system = SystemState.Of(KeyValuePair.Create(SystemRegister.PvmEventEntry, entry), KeyValuePair.Create(SystemRegister.Lstar, entry + 0x8000));
         Outcome end = new() { End = EndKind.ReachedEnd, Registers = Case.Registers, System = system };
-        Steps steps = new((Case.Code.Address, 0xf9), (entry + (uint)offset, 0xfc));
+        Steps steps = new((Case.Code.Address, [0xf9]), (entry + (uint)offset, [0xfc]));
 
         InstructionAt found = InstructionAt.Find(Case, [end, end], Field.Final, new CaseAnalyst(steps, null, CpuVendor.Amd));
 
         Assert.Equal(mnemonic, found.Mnemonic);
+    }
+
+    /// <summary>SYSCALL leaves an address in RCX: MUL, MOV and PUSH read it, a load of ECX ends that and one of CL does not.</summary>
+    [Theory]
+    [InlineData("0f05 f7e1", true)]
+    [InlineData("0f05 4889c8", true)]
+    [InlineData("0f05 90 51", true)]
+    [InlineData("0f05 b105 51", true)]
+    [InlineData("0f05 b905000000 51", false)]
+    [InlineData("0f05 f7e0", false)]
+    [InlineData("51 0f05", false)]
+    public void WhatReadsTheRcxOfASyscallIsTold(string code, bool reads)
+    {
+        ulong at = Case.Code.Address;
+        Steps steps = new([.. code.Split(' ').Select(bytes => (at++, Convert.FromHexString(bytes)))]);
+        Outcome end = new() { End = EndKind.ReachedEnd, Registers = Case.Registers };
+
+        InstructionAt found = InstructionAt.Find(Case, [end, end], Field.Final, new CaseAnalyst(steps, null, CpuVendor.Amd));
+
+        Assert.Equal(reads, found.Executed.Any(ran => ran.Encoding.HasFlag(Encodings.SyscallRcx)));
     }
 
     /// <summary>Only one target completed the instruction that event 3 interrupted; then its flags are undefined, whatever stands between.</summary>
@@ -167,10 +187,10 @@ public sealed class AnswersTests
     private static Response Answer(params ImmutableArray<Hypercall> calls) => new([]) { Return = ReturnKind.Erets, Hypercalls = calls };
 
     /// <summary>Notes how many responses the cases have that it is asked about.</summary>
-    private sealed class Steps(params (ulong Address, byte Code)[] instructions) : ITracer
+    private sealed class Steps(params (ulong Address, byte[] Code)[] instructions) : ITracer
     {
         public ImmutableArray<TracedInstruction> Trace(TestCase testCase, int maximum) =>
-            [.. instructions.Select(i => new TracedInstruction(i.Address, [i.Code], CpuMode.Long64, 0))];
+            [.. instructions.Select(i => new TracedInstruction(i.Address, [.. i.Code], CpuMode.Long64, 0))];
     }
 
     private sealed class Asked(List<int> responses) : ITracer

@@ -50,6 +50,18 @@ public sealed class CampaignTests
     }
 
     [Fact]
+    public void HarnessTroubleNamesItsCase()
+    {
+        FakeMachine machine = new();
+        CampaignParts parts = Parts(machine.Run, c => c.Registers.Gpr[3] == 7 ? Outcome.HarnessError("gone") : machine.Run(c));
+
+        CampaignSummary summary = Run(Small, parts);
+
+        Assert.Equal(1, summary.HarnessErrors);
+        Assert.Equal("HarnessError of case 7: gone", Assert.Single(summary.Targets[1].Reasons).Key);
+    }
+
+    [Fact]
     public void OneJobAndTwoGiveTheSameByteForByte()
     {
         CampaignSummary[] runs = [.. new[] { 1, 2, 3 }.Select(jobs => Run(Small with { Jobs = jobs }, Parts(SeveralBugs)))];

@@ -90,6 +90,8 @@ public sealed class KnownTests
     [InlineData("48 66 f1", "void-rex operand-size", true)]
     [InlineData("48 66 f1", "rex-w", false)]
     [InlineData("48 f1", "void-rex", false)]
+    [InlineData("4c f1", "rex-r rex-w", true)]
+    [InlineData("48 f1", "rex-r", false)]
     [InlineData("f1", "operand-size", false)]
     [InlineData("f3 f1", "repe", true)]
     [InlineData("f3 f1", "repne", false)]
@@ -110,6 +112,9 @@ public sealed class KnownTests
     [InlineData("executed Stc+rex-w", false)]
     [InlineData("executed Int1+rex-r", false)]
     [InlineData("executed Clc void-rex", false)]
+    [InlineData("executed Clc rex-w", true)]
+    [InlineData("executed operand-size syscall-rcx", false)]
+    [InlineData("after rex-w", false)]
     public void AnEntryCanAskForWhatRanBefore(string line, bool matches) =>
         Assert.Equal(matches, Entry(Icebp.Replace("where    this.event.rip = other.event.rip - length", line, StringComparison.Ordinal)).Matches(Seen(testCase: Cases.Of("f9", "90", "48 f1"))));
 

@@ -229,6 +229,19 @@ public sealed class UndefinedBitsTests
         Assert.Equal(raised, UndefinedBits.After([Traced("48F7E3"), sysret, Traced("90") with { Address = 0x440000 }], CpuVendor.Amd, lastCompleted: true).Consumed);
     }
 
+    /// <summary>JMP goes where nothing can be fetched, and the frame of that #PF has what MUL left undefined. ADD that stands where memory ends has defined it before.</summary>
+    [Theory]
+    [InlineData("FFE0", true, true)]
+    [InlineData("FFE0", false, false)]
+    [InlineData("4801D8", true, false)]
+    public void AFetchThatFaultsBehindAnInstructionConsumes(string code, bool raised, bool consumed)
+    {
+        TracedInstruction last = Traced(code) with { Address = 0x401003, NextFetchRaised = raised };
+        ulong next = raised ? 0x440000UL : 0x401003 + (ulong)(code.Length / 2);
+
+        Assert.Equal(consumed, UndefinedBits.After([Traced("48F7E3"), last, Traced("90") with { Address = next }], CpuVendor.Amd, lastCompleted: true).Consumed);
+    }
+
     /// <summary>Our table and Iced's agree about every countable form whose effect does not depend on a count; control and debug moves fault at CPL3.</summary>
     [Fact]
     public void TheTableAgreesWithIced()

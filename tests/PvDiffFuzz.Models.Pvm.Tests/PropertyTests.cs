@@ -67,7 +67,7 @@ public sealed class PropertyTests
 
     /// <summary>
     /// What each instruction raised: nothing where the hypervisor carries it out (HLT is refused by the processor first), #PF with the error code that the guest is told, #UD; also where the frame finds no
-    /// stack and the guest dies. The fetch behind a jump is none of the jump's.
+    /// stack and the guest dies. What the fetch behind a jump raised is not the jump's, but is noted with it.
     /// </summary>
     [Theory]
     [InlineData("90 FA 0F 0B", 0x2000, new[] { -1, -1, 6 }, -1)]
@@ -84,6 +84,8 @@ public sealed class PropertyTests
 
         Assert.Equal(vectors, trace.Select(i => i.Raised is RaisedException raised ? raised.Vector : -1));
         Assert.Equal(error < 0 ? null : (uint?)error, trace[^1].Raised?.Error);
+        Assert.Equal(code == "31 C0 FF E0", trace[^1].NextFetchRaised);
+        Assert.DoesNotContain(trace[..^1], i => i.NextFetchRaised);
     }
 
     /// <summary>Every system register that an outcome states is one that the revision has, and what a case states comes back when nothing changes it.</summary>

@@ -218,7 +218,10 @@ internal sealed class RangeWorker
             if (!outcome.Comparable)
             {
                 ends |= 1 << (int)outcome.End;
-                result.Targets[target].Reasons.Add($"{outcome.End}: {outcome.Detail}");
+
+                // Whoever looks for the trouble wants to run the case, which its index names.
+                string which = outcome.End == EndKind.HarnessError ? $" of case {_indices[index]}" : string.Empty;
+                result.Targets[target].Reasons.Add($"{outcome.End}{which}: {outcome.Detail}");
             }
         }
 

@@ -45,6 +45,9 @@ public enum Encodings
     /// <summary>Code of compatibility mode.</summary>
     Compatibility = 1 << 10,
 
+    /// <summary>It reads RCX, or a part of it, as a SYSCALL has left it. No encoding, but of what ran; see <see cref="InstructionAt.Executed"/>.</summary>
+    SyscallRcx = 1 << 11,
+
     /// <summary>A REX prefix with R.</summary>
     RexR = 1 << 12,
 }
@@ -114,7 +117,7 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
             return found with
             {
                 Before = before < 0 ? found.Before : RanAt(trace[before], vendor),
-                Executed = [.. trace[first..(last + 1)].DistinctBy(ran => (ran.Address, ran.Mode, ran.Raised)).Select(ran => RanAt(ran, vendor)).Distinct()],
+                Executed = AllRan(trace.AsSpan()[..(last + 1)], first, vendor),
             };
         }
 
@@ -152,6 +155,32 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
     {
         InstructionAt at = Decode(ran, vendor);
         return new Executed(at.Form, at.Encoding, ran.Raised?.Vector);
+    }
+
+    /// <summary>Each kind of instruction that ran from an index of a trace on.</summary>
+    private static ImmutableArray<Executed> AllRan(ReadOnlySpan<TracedInstruction> trace, int first, CpuVendor vendor)
+    {
+        Dictionary<(ulong Address, CpuMode Mode), (InstructionAt At, RcxUse Rcx)> decoded = [];
+        HashSet<Executed> kinds = [];
+        bool left = false;
+        for (int i = 0; i < trace.Length; i++)
+        {
+            TracedInstruction ran = trace[i];
+            if (!decoded.TryGetValue((ran.Address, ran.Mode), out (InstructionAt At, RcxUse Rcx) one))
+            {
+                one = (Decode(ran, vendor), RcxUse.Of(CodeEdit.DecodeOne(ran.Bytes.AsSpan(), ran.Address, ran.Mode, vendor)));
+                decoded.Add((ran.Address, ran.Mode), one);
+            }
+
+            if (i >= first)
+            {
+                kinds.Add(new Executed(one.At.Form, one.At.Encoding | (left && one.Rcx.Reads ? Encodings.SyscallRcx : Encodings.None), ran.Raised?.Vector));
+            }
+
+            left = ran.Raised is null && (one.At.Form == nameof(Code.Syscall) || (left && !one.Rcx.Replaces));
+        }
+
+        return [.. kinds];
     }
 
     /// <summary>What ran before the last handler that begins where an entry is at the end. An entry that the case begins with is no payload, so this is one that its code has set.</summary>
@@ -238,13 +267,19 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
                 repne => Encodings.Repne,
                 repe => Encodings.Repe,
                 0x26 or 0x2e or 0x36 or 0x3e => based && mode == CpuMode.Long64 ? Encodings.VoidSegment : Encodings.None,
-                >= 0x40 and <= 0x4f when mode == CpuMode.Long64 =>
-                    !last ? Encodings.VoidRex : ((bytes[at] & 8) != 0 ? Encodings.RexW : Encodings.None) | ((bytes[at] & 4) != 0 ? Encodings.RexR : Encodings.None),
+                >= 0x40 and <= 0x4f when mode == CpuMode.Long64 => last ? RexOf(bytes[at]) : Encodings.VoidRex,
                 _ => Encodings.None,
             };
         }
 
         return encoding;
+    }
+
+    private static Encodings RexOf(byte prefix)
+    {
+        const int w = 8;
+        const int r = 4;
+        return ((prefix & w) != 0 ? Encodings.RexW : Encodings.None) | ((prefix & r) != 0 ? Encodings.RexR : Encodings.None);
     }
 
     // What is undefined only because LOCK may not precede it has a name of its own.

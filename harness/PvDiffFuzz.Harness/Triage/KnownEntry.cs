@@ -67,9 +67,6 @@ public sealed record KnownEntry
     /// <summary>Iced's code names of instructions of which one ran since the event before, the diverging one included; empty for any. For causes that show late, at an instruction that has nothing to do with them.</summary>
     public ImmutableArray<string> Executed { get; init; } = [];
 
-    /// <summary>The word among <see cref="After"/> and <see cref="Executed"/> for an instruction with <see cref="Encodings.VoidRex"/>.</summary>
-    public const string VoidRex = "void-rex";
-
     /// <summary>What the model of the case's ABI may have raised at the diverging instruction: vectors, and null for nothing; empty for either.</summary>
     public ImmutableArray<byte?> Raised { get; init; } = [];
 
@@ -103,10 +100,11 @@ public sealed record KnownEntry
         && (Raised.IsEmpty || (!instruction.Executed.IsDefault && Raised.Contains(instruction.Raised?.Vector)))
         && (instruction.Encoding & Encoding) == Encoding;
 
-    /// <summary>A plus sign stands between a form and a prefix that it has, or what it raised.</summary>
-    private static bool Names(ImmutableArray<string> words, Executed ran) =>
-        words.Any(word => word.Split('+') is [string name, string with] ? Fits(name, ran.Form) && IsWith(ran, with) : Fits(word, ran.Form))
-        || ((ran.Encoding & Encodings.VoidRex) != 0 && words.Contains(VoidRex, StringComparer.Ordinal));
+    /// <summary>A plus sign stands between a form and what its encoding has, or what it raised; what the encoding has stands alone for any form.</summary>
+    private static bool Names(ImmutableArray<string> words, Executed ran) => words.Any(word =>
+        word.Split('+') is [string name, string with] ? Fits(name, ran.Form) && IsWith(ran, with)
+        : KnownReader.EncodingWords.TryGetValue(word, out Encodings encoding) ? ran.Encoding.HasFlag(encoding)
+        : Fits(word, ran.Form));
 
     private static bool IsWith(Executed ran, string word) =>
         KnownReader.EncodingWords.TryGetValue(word, out Encodings prefix) ? ran.Encoding.HasFlag(prefix) : KnownReader.TryVector(word, out byte? vector) && ran.Raised == vector;

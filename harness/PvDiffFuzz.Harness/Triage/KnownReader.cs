@@ -49,6 +49,7 @@ public static class KnownReader
         ["repne"] = Encodings.Repne,
         ["rex-r"] = Encodings.RexR,
         ["rex-w"] = Encodings.RexW,
+        ["syscall-rcx"] = Encodings.SyscallRcx,
         ["void-rex"] = Encodings.VoidRex,
         ["void-segment"] = Encodings.VoidSegment,
     };
@@ -234,8 +235,12 @@ public static class KnownReader
             };
         }
 
-        private ImmutableArray<string> Instructions(string key) =>
-            _once.ContainsKey(key) ? List(key, word => word == KnownEntry.VoidRex || IsForm(word) || IsPrefixed(word), $"is neither a code name of Iced, such as Jb_rel16, Call_m1632+rex-w or Hlt+13, nor {KnownEntry.VoidRex}") : [];
+        private ImmutableArray<string> Instructions(string key) => _once.ContainsKey(key)
+            ? List(
+                key,
+                word => EncodingWords.ContainsKey(word) || IsForm(word) || IsPrefixed(word),
+                $"is neither a code name of Iced, such as Jb_rel16, Call_m1632+rex-w or Hlt+13, nor one of {string.Join(", ", EncodingWords.Keys)}")
+            : [];
 
         private static bool IsPrefixed(string word) => word.Split('+') is [string form, string with] && IsForm(form) && (EncodingWords.ContainsKey(with) || TryVector(with, out _));
 

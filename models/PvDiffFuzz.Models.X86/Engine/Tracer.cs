@@ -22,12 +22,13 @@ internal sealed class Tracer(int maximum)
         }
     }
 
-    /// <summary>Notes what the last instruction raised. What the fetch of the next one raised, of which not even a byte was there, belongs to no instruction.</summary>
+    /// <summary>Notes what the last instruction raised, or that the fetch of the next one raised something, of which not even a byte was there.</summary>
     public void Note(ref CpuState cpu, RaisedException raised)
     {
-        if (Instructions.Count > 0 && Instructions[^1].Address == cpu.InstructionRip)
+        if (Instructions.Count > 0)
         {
-            Instructions[^1] = Instructions[^1] with { Raised = raised };
+            TracedInstruction last = Instructions[^1];
+            Instructions[^1] = last.Address == cpu.InstructionRip ? last with { Raised = raised } : last with { NextFetchRaised = true };
         }
     }
 
