@@ -36,7 +36,8 @@ internal sealed record Death(DeathKind Kind, string Reason)
         {
             string[] lines = Lines(console);
             int at = Array.FindIndex(lines, l => l.Contains(Panic, StringComparison.Ordinal));
-            return new Death(DeathKind.Hypervisor, $"Xen itself has crashed: {(at + 1 < lines.Length ? lines[at + 1] : lines[at])}");
+            string where = Array.FindLast(lines[..at], line => line.StartsWith("RIP:", StringComparison.Ordinal)) is string rip ? $", {rip}" : "";
+            return new Death(DeathKind.Hypervisor, $"Xen itself has crashed: {(at + 1 < lines.Length ? lines[at + 1] : lines[at])}{where}");
         }
 
         int shutdown = console.IndexOf(HardwareDomain, StringComparison.Ordinal);

@@ -47,6 +47,9 @@ public readonly record struct TracedInstruction(ulong Address, ImmutableArray<by
 
     /// <summary>True when it completed, not a byte of what follows it could be fetched, and the guest was told so: what was executed next is the handler's.</summary>
     public bool NextFetchRaised { get; init; }
+
+    /// <summary>The flags on the stack that an IRET of four bytes an item is about to load; null for anything else, and where they cannot be read.</summary>
+    public uint? FlagsImage { get; init; }
 }
 
 /// <summary>An exception or software interrupt that an instruction raised, as the guest is told of it, whatever becomes of its delivery.</summary>

@@ -52,8 +52,9 @@ public static class UndefinedBits
     /// </param>
     /// <param name="profile">The processor, which may lack TZCNT or LZCNT, so that their bytes are BSF and BSR with a prefix that means nothing; null for one that has both.</param>
     /// <param name="flagsInR11">True when the case has returns that load R11 with RFLAGS, so that what is undefined there may be undefined in R11 as well.</param>
+    /// <param name="framesOnOwnStack">True when events of the case's code store their frames on the stack that it uses, so that it may read RFLAGS, RCX and R11 there.</param>
     public static UndefinedMask After(
-        ImmutableArray<TracedInstruction> trace, CpuVendor vendor, bool lastCompleted, bool resumes = false, CpuProfile? profile = null, bool flagsInR11 = false)
+        ImmutableArray<TracedInstruction> trace, CpuVendor vendor, bool lastCompleted, bool resumes = false, CpuProfile? profile = null, bool flagsInR11 = false, bool framesOnOwnStack = false)
     {
         Walk walk = new(OptionsOf(vendor, profile), vendor, resumes, flagsInR11);
         for (int i = 0; i < trace.Length && !walk.Consumed; i++)
@@ -64,6 +65,11 @@ public static class UndefinedBits
             if (delivered)
             {
                 walk.Save();
+            }
+
+            if (framesOnOwnStack && (trace[i].Raised is not null || trace[i].NextFetchRaised))
+            {
+                walk.SaveOnStack();
             }
         }
 
@@ -83,6 +89,7 @@ public static class UndefinedBits
         private GprFile _gpr;
         private ulong _flags;
         private bool _memory;
+        private bool _stack;
 
         public bool Consumed { get; private set; }
 
@@ -108,6 +115,9 @@ public static class UndefinedBits
                 _rows.Add("read by delivery");
             }
         }
+
+        /// <summary>A frame on the stack of the code that was interrupted, which it may read later.</summary>
+        public void SaveOnStack() => _stack |= (_flags | _gpr[1] | _gpr[11]) != 0;
 
         public void Step(TracedInstruction traced, bool completed)
         {
@@ -203,11 +213,11 @@ public static class UndefinedBits
                 }
             }
 
-            if (_memory)
+            if (_memory || _stack)
             {
                 foreach (UsedMemory used in info.GetUsedMemory())
                 {
-                    if (used.Access is not (OpAccess.Write or OpAccess.CondWrite or OpAccess.NoMemAccess or OpAccess.None))
+                    if ((_memory || used.Base is Register.RSP or Register.ESP) && used.Access is not (OpAccess.Write or OpAccess.CondWrite or OpAccess.NoMemAccess or OpAccess.None))
                     {
                         return true;
                     }

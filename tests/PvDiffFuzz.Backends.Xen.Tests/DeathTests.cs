@@ -30,6 +30,11 @@ public sealed class DeathTests
         Assert.Contains("FATAL TRAP: vector = 6", death!.Reason, StringComparison.Ordinal);
     }
 
+    /// <summary>Where Xen was when it gave up stands in the lines before.</summary>
+    [Fact]
+    public void APanicOfXenSaysWhere() =>
+        Assert.Contains(", RIP:    e008:[<ffff82d0402012a0>] entry+0x10/0x90", Death.Of("(XEN) RIP:    e008:[<ffff82d0402012a0>] entry+0x10/0x90\n(XEN) Panic on CPU 0:\n(XEN) GENERAL PROTECTION FAULT\n")!.Reason, StringComparison.Ordinal);
+
     [Theory]
     [InlineData("")]
     [InlineData("(XEN) d0v0: unhandled page fault\n")]

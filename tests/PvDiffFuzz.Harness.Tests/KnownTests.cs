@@ -114,9 +114,24 @@ public sealed class KnownTests
     [InlineData("executed Clc void-rex", false)]
     [InlineData("executed Clc rex-w", true)]
     [InlineData("executed operand-size syscall-rcx", false)]
+    [InlineData("executed negative", false)]
     [InlineData("after rex-w", false)]
     public void AnEntryCanAskForWhatRanBefore(string line, bool matches) =>
         Assert.Equal(matches, Entry(Icebp.Replace("where    this.event.rip = other.event.rip - length", line, StringComparison.Ordinal)).Matches(Seen(testCase: Cases.Of("f9", "90", "48 f1"))));
+
+    /// <summary>Immediates whose top bit is set, whatever their width: RET, PUSH, ADD and IMUL with a byte that is extended, MOV of eight bytes; the second one of ENTER is a count.</summary>
+    [Theory]
+    [InlineData("c2 00 80", true)]
+    [InlineData("c2 ff 7f", false)]
+    [InlineData("6a 80", true)]
+    [InlineData("48 83 c0 ff", true)]
+    [InlineData("48 6b c3 80", true)]
+    [InlineData("48 6b c3 7f", false)]
+    [InlineData("48 b8 00 00 00 00 00 00 00 80", true)]
+    [InlineData("c8 00 80 00", true)]
+    [InlineData("c8 00 00 80", false)]
+    public void AnEntryCanAskForANegativeImmediate(string code, bool matches) =>
+        Assert.Equal(matches, InstructionAt.Decode(Convert.FromHexString(code.Replace(" ", "", StringComparison.Ordinal)), 0x1000, CpuMode.Long64, CpuVendor.Amd).Encoding.HasFlag(Encodings.Negative));
 
     /// <summary>UD2 raises 6 and the machine that traces says so, whatever the targets answer; ICEBP raises 1, and what stands before it nothing.</summary>
     [Theory]

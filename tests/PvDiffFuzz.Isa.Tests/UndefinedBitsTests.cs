@@ -114,6 +114,20 @@ public sealed class UndefinedBitsTests
         Assert.Equal(0UL, UndefinedBits.After([Traced("4821D8")], CpuVendor.Amd, lastCompleted: true, resumes: true).Gpr[11]);
     }
 
+    /// <summary>A frame on the stack of the code that was interrupted holds undefined flags, and a RET may find them there. One that faulted with nothing undefined leaves nothing to find, and other memory is no stack.</summary>
+    [Theory]
+    [InlineData("4821D8", "C3", true, true)]
+    [InlineData("4821D8", "488B442408", true, true)]
+    [InlineData("4821D8", "488B03", true, false)]
+    [InlineData("4821D8", "C3", false, false)]
+    [InlineData("90", "C3", true, false)]
+    public void AFrameOnTheOwnStackMayBeReadThere(string first, string last, bool own, bool consumed)
+    {
+        TracedInstruction faults = Traced("488B00") with { Raised = new RaisedException(14, 0) };
+
+        Assert.Equal(consumed, UndefinedBits.After([Traced(first), faults, Traced(last)], CpuVendor.Amd, lastCompleted: true, resumes: true, framesOnOwnStack: own).Consumed);
+    }
+
     /// <summary>A processor without TZCNT has BSF there, which leaves CF undefined as well.</summary>
     [Fact]
     public void WithoutTzcntItsBytesAreBsf()

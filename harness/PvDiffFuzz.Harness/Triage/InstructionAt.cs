@@ -50,6 +50,12 @@ public enum Encodings
 
     /// <summary>A REX prefix with R.</summary>
     RexR = 1 << 12,
+
+    /// <summary>An immediate operand whose top bit is set: a negative number, where it is taken for a signed one.</summary>
+    Negative = 1 << 13,
+
+    /// <summary>An IRET that finds VM among the flags on the stack. No encoding, but of what ran; see <see cref="InstructionAt.Executed"/>.</summary>
+    VmImage = 1 << 14,
 }
 
 /// <summary>An instruction that ran before a divergence shows.</summary>
@@ -154,8 +160,10 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
     private static Executed RanAt(TracedInstruction ran, CpuVendor vendor)
     {
         InstructionAt at = Decode(ran, vendor);
-        return new Executed(at.Form, at.Encoding, ran.Raised?.Vector);
+        return new Executed(at.Form, at.Encoding | FoundBy(ran), ran.Raised?.Vector);
     }
+
+    private static Encodings FoundBy(TracedInstruction ran) => ((ran.FlagsImage ?? 0) & Core.RflagsBits.VM) != 0 ? Encodings.VmImage : Encodings.None;
 
     /// <summary>Each kind of instruction that ran from an index of a trace on.</summary>
     private static ImmutableArray<Executed> AllRan(ReadOnlySpan<TracedInstruction> trace, int first, CpuVendor vendor)
@@ -174,7 +182,7 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
 
             if (i >= first)
             {
-                kinds.Add(new Executed(one.At.Form, one.At.Encoding | (left && one.Rcx.Reads ? Encodings.SyscallRcx : Encodings.None), ran.Raised?.Vector));
+                kinds.Add(new Executed(one.At.Form, one.At.Encoding | FoundBy(ran) | (left && one.Rcx.Reads ? Encodings.SyscallRcx : Encodings.None), ran.Raised?.Vector));
             }
 
             left = ran.Raised is null && (one.At.Form == nameof(Code.Syscall) || (left && !one.Rcx.Replaces));
@@ -226,22 +234,31 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
         InstructionAt found = instruction.IsInvalid
             ? WithoutLock(bytes, address, mode, vendor) ?? new InstructionAt($"{Invalid}{Opcode(bytes)}", "INVALID", address, bytes.Length)
             : new InstructionAt(instruction.Code.ToString(), instruction.Mnemonic.ToString(), address, instruction.Length);
-        return found with { Encoding = EncodingOf(bytes, mode) | (HasMemory(in instruction) ? Encodings.Memory : Encodings.None) };
+        return found with { Encoding = EncodingOf(bytes, mode) | OperandsOf(in instruction) };
     }
 
-    private static bool HasMemory(in Instruction instruction)
+    private static Encodings OperandsOf(in Instruction instruction)
     {
+        Encodings operands = Encodings.None;
         for (int i = 0; i < instruction.OpCount; i++)
         {
             // The kinds of memory follow each other, those of string instructions first.
-            if (instruction.GetOpKind(i) is >= OpKind.MemorySegSI and <= OpKind.Memory)
-            {
-                return true;
-            }
+            OpKind kind = instruction.GetOpKind(i);
+            operands |= kind is >= OpKind.MemorySegSI and <= OpKind.Memory ? Encodings.Memory : Encodings.None;
+            operands |= IsNegative(in instruction, i) ? Encodings.Negative : Encodings.None;
         }
 
-        return false;
+        return operands;
     }
+
+    private static bool IsNegative(in Instruction instruction, int operand) => instruction.GetOpKind(operand) switch
+    {
+        OpKind.Immediate8 => (sbyte)instruction.Immediate8 < 0,
+        OpKind.Immediate16 => (short)instruction.Immediate16 < 0,
+        OpKind.Immediate32 => (int)instruction.Immediate32 < 0,
+        OpKind.Immediate64 or OpKind.Immediate8to16 or OpKind.Immediate8to32 or OpKind.Immediate8to64 or OpKind.Immediate32to64 => (long)instruction.GetImmediate(operand) < 0,
+        _ => false,
+    };
 
     private static Encodings EncodingOf(ReadOnlySpan<byte> bytes, CpuMode mode)
     {

@@ -51,7 +51,16 @@ internal sealed class Tracer(int maximum)
                 cpu.Rip,
                 ImmutableArray.Create<byte>(bytes[..length]),
                 cpu.Compatibility ? CpuMode.Compatibility32 : CpuMode.Long64,
-                cpu.Read<ulong>(X86.Gpr.Rcx)));
+                cpu.Read<ulong>(X86.Gpr.Rcx)) { FlagsImage = FlagsImage(ref cpu, bytes[..length]) });
         }
+    }
+
+    private static uint? FlagsImage(ref CpuState cpu, scoped ReadOnlySpan<byte> bytes)
+    {
+        const byte iret = 0xcf;
+        const byte operandSize = 0x66;
+        ulong at = cpu.Read<ulong>(X86.Gpr.Rsp) + (2 * sizeof(uint));
+        bool fourBytes = bytes[^1] == iret && !bytes[..^1].Contains(operandSize) && (cpu.Compatibility || bytes is not [.., >= 0x48 and <= 0x4f, iret]);
+        return fourBytes && cpu.Memory.TryRead(cpu.Compatibility ? (uint)at : at, out uint flags) ? flags : null;
     }
 }
