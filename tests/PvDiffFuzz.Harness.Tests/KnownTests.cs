@@ -133,6 +133,18 @@ public sealed class KnownTests
     public void AnEntryCanAskForANegativeImmediate(string code, bool matches) =>
         Assert.Equal(matches, InstructionAt.Decode(Convert.FromHexString(code.Replace(" ", "", StringComparison.Ordinal)), 0x1000, CpuMode.Long64, CpuVendor.Amd).Encoding.HasFlag(Encodings.Negative));
 
+    /// <summary>An IRETD that finds VM among the flags on the stack, and one that finds all others.</summary>
+    [Theory]
+    [InlineData("cf", 0x20202, true)]
+    [InlineData("cf", 0xfffd_ffff, false)]
+    [InlineData("48 cf", 0x20202, false)]
+    public void AnEntryCanAskForVmAmongTheFlagsOfAReturn(string code, ulong flags, bool matches)
+    {
+        string text = Icebp.Replace("where    this.event.rip = other.event.rip - length", "executed vm-image", StringComparison.Ordinal).Replace("forms    Int1", "forms any", StringComparison.Ordinal);
+        TestCase testCase = Cases.Of(code);
+        Assert.Equal(matches, Entry(text).Matches(Seen(testCase: testCase with { Registers = testCase.Registers.With(Register.Rax, flags) })));
+    }
+
     /// <summary>UD2 raises 6 and the machine that traces says so, whatever the targets answer; ICEBP raises 1, and what stands before it nothing.</summary>
     [Theory]
     [InlineData("0f 0b", "raised 6", true)]

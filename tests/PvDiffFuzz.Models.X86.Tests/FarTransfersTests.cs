@@ -40,6 +40,23 @@ public sealed class FarTransfersTests
         Assert.Equal(Selectors.UserCode64, Case(CpuMode.Compatibility32, "ea 00 20 40 00 33 00").RunToEnd().Cs);
     }
 
+    /// <summary>The trace tells which flags an IRET of four bytes an item is about to load; one of two or eight bytes has them elsewhere, and another instruction has none.</summary>
+    [Theory]
+    [InlineData(CpuMode.Compatibility32, "cf", 0x20202)]
+    [InlineData(CpuMode.Long64, "cf", 0x20202)]
+    [InlineData(CpuMode.Long64, "f3 cf", 0x20202)]
+    [InlineData(CpuMode.Compatibility32, "66 cf", -1)]
+    [InlineData(CpuMode.Long64, "48 cf", -1)]
+    [InlineData(CpuMode.Long64, "c3", -1)]
+    public void TheTraceTellsTheFlagsOfAReturn(CpuMode mode, string code, int flags)
+    {
+        using X86Model model = new();
+
+        TracedInstruction first = model.Trace(Case(mode, code).With(Stack + 8, 0x02, 0x02, 0x02, 0x00), 10)[0];
+
+        Assert.Equal(flags < 0 ? null : (uint?)flags, first.FlagsImage);
+    }
+
     /// <summary>Bytes mean something else after a mode switch: 40 is INC EAX in compatibility mode and a prefix of NOP in 64-bit mode, at one address.</summary>
     [Fact]
     public void CodeIsDecodedAnewInTheOtherMode()

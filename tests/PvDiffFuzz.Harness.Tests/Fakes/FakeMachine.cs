@@ -35,7 +35,10 @@ internal sealed class FakeMachine(Action<Mnemonic, FakeMachine.State>? bug = nul
 
             ReadOnlySpan<byte> bytes = code.Bytes.AsSpan()[(int)(rip - code.Address)..];
             Instruction instruction = CodeEdit.DecodeOne(bytes, rip, testCase.Mode, CpuVendor.Intel);
-            trace.Add(new TracedInstruction(rip, [.. bytes[..instruction.Length].ToArray()], testCase.Mode, state.Registers.Gpr[1]));
+
+            // There is no stack: its IRETD finds the flags in RAX.
+            uint? flags = instruction.Code == Code.Iretd ? (uint)state.Registers.Gpr[0] : null;
+            trace.Add(new TracedInstruction(rip, [.. bytes[..instruction.Length].ToArray()], testCase.Mode, state.Registers.Gpr[1]) { FlagsImage = flags });
             if (!Step(state, instruction))
             {
                 trace[^1] = trace[^1] with { Raised = new RaisedException(state.Vector, state.Error) };
