@@ -20,6 +20,8 @@ public sealed class InstructionTests
     [Theory]
     [InlineData("00", EndKind.Unsupported)]
     [InlineData("90 28 99 3B", EndKind.Unsupported)]
+    [InlineData("90 0F F7", EndKind.Unsupported)]
+    [InlineData("90 06", EndKind.Event)]
     [InlineData("00 C0", EndKind.ReachedEnd)]
     public void InstructionsDoNotReachIntoTheStub(string code, EndKind end) => Assert.Equal(end, Payload.Supervisor(code).RunAny().End);
 

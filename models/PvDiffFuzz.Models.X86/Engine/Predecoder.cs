@@ -32,12 +32,16 @@ internal sealed unsafe class Predecoder
         _compatibility32 = Decoder.Create(32, _reader, options);
     }
 
+    /// <summary>Bytes of the last instruction that was undefined or too long to be fetched, as far as its encoding tells; 0 when the last one decoded or not a byte of it was there.</summary>
+    public int Refused { get; private set; }
+
     /// <summary>Fetches and decodes the instruction at <c>cpu.Rip</c>.</summary>
     /// <param name="cpu">State; gets the fault when there is one.</param>
     /// <param name="op">Receives the operation.</param>
     /// <returns>False after raising a fault or meeting a form that no family serves.</returns>
     public bool Decode(ref CpuState cpu, ref MicroOp op)
     {
+        Refused = 0;
         ulong rip = cpu.Rip;
         if (!cpu.Canonical(rip))
         {
@@ -106,6 +110,7 @@ internal sealed unsafe class Predecoder
     private void RaiseInvalid(ref CpuState cpu, ReadOnlySpan<byte> bytes, uint error)
     {
         int length = LengthDecoder.Measure(bytes, !cpu.Compatibility, _amd, _evex, cpu.Profile.Has("XOP"));
+        Refused = length;
         if (length <= bytes.Length)
         {
             cpu.Raise(6);

@@ -140,16 +140,17 @@ internal sealed unsafe class X86Engine : IDisposable
             Array.Resize(ref _ops, _ops.Length * 2);
         }
 
-        if (!_predecoder.Decode(ref cpu, ref _ops[_opCount]))
-        {
-            return -1;
-        }
-
-        uint end = (uint)offset + _ops[_opCount].Length;
+        bool decoded = _predecoder.Decode(ref cpu, ref _ops[_opCount]);
+        uint end = (uint)offset + (decoded ? _ops[_opCount].Length : (uint)_predecoder.Refused);
         if (end > length && IsDoor(cpu.Rip - (uint)offset + end - 1))
         {
             // Its last bytes are no payload.
             cpu.Stop(PendingKind.Door);
+            return -1;
+        }
+
+        if (!decoded)
+        {
             return -1;
         }
 
