@@ -49,6 +49,9 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
         Unsupported,
     }
 
+    /// <summary>The events of the case that runs, or of the last one.</summary>
+    public ImmutableArray<Event> Seen => [.. _events];
+
     /// <summary>False when the virtual machine must not be used again; its memory may.</summary>
     public bool Reusable { get; private set; } = true;
 

@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using PvDiffFuzz.Backends.Interop;
 using PvDiffFuzz.Backends.Kvm;
 using PvDiffFuzz.Core;
@@ -24,6 +25,9 @@ internal sealed class Lane(KernelPort kernel, KvmSystem system, PvmHost host, Ba
 
     /// <summary>Place of the case that runs alone; null while there is none.</summary>
     public int? Running { get; private set; }
+
+    /// <summary>What the case that runs alone has shown so far.</summary>
+    public ImmutableArray<Event> Seen => _machines.Count > 0 ? _machines[0].Run.Seen : [];
 
     /// <summary>Virtual machines that were thrown away and replaced.</summary>
     public int Replaced { get; private set; }
@@ -197,4 +201,7 @@ internal sealed record LaneWork(TestCase[] Cases, GuestPlan?[] Plans, Outcome?[]
 {
     /// <summary>Outcomes that came from batches.</summary>
     public int Batched { get; set; }
+
+    /// <summary>Places of cases that ran when the host's kernel gave up.</summary>
+    public HashSet<int> Suspects { get; } = [];
 }

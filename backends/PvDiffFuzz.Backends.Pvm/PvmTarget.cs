@@ -196,6 +196,12 @@ public sealed class PvmTarget : ITarget
     private void Run(LaneWork work, bool batches)
     {
         List<int> alone = [.. Enumerable.Range(0, work.Outcomes.Length).Where(i => work.Outcomes[i] is null)];
+        if (alone.FindIndex(work.Suspects.Contains) is int suspect and >= 0)
+        {
+            // Whether it takes the host down by itself shows on the new one.
+            alone = [alone[suspect]];
+        }
+
         List<int[]> groups = batches ? GroupsOf(work, alone) : [];
         HashSet<int> grouped = [.. groups.SelectMany(group => group)];
         alone = [.. alone.Where(place => !grouped.Contains(place)).OrderBy(place => Rank(work.Cases[place]))];
@@ -221,22 +227,32 @@ public sealed class PvmTarget : ITarget
         }
     }
 
-    /// <summary>Makes a host that is gone the trouble of the case that ran; of all that were under way when that is not known.</summary>
+    /// <summary>
+    /// Makes a host that is gone the trouble of the case that ran; of all that were under way when that is not known. Where its kernel gave up, they are only suspects, to be run again: the one
+    /// that brings the kernel down a second time, alone, has shown what the host does.
+    /// </summary>
     /// <param name="work">The work.</param>
     /// <param name="other">The place to blame when no case was under way.</param>
     /// <param name="reason">What happened.</param>
     private void Blame(LaneWork work, int? other, EmulatedHostException reason)
     {
         List<Lane> busy = _lanes.FindAll(lane => lane.Kernel.IsBusy);
-        List<int> places = [.. (busy.Count > 0 ? busy : _lanes).Where(lane => lane.Running is not null).Select(lane => lane.Running!.Value)];
-        if (places.Count == 0 && other is int place)
+        List<(int Place, ImmutableArray<Event> Seen)> blamed = [.. (busy.Count > 0 ? busy : _lanes).Where(lane => lane.Running is not null).Select(lane => (lane.Running!.Value, lane.Seen))];
+        if (blamed.Count == 0 && other is int place)
         {
-            places.Add(place);
+            blamed.Add((place, []));
         }
 
-        foreach (int blamed in places)
+        foreach ((int at, ImmutableArray<Event> seen) in blamed)
         {
-            work.Outcomes[blamed] ??= Outcome.HarnessError(reason.Message);
+            if (reason.Panic is null)
+            {
+                work.Outcomes[at] ??= Outcome.HarnessError(reason.Message);
+            }
+            else if (!work.Suspects.Add(at))
+            {
+                work.Outcomes[at] ??= new Outcome { End = EndKind.HypervisorCrash, Events = seen, Detail = $"the host itself has crashed: {reason.Panic}" };
+            }
         }
     }
 

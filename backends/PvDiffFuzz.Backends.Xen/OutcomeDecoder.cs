@@ -110,7 +110,7 @@ internal sealed unsafe class OutcomeDecoder
 
         if (death is not null)
         {
-            return new Outcome { End = EndKind.Crash, Events = ImmutableCollectionsMarshal.AsImmutableArray(events), Detail = death.Reason };
+            return new Outcome { End = death.Kind == DeathKind.Hypervisor ? EndKind.HypervisorCrash : EndKind.Crash, Events = ImmutableCollectionsMarshal.AsImmutableArray(events), Detail = death.Reason };
         }
 
         return new Outcome

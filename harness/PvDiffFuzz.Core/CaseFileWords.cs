@@ -13,7 +13,7 @@ internal static class CaseFileWords
     public static ReadOnlySpan<string> Kinds => (string[])["model", "hardware", "hypervisor", "recording"];
 
     /// <summary>Spellings of <see cref="EndKind"/>.</summary>
-    public static ReadOnlySpan<string> Ends => (string[])["reached-end", "event", "halt", "crash", "budget-spent", "unsupported", "harness-error"];
+    public static ReadOnlySpan<string> Ends => (string[])["reached-end", "event", "halt", "crash", "hypervisor-crash", "budget-spent", "unsupported", "harness-error"];
 
     /// <summary>Spellings of <see cref="EventKind"/>.</summary>
     public static ReadOnlySpan<string> EventKinds => (string[])["fault", "trap", "interrupt", "system-call", "hypercall", "upcall"];

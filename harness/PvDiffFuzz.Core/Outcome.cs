@@ -18,6 +18,9 @@ public enum EndKind
     /// <summary>The guest died: triple fault, domain crash. Guest behaviour, so compared.</summary>
     Crash,
 
+    /// <summary>The hypervisor itself died of what the guest did, or the kernel that it is part of. Guest behaviour, so compared; the same as no other end.</summary>
+    HypervisorCrash,
+
     /// <summary>The instruction or time limit was reached. Never compared.</summary>
     BudgetSpent,
 
@@ -173,7 +176,7 @@ public sealed record Outcome
     public string? Detail { get; init; }
 
     /// <summary>True when this is guest behaviour, so that it may be compared.</summary>
-    public bool Comparable => End <= EndKind.Crash;
+    public bool Comparable => End <= EndKind.HypervisorCrash;
 
     /// <summary>An outcome that says why the target cannot run the case.</summary>
     public static Outcome Unsupported(string reason) => new() { End = EndKind.Unsupported, Detail = reason };

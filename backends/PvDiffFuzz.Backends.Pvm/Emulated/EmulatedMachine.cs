@@ -16,6 +16,7 @@ internal sealed class EmulatedMachine : IDisposable
     private const int RamDescriptor = 4;
     private const int InitramfsDescriptor = 5;
     private const int LastLines = 1200;
+    private const int WholeConsole = 256 << 10;
     private const int MostSpins = 10;
 
     /// <summary>Microseconds of the first sleep, to which the kernel adds some fifty. Each is twice as long as the one before until it is as long as what lanes keep a host busy with.</summary>
@@ -30,7 +31,7 @@ internal sealed class EmulatedMachine : IDisposable
     private readonly SafeFileHandle _console;
     private readonly ChildProcess _child;
     private long _silentSince;
-    private string? _lost;
+    private EmulatedHostException? _lost;
 
     /// <summary>Starts QEMU.</summary>
     /// <param name="options">What to start.</param>
@@ -68,10 +69,12 @@ internal sealed class EmulatedMachine : IDisposable
     public long CpuNanoseconds => _child.CpuNanoseconds();
 
     /// <summary>The last of what the host and QEMU have said.</summary>
-    public string Console()
+    public string Console() => Console(LastLines);
+
+    private string Console(int most)
     {
         long length = RandomAccess.GetLength(_console);
-        byte[] last = new byte[Math.Min(length, LastLines)];
+        byte[] last = new byte[Math.Min(length, most)];
         int count = RandomAccess.Read(_console, last, length - last.Length);
         return Encoding.ASCII.GetString(last, 0, count).Replace("\0", string.Empty, StringComparison.Ordinal);
     }
@@ -83,7 +86,7 @@ internal sealed class EmulatedMachine : IDisposable
     {
         if (_lost is not null)
         {
-            throw new EmulatedHostException(_lost);
+            throw _lost;
         }
 
         if (waits < MostSpins)
@@ -99,9 +102,10 @@ internal sealed class EmulatedMachine : IDisposable
 
         if ((waits & 0xff) == 0xff)
         {
-            _lost = Ended is string end ? $"the emulated host is gone, QEMU {end}; its console ends: {Console().Trim()}"
+            string? lost = Ended is string end ? $"the emulated host is gone, QEMU {end}; its console ends: {Console().Trim()}"
                 : Stopwatch.GetElapsedTime(_silentSince) > LongestSilence ? $"the emulated host did not answer for {LongestSilence.TotalSeconds} s; its console ends: {Console().Trim()}"
                 : null;
+            _lost = lost is null ? null : new EmulatedHostException(lost) { Panic = HostPanic.Of(Console(WholeConsole)) };
         }
 
         LibCMore.usleep((uint)(ShortestNap << Math.Min(waits - MostSpins, MostDoublings)));
@@ -110,7 +114,7 @@ internal sealed class EmulatedMachine : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        _lost ??= "the emulated host was ended";
+        _lost ??= new EmulatedHostException("the emulated host was ended");
         for (int i = _owned.Count - 1; i >= 0; i--)
         {
             _owned[i].Dispose();
@@ -179,4 +183,7 @@ internal sealed class EmulatedHostException : IOException
         : base(message)
     {
     }
+
+    /// <summary>Why the host's kernel gave up, in its words; null when it did not say that it did.</summary>
+    public string? Panic { get; init; }
 }

@@ -9,6 +9,9 @@ public enum FieldKind
     /// <summary>How the case ended.</summary>
     End,
 
+    /// <summary>Whether the hypervisor itself died. Nothing that describes other ends describes this one.</summary>
+    HypervisorCrash,
+
     /// <summary>Number of events.</summary>
     Events,
 
@@ -147,6 +150,7 @@ public readonly record struct Field(FieldKind Kind, int Event = Field.Final, Reg
         ulong? read = Kind switch
         {
             FieldKind.End => (ulong)outcome.End,
+            FieldKind.HypervisorCrash => outcome.End == EndKind.HypervisorCrash ? 1UL : 0,
             FieldKind.Events => (ulong)outcome.Events.Length,
             FieldKind.Kind => (ulong?)e?.Kind,
             FieldKind.Vector => e?.Vector,
@@ -212,6 +216,7 @@ public readonly record struct Field(FieldKind Kind, int Event = Field.Final, Reg
         string prefix = Prefix(ofEvent);
         return Kind switch
         {
+            FieldKind.HypervisorCrash => "hypervisor-crash",
             FieldKind.Register when Register <= Register.R15 => $"{prefix}gpr.{NameOf(Register)}",
             FieldKind.Register => prefix + NameOf(Register),
             FieldKind.Flag => $"{prefix}rflags.{FlagNames[Bit]}",

@@ -30,6 +30,10 @@ internal sealed partial class OutcomeDiff(TestCase testCase, ImmutableArray<Targ
         if (a.End != b.End)
         {
             _fields.Add(new Field(FieldKind.End));
+            if (a.End == EndKind.HypervisorCrash || b.End == EndKind.HypervisorCrash)
+            {
+                _fields.Add(new Field(FieldKind.HypervisorCrash));
+            }
         }
 
         if (a.Events.Length != b.Events.Length)

@@ -18,7 +18,7 @@ public sealed record SideSummary(TargetInfo Info, string? Source)
     public required long Missing { get; init; }
 
     /// <summary>Cases with an outcome that may be compared.</summary>
-    public long Comparable => Ends.Where(end => end.Key <= EndKind.Crash).Sum(end => end.Value);
+    public long Comparable => Ends.Where(end => end.Key <= EndKind.HypervisorCrash).Sum(end => end.Value);
 
     /// <summary>Cases that ended so.</summary>
     public long Count(EndKind end) => Ends.GetValueOrDefault(end);

@@ -61,6 +61,7 @@ public static class KnownFields
     private static IEnumerable<Field> AllPlain()
     {
         yield return new Field(FieldKind.End);
+        yield return new Field(FieldKind.HypervisorCrash);
         yield return new Field(FieldKind.Events);
         yield return new Field(FieldKind.Memory);
         foreach (FieldKind kind in new[] { FieldKind.Kind, FieldKind.Vector, FieldKind.Error, FieldKind.Cr2, FieldKind.Entry })

@@ -62,6 +62,8 @@ public sealed record Signature(Abi Abi, string Form, string Event, string Fields
                     return "halt";
                 case EndKind.Crash:
                     return "crash";
+                case EndKind.HypervisorCrash:
+                    return "hypervisor-crash";
                 default:
                     index = outcome.Events.Length - 1;
                     break;

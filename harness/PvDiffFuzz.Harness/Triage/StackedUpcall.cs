@@ -35,7 +35,7 @@ internal static class StackedUpcall
     /// <summary>The delivery below the upcall with which an outcome ends; null when it does not end so, or when more than one handler lies at the interrupted address.</summary>
     private static Event? Below(TestCase testCase, Outcome outcome)
     {
-        if (!outcome.Comparable || outcome.End == EndKind.Crash || outcome.Events.IsEmpty || !Interrupted.IsStacked(testCase, outcome.Events[^1]))
+        if (!outcome.Comparable || outcome.End is EndKind.Crash or EndKind.HypervisorCrash || outcome.Events.IsEmpty || !Interrupted.IsStacked(testCase, outcome.Events[^1]))
         {
             return null;
         }
