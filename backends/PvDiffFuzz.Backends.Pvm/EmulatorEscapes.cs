@@ -1,3 +1,4 @@
+using PvDiffFuzz.Backends.Agents;
 using PvDiffFuzz.Core;
 
 namespace PvDiffFuzz.Backends.Pvm;
@@ -5,7 +6,6 @@ namespace PvDiffFuzz.Backends.Pvm;
 /// <summary>What takes the host itself down where its processor is emulated: each row was seen to kill or to hang a host under QEMU 10 when the case ran alone. No processor does any of it.</summary>
 internal static class EmulatorEscapes
 {
-    private const byte MovToSegment = 0x8e;
     private const int Cs = 1;
     private const int TaskRegister = 7;
 
@@ -51,44 +51,11 @@ internal static class EmulatorEscapes
             return "an emulated AMD processor executes SYSENTER in compatibility mode, which enters the kernel of the host itself";
         }
 
-        for (int i = code.IndexOf(MovToSegment); i >= 0 && i + 1 < code.Length; i++)
-        {
-            if (code[i] != MovToSegment)
-            {
-                continue;
-            }
-
-            // /1 names CS; /7 and what REX.R makes 8 and more, which a processor ignores, is what the emulator has behind its segment registers: the task register, descriptor tables.
-            int named = code[i + 1] >> 3 & 7;
-            if (named == Cs)
-            {
-                return "the emulator loads CS by MOV, with whatever privilege the selector has";
-            }
-
-            if (named == TaskRegister || HasRexR(code[..i]))
-            {
-                return "the emulator's MOV to a segment register that does not exist overwrites the host's task register or more";
-            }
-        }
-
-        return null;
+        int loaded = SegmentLoads.Numbers(code);
+        return (loaded & (1 << Cs)) != 0 ? "the emulator loads CS by MOV, with whatever privilege the selector has"
+            : loaded >> TaskRegister != 0 ? "the emulator's MOV to a segment register that does not exist overwrites the host's task register or more"
+            : null;
     }
-
-    /// <summary>True when one of the prefixes at the end is REX with R, be it the last or not: the emulator lets it count in any case.</summary>
-    private static bool HasRexR(ReadOnlySpan<byte> before)
-    {
-        for (int i = before.Length - 1; i >= 0 && IsPrefix(before[i]); i--)
-        {
-            if (before[i] >> 4 == 4 && (before[i] & 4) != 0)
-            {
-                return true;
-            }
-        }
-
-        return false;
-    }
-
-    private static bool IsPrefix(byte value) => value is 0x26 or 0x2e or 0x36 or 0x3e or (>= 0x40 and <= 0x4f) or (>= 0x64 and <= 0x67) or 0xf0 or 0xf2 or 0xf3;
 
     /// <summary>True for a MOV to DR5 or DR7 anywhere: which bits it sets is not known beforehand.</summary>
     private static bool ArmsBreakpoints(ReadOnlySpan<byte> code)

@@ -5,7 +5,8 @@ namespace PvDiffFuzz.Backends.Xen;
 /// <summary>Which cases this target can run.</summary>
 /// <param name="version">The Xen at hand.</param>
 /// <param name="vendor">Maker of the emulated processor.</param>
-internal sealed class XenRules(XenVersion version, CpuVendor vendor)
+/// <param name="emulated">True when QEMU itself executes.</param>
+internal sealed class XenRules(XenVersion version, CpuVendor vendor, bool emulated)
 {
     /// <summary>Flags that POPF cannot load so that the payload starts with them: the step would be the agent's, and RF is always cleared.</summary>
     public const ulong NotByJump = RflagsBits.TF | RflagsBits.RF;
@@ -30,6 +31,11 @@ internal sealed class XenRules(XenVersion version, CpuVendor vendor)
         if (testCase.Profile is { } profile && profile.Vendor != vendor)
         {
             return $"the case is about a processor of {profile.Vendor}, and this one is of {vendor}";
+        }
+
+        if (emulated && (Payload.Of(testCase) & Effects.LoadsBeyondSegments) != 0)
+        {
+            return "the emulator's MOV to a segment register that REX.R makes up overwrites descriptor tables or control registers of the machine";
         }
 
         return TroubleOfStart(testCase) ?? TroubleOfSelectors(testCase);

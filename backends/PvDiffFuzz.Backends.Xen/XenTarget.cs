@@ -41,7 +41,7 @@ public sealed class XenTarget : ITarget
             throw new TargetUnavailableException($"the guest under {installation.Image} runs no case", XenInstallation.Cure);
         }
 
-        _batch.Rules = new XenRules(banner.Version, processor.Vendor);
+        _batch.Rules = new XenRules(banner.Version, processor.Vendor, installation.Lineage == "tcg");
         const Capabilities capabilities = Capabilities.CompatibilityMode | Capabilities.DebugRegisters | Capabilities.SegmentBases | Capabilities.Responses;
         Info = new TargetInfo(name, TargetKind.Hypervisor, installation.Lineage, capabilities, new Fingerprint(
         [
