@@ -7,9 +7,10 @@ namespace PvDiffFuzz.Backends.Agents;
 /// </remarks>
 internal static class SegmentLoads
 {
-    /// <summary>Where the numbers begin that only REX.R gives.</summary>
-    public const int FirstOfRex = 8;
+    /// <summary>The number that is TR for the emulator. What has a higher one lies behind it.</summary>
+    public const int TaskRegister = 7;
 
+    private const int FirstOfRex = 8;
     private const byte Opcode = 0x8e;
 
     /// <summary>The numbers that the emulator takes, a bit each.</summary>

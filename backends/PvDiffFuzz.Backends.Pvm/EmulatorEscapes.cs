@@ -7,7 +7,6 @@ namespace PvDiffFuzz.Backends.Pvm;
 internal static class EmulatorEscapes
 {
     private const int Cs = 1;
-    private const int TaskRegister = 7;
 
     /// <summary>Tells why a case must not run under an emulator.</summary>
     /// <param name="testCase">The case.</param>
@@ -53,7 +52,7 @@ internal static class EmulatorEscapes
 
         int loaded = SegmentLoads.Numbers(code);
         return (loaded & (1 << Cs)) != 0 ? "the emulator loads CS by MOV, with whatever privilege the selector has"
-            : loaded >> TaskRegister != 0 ? "the emulator's MOV to a segment register that does not exist overwrites the host's task register or more"
+            : loaded >> SegmentLoads.TaskRegister != 0 ? "the emulator's MOV to a segment register that does not exist overwrites the host's task register or more"
             : null;
     }
 

@@ -181,18 +181,21 @@ internal sealed unsafe class Guest : IDisposable
     /// <summary>True when the guest's processor is halted in the middle of a case: nothing that the guest could run is left.</summary>
     public bool IsHalted() => Word(Mailbox.Busy) != 0 && _qemu.Monitor.Human("info registers", LongestAnswer).Contains("HLT=1", StringComparison.Ordinal);
 
+    /// <summary>True when the machine has stopped for good.</summary>
+    public bool IsShutDown() => _qemu.Monitor.Human("info status", LongestAnswer).Contains(MachineShutDown, StringComparison.Ordinal);
+
     /// <summary>Back to the moment of the snapshot.</summary>
     /// <exception cref="QemuException">The monitor does not answer, or cannot load the snapshot.</exception>
     public void Restore()
     {
         Monitor($"loadvm {QemuCommandLine.SnapshotTag}");
         _qemu.ForgetConsole();
-        if (_qemu.Monitor.Human("info status", LongestAnswer).Contains(MachineShutDown, StringComparison.Ordinal))
+        if (IsShutDown())
         {
             // A machine that a triple fault has shut down does not go on, snapshot or not, before it was reset. A reset shuts it down as long as QEMU is told so.
             _qemu.Monitor.Execute("{\"execute\":\"set-action\",\"arguments\":{\"reboot\":\"reset\"}}", LongestAnswer);
             _qemu.Monitor.Execute("{\"execute\":\"system_reset\"}", LongestAnswer);
-            WaitFor(() => !_qemu.Monitor.Human("info status", LongestAnswer).Contains(MachineShutDown, StringComparison.Ordinal), LongestAnswer, "the machine cannot be reset");
+            WaitFor(() => !IsShutDown(), LongestAnswer, "the machine cannot be reset");
             _qemu.Monitor.Execute("{\"execute\":\"set-action\",\"arguments\":{\"reboot\":\"shutdown\"}}", LongestAnswer);
             Monitor($"loadvm {QemuCommandLine.SnapshotTag}");
         }

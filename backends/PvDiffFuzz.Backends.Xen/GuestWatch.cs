@@ -44,6 +44,8 @@ internal static class GuestWatch
 
             switch (clock.Look(watch.Elapsed, guest.CpuNanoseconds))
             {
+                case CaseState.Rests when guest.IsShutDown():
+                    return new Death(DeathKind.Hypervisor, "Xen itself has crashed: the machine has shut down, as after a triple fault");
                 case CaseState.Rests when guest.IsHalted() && guest.Sequence == sequence:
                     return new Death(DeathKind.Halt, "the guest waits for an event");
                 case CaseState.Spent:

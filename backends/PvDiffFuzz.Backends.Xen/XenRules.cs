@@ -35,7 +35,7 @@ internal sealed class XenRules(XenVersion version, CpuVendor vendor, bool emulat
 
         if (emulated && (Payload.Of(testCase) & Effects.LoadsBeyondSegments) != 0)
         {
-            return "the emulator's MOV to a segment register that REX.R makes up overwrites descriptor tables or control registers of the machine";
+            return "the emulator's MOV to a segment register that does not exist overwrites the task register, descriptor tables or control registers of the machine";
         }
 
         return TroubleOfStart(testCase) ?? TroubleOfSelectors(testCase);

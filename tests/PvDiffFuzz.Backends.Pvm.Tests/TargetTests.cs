@@ -36,6 +36,27 @@ public sealed class TargetTests
         Assert.Empty(outcome.Events);
     }
 
+    /// <summary>
+    /// The first HLT is answered; then the code goes to compatibility mode by itself, and HLT is refused there, too. A host of the first revision dies of that, with what came before still told; one
+    /// that does not tells of a second #GP. The next case runs on a new host.
+    /// </summary>
+    [PvmFact]
+    public void ADeadHostIsAnOutcome()
+    {
+        using PvmTarget target = PvmHosts.Start(CpuProfile.DefaultAmd);
+
+        // hlt; push 0x2b; push rsp; push 0x202; push 0x23; lea r11, [rip + 4]; push r11; iretq; hlt
+        TestCase testCase = Cases.Of(GuestMode.User, Convert.FromHexString("f4 6a2b 54 6802020000 6a23 4c8d1d04000000 4153 48cf f4".Replace(" ", "", StringComparison.Ordinal)));
+        ulong behind = testCase.Code.Address + 1;
+        Outcome outcome = target.Run(testCase with { Responses = [new Response([KeyValuePair.Create(Register.Rip, behind)]) { Return = ReturnKind.Eretu }] });
+
+        Assert.Contains(outcome.End, new[] { EndKind.HypervisorCrash, EndKind.Event });
+        Assert.Equal(13, outcome.Events[0].Vector);
+        Assert.Equal(outcome.End == EndKind.Event, outcome.Events is [_, { Vector: 13 }]);
+        Assert.Equal(outcome.End == EndKind.HypervisorCrash, outcome.Detail?.StartsWith("the host itself has crashed: ", StringComparison.Ordinal) ?? false);
+        Assert.Equal(EndKind.Event, target.Run(Cases.Of(GuestMode.User, 0xcc)).End);
+    }
+
     [PvmFact]
     public void ABreakpointOfUserCodeComesToTheEventEntry()
     {

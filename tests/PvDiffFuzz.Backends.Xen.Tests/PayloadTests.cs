@@ -48,14 +48,15 @@ public sealed class PayloadTests
         Assert.Equal(Effects.None, Payload.Of(testCase with { Contents = [call] }));
     }
 
-    /// <summary>MOV to SS; with REX.R to a segment register that there is not, which the emulator takes from what lies behind them; with REX.B; to number 7, which is the task register there, as the agent notices.</summary>
+    /// <summary>MOV to SS; with REX.R to a segment register that there is not, which the emulator takes from what lies behind them; with REX.B; to number 7, which is the task register there; to number 6, LDTR, which the agent notices.</summary>
     [Theory]
     [InlineData("8e d0", false)]
     [InlineData("44 8e d0", true)]
     [InlineData("90 4c 66 8e d0", true)]
     [InlineData("41 8e d0", false)]
-    [InlineData("8e f8", false)]
-    public void OnlyRexNamesMoreThanEightSegmentRegisters(string code, bool beyond) =>
+    [InlineData("8e f8", true)]
+    [InlineData("8e f0", false)]
+    public void LoadsOfWhatIsNoSegmentRegisterAreSeen(string code, bool beyond) =>
         Assert.Equal(beyond, Payload.Of(XenPayloads.Case(code, GuestMode.User)).HasFlag(Effects.LoadsBeyondSegments));
 
     [Fact]
