@@ -7,6 +7,9 @@ namespace PvDiffFuzz.Backends.Agents;
 /// </remarks>
 internal static class SegmentLoads
 {
+    /// <summary>The number of CS.</summary>
+    public const int Cs = 1;
+
     /// <summary>The number that is TR for the emulator. What has a higher one lies behind it.</summary>
     public const int TaskRegister = 7;
 

@@ -6,7 +6,6 @@ namespace PvDiffFuzz.Backends.Pvm;
 /// <summary>What takes the host itself down where its processor is emulated: each row was seen to kill or to hang a host under QEMU 10 when the case ran alone. No processor does any of it.</summary>
 internal static class EmulatorEscapes
 {
-    private const int Cs = 1;
 
     /// <summary>Tells why a case must not run under an emulator.</summary>
     /// <param name="testCase">The case.</param>
@@ -51,7 +50,7 @@ internal static class EmulatorEscapes
         }
 
         int loaded = SegmentLoads.Numbers(code);
-        return (loaded & (1 << Cs)) != 0 ? "the emulator loads CS by MOV, with whatever privilege the selector has"
+        return (loaded & (1 << SegmentLoads.Cs)) != 0 ? "the emulator loads CS by MOV, with whatever privilege the selector has"
             : loaded >> SegmentLoads.TaskRegister != 0 ? "the emulator's MOV to a segment register that does not exist overwrites the host's task register or more"
             : null;
     }

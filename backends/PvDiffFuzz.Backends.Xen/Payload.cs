@@ -64,8 +64,8 @@ internal enum Effects
     /// <summary>It can see the GS base of user mode: by a segment prefix, the instructions for bases, or the MSR.</summary>
     SeesUserGsBase = 1 << 17,
 
-    /// <summary>It can load TR, or what an emulator has behind it, as if it were a segment register.</summary>
-    LoadsBeyondSegments = 1 << 18,
+    /// <summary>It can load CS by MOV, or TR and what an emulator has behind it, as if they were segment registers.</summary>
+    LoadsNoSegment = 1 << 18,
 }
 
 /// <summary>Reads effects off a case. A jump can land anywhere, so every byte counts as the beginning of an instruction.</summary>
@@ -171,7 +171,8 @@ internal static class Payload
     {
         // MOV to GS and the prefix for GS have no 0F before them.
         Effects effects = (bytes.Contains((byte)0x8e) ? Effects.LoadsGs : Effects.None) | (bytes.Contains((byte)0x65) ? Effects.SeesUserGsBase : Effects.None);
-        effects |= SegmentLoads.Numbers(bytes) >> SegmentLoads.TaskRegister != 0 ? Effects.LoadsBeyondSegments : Effects.None;
+        int loaded = SegmentLoads.Numbers(bytes);
+        effects |= (loaded & (1 << SegmentLoads.Cs)) != 0 || loaded >> SegmentLoads.TaskRegister != 0 ? Effects.LoadsNoSegment : Effects.None;
         for (int at = bytes.IndexOf((byte)0x0f); at >= 0 && at + 1 < bytes.Length; at = Next(bytes, at))
         {
             byte second = bytes[at + 1];

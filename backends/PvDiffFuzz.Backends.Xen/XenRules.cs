@@ -33,9 +33,9 @@ internal sealed class XenRules(XenVersion version, CpuVendor vendor, bool emulat
             return $"the case is about a processor of {profile.Vendor}, and this one is of {vendor}";
         }
 
-        if (emulated && (Payload.Of(testCase) & Effects.LoadsBeyondSegments) != 0)
+        if (emulated && (Payload.Of(testCase) & Effects.LoadsNoSegment) != 0)
         {
-            return "the emulator's MOV to a segment register that does not exist overwrites the task register, descriptor tables or control registers of the machine";
+            return "the emulator's MOV to CS takes Xen down, and one to a segment register that does not exist overwrites the task register, descriptor tables or control registers of the machine";
         }
 
         return TroubleOfStart(testCase) ?? TroubleOfSelectors(testCase);

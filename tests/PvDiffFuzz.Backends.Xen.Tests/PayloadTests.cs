@@ -48,7 +48,7 @@ public sealed class PayloadTests
         Assert.Equal(Effects.None, Payload.Of(testCase with { Contents = [call] }));
     }
 
-    /// <summary>MOV to SS; with REX.R to a segment register that there is not, which the emulator takes from what lies behind them; with REX.B; to number 7, which is the task register there; to number 6, LDTR, which the agent notices.</summary>
+    /// <summary>MOV to SS; to CS; with REX.R to a segment register that there is not, which the emulator takes from what lies behind them; with REX.B; to number 7, which is the task register there; to number 6, LDTR, which the agent notices.</summary>
     [Theory]
     [InlineData("8e d0", false)]
     [InlineData("44 8e d0", true)]
@@ -56,8 +56,9 @@ public sealed class PayloadTests
     [InlineData("41 8e d0", false)]
     [InlineData("8e f8", true)]
     [InlineData("8e f0", false)]
+    [InlineData("8e c9", true)]
     public void LoadsOfWhatIsNoSegmentRegisterAreSeen(string code, bool beyond) =>
-        Assert.Equal(beyond, Payload.Of(XenPayloads.Case(code, GuestMode.User)).HasFlag(Effects.LoadsBeyondSegments));
+        Assert.Equal(beyond, Payload.Of(XenPayloads.Case(code, GuestMode.User)).HasFlag(Effects.LoadsNoSegment));
 
     [Fact]
     public void SyscallOfUserCodeIsNoCall() => Assert.Equal(Effects.UserMode | Effects.Syscalls, Payload.Of(XenPayloads.Case("0f 05", GuestMode.User)));

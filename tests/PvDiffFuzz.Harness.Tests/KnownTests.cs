@@ -145,6 +145,25 @@ public sealed class KnownTests
         Assert.Equal(matches, Entry(text).Matches(Seen(testCase: testCase with { Registers = testCase.Registers.With(Register.Rax, flags) })));
     }
 
+    /// <summary>RCL and RCR of 8 bits by 9, 18 and, masked, 73, of 16 bits by 17; CL is 18. By 8 and by 32, which is masked to 0, they are none, nor is any of 32 bits.</summary>
+    [Theory]
+    [InlineData("c0 d0 09", true)]
+    [InlineData("c0 d8 12", true)]
+    [InlineData("c0 d8 49", true)]
+    [InlineData("66 c1 d0 11", true)]
+    [InlineData("d2 d0", true)]
+    [InlineData("c0 d0 08", false)]
+    [InlineData("c0 d0 20", false)]
+    [InlineData("66 d3 d0", false)]
+    [InlineData("d3 d0", false)]
+    [InlineData("c0 c0 09", false)]
+    public void AnEntryCanAskForAWholeTurn(string code, bool matches)
+    {
+        string text = Icebp.Replace("where    this.event.rip = other.event.rip - length", "executed whole-turn", StringComparison.Ordinal).Replace("forms    Int1", "forms any", StringComparison.Ordinal);
+        TestCase testCase = Cases.Of(code);
+        Assert.Equal(matches, Entry(text).Matches(Seen(testCase: testCase with { Registers = testCase.Registers.With(Register.Rcx, 18) })));
+    }
+
     /// <summary>UD2 raises 6 and the machine that traces says so, whatever the targets answer; ICEBP raises 1, and what stands before it nothing.</summary>
     [Theory]
     [InlineData("0f 0b", "raised 6", true)]

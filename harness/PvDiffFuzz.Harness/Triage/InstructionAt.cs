@@ -56,6 +56,9 @@ public enum Encodings
 
     /// <summary>An IRET that finds VM among the flags on the stack. No encoding, but of what ran; see <see cref="InstructionAt.Executed"/>.</summary>
     VmImage = 1 << 14,
+
+    /// <summary>An RCL or RCR by as many bits as the operand has with CF, or twice or three times as many, after which all are where they were. No encoding, but of what ran; see <see cref="InstructionAt.Executed"/>.</summary>
+    WholeTurn = 1 << 15,
 }
 
 /// <summary>An instruction that ran before a divergence shows.</summary>
@@ -160,10 +163,22 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
     private static Executed RanAt(TracedInstruction ran, CpuVendor vendor)
     {
         InstructionAt at = Decode(ran, vendor);
-        return new Executed(at.Form, at.Encoding | FoundBy(ran), ran.Raised?.Vector);
+        return new Executed(at.Form, at.Encoding | FoundBy(ran, at.Form), ran.Raised?.Vector);
     }
 
-    private static Encodings FoundBy(TracedInstruction ran) => ((ran.FlagsImage ?? 0) & Core.RflagsBits.VM) != 0 ? Encodings.VmImage : Encodings.None;
+    /// <summary>What of an instruction only the state tells that it found.</summary>
+    private static Encodings FoundBy(TracedInstruction ran, string form) =>
+        (((ran.FlagsImage ?? 0) & Core.RflagsBits.VM) != 0 ? Encodings.VmImage : Encodings.None) | (IsWholeTurn(ran, form) ? Encodings.WholeTurn : Encodings.None);
+
+    private static bool IsWholeTurn(TracedInstruction ran, string form)
+    {
+        const int mask = 31;
+        int bits = form.StartsWith("Rcl_rm8_", StringComparison.Ordinal) || form.StartsWith("Rcr_rm8_", StringComparison.Ordinal) ? 9
+            : form.StartsWith("Rcl_rm16_", StringComparison.Ordinal) || form.StartsWith("Rcr_rm16_", StringComparison.Ordinal) ? 17
+            : 0;
+        int count = (form.EndsWith("_CL", StringComparison.Ordinal) ? (byte)ran.Rcx : form.EndsWith("_imm8", StringComparison.Ordinal) ? ran.Bytes[^1] : 1) & mask;
+        return bits != 0 && count != 0 && count % bits == 0;
+    }
 
     /// <summary>Each kind of instruction that ran from an index of a trace on.</summary>
     private static ImmutableArray<Executed> AllRan(ReadOnlySpan<TracedInstruction> trace, int first, CpuVendor vendor)
@@ -182,7 +197,7 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
 
             if (i >= first)
             {
-                kinds.Add(new Executed(one.At.Form, one.At.Encoding | FoundBy(ran) | (left && one.Rcx.Reads ? Encodings.SyscallRcx : Encodings.None), ran.Raised?.Vector));
+                kinds.Add(new Executed(one.At.Form, one.At.Encoding | FoundBy(ran, one.At.Form) | (left && one.Rcx.Reads ? Encodings.SyscallRcx : Encodings.None), ran.Raised?.Vector));
             }
 
             left = ran.Raised is null && (one.At.Form == nameof(Code.Syscall) || (left && !one.Rcx.Replaces));

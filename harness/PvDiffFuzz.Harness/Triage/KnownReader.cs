@@ -54,6 +54,7 @@ public static class KnownReader
         ["vm-image"] = Encodings.VmImage,
         ["void-rex"] = Encodings.VoidRex,
         ["void-segment"] = Encodings.VoidSegment,
+        ["whole-turn"] = Encodings.WholeTurn,
     };
 
     /// <summary>The word for an instruction that raised nothing.</summary>
