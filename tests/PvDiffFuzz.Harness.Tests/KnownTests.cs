@@ -164,6 +164,21 @@ public sealed class KnownTests
         Assert.Equal(matches, Entry(text).Matches(Seen(testCase: testCase with { Registers = testCase.Registers.With(Register.Rcx, 18) })));
     }
 
+    /// <summary>RCL that takes CF of SHL of 8 bits and of SHLD of 16, also with an INC between, which leaves CF; not that of SHL of 64 bits, of SHR, nor with a CLC between; and ADC is no rotation.</summary>
+    [Theory]
+    [InlineData(true, "c0 e0 07", "d1 d0")]
+    [InlineData(true, "66 0f a4 c0 01", "48 d1 d1")]
+    [InlineData(true, "c0 e0 07", "48 ff c0", "d1 d8")]
+    [InlineData(false, "48 c1 e0 07", "d1 d0")]
+    [InlineData(false, "c0 e8 07", "d1 d0")]
+    [InlineData(false, "c0 e0 07", "f8", "d1 d0")]
+    [InlineData(false, "c0 e0 07", "48 11 d8")]
+    public void AnEntryCanAskForTheCarryOfAShift(bool matches, params string[] code)
+    {
+        string text = Icebp.Replace("where    this.event.rip = other.event.rip - length", "executed shifted-carry", StringComparison.Ordinal).Replace("forms    Int1", "forms any", StringComparison.Ordinal);
+        Assert.Equal(matches, Entry(text).Matches(Seen(testCase: Cases.Of(code))));
+    }
+
     /// <summary>UD2 raises 6 and the machine that traces says so, whatever the targets answer; ICEBP raises 1, and what stands before it nothing.</summary>
     [Theory]
     [InlineData("0f 0b", "raised 6", true)]

@@ -59,6 +59,9 @@ public enum Encodings
 
     /// <summary>An RCL or RCR by as many bits as the operand has with CF, or twice or three times as many, after which all are where they were. No encoding, but of what ran; see <see cref="InstructionAt.Executed"/>.</summary>
     WholeTurn = 1 << 15,
+
+    /// <summary>An RCL or RCR that takes CF as a shift to the left has left it. No encoding, but of what ran; see <see cref="InstructionAt.Executed"/>.</summary>
+    ShiftedCarry = 1 << 16,
 }
 
 /// <summary>An instruction that ran before a divergence shows.</summary>
@@ -183,24 +186,28 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
     /// <summary>Each kind of instruction that ran from an index of a trace on.</summary>
     private static ImmutableArray<Executed> AllRan(ReadOnlySpan<TracedInstruction> trace, int first, CpuVendor vendor)
     {
-        Dictionary<(ulong Address, CpuMode Mode), (InstructionAt At, RcxUse Rcx)> decoded = [];
+        Dictionary<(ulong Address, CpuMode Mode), (InstructionAt At, RcxUse Rcx, CarryUse Carry)> decoded = [];
         HashSet<Executed> kinds = [];
         bool left = false;
+        bool shifted = false;
         for (int i = 0; i < trace.Length; i++)
         {
             TracedInstruction ran = trace[i];
-            if (!decoded.TryGetValue((ran.Address, ran.Mode), out (InstructionAt At, RcxUse Rcx) one))
+            if (!decoded.TryGetValue((ran.Address, ran.Mode), out (InstructionAt At, RcxUse Rcx, CarryUse Carry) one))
             {
-                one = (Decode(ran, vendor), RcxUse.Of(CodeEdit.DecodeOne(ran.Bytes.AsSpan(), ran.Address, ran.Mode, vendor)));
+                Instruction instruction = CodeEdit.DecodeOne(ran.Bytes.AsSpan(), ran.Address, ran.Mode, vendor);
+                one = (Decode(ran, vendor), RcxUse.Of(in instruction), CarryUse.Of(in instruction));
                 decoded.Add((ran.Address, ran.Mode), one);
             }
 
             if (i >= first)
             {
-                kinds.Add(new Executed(one.At.Form, one.At.Encoding | FoundBy(ran, one.At.Form) | (left && one.Rcx.Reads ? Encodings.SyscallRcx : Encodings.None), ran.Raised?.Vector));
+                Encodings found = FoundBy(ran, one.At.Form) | (left && one.Rcx.Reads ? Encodings.SyscallRcx : Encodings.None) | (shifted && one.Carry.Rotates ? Encodings.ShiftedCarry : Encodings.None);
+                kinds.Add(new Executed(one.At.Form, one.At.Encoding | found, ran.Raised?.Vector));
             }
 
             left = ran.Raised is null && (one.At.Form == nameof(Code.Syscall) || (left && !one.Rcx.Replaces));
+            shifted = one.Carry.Shifts || (shifted && !one.Carry.Replaces);
         }
 
         return [.. kinds];

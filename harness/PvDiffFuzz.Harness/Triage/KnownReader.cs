@@ -50,6 +50,7 @@ public static class KnownReader
         ["repne"] = Encodings.Repne,
         ["rex-r"] = Encodings.RexR,
         ["rex-w"] = Encodings.RexW,
+        ["shifted-carry"] = Encodings.ShiftedCarry,
         ["syscall-rcx"] = Encodings.SyscallRcx,
         ["vm-image"] = Encodings.VmImage,
         ["void-rex"] = Encodings.VoidRex,

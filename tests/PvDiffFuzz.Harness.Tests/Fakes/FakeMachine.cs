@@ -66,7 +66,8 @@ internal sealed class FakeMachine(Action<Mnemonic, FakeMachine.State>? bug = nul
             case not (Mnemonic.Nop or Mnemonic.Int1 or Mnemonic.Jmp) when IsStrange(instruction, 0) || IsStrange(instruction, 1):
                 state.Vector = 6;
                 return false;
-            case Mnemonic.Nop or Mnemonic.Int1 or Mnemonic.Jmp:
+            // Shifts and rotations move nothing here.
+            case Mnemonic.Nop or Mnemonic.Int1 or Mnemonic.Jmp or Mnemonic.Shl or Mnemonic.Shld or Mnemonic.Shr or Mnemonic.Rcl or Mnemonic.Rcr:
                 break;
             case Mnemonic.Clc:
                 state.Registers = r with { Rflags = r.Rflags & ~1UL };
