@@ -29,6 +29,7 @@ internal sealed unsafe class OutcomeDecoder
 
     private readonly List<MemoryWord> _words = [];
     private readonly Dictionary<ulong, ulong> _frames = [];
+    private readonly Dictionary<ulong, ulong> _returns = [];
     private ulong _returnsFrom;
     private readonly ulong[] _initial = new ulong[PageLayout.PageSize / sizeof(ulong)];
     private readonly ulong[] _final = new ulong[PageLayout.PageSize / sizeof(ulong)];
@@ -66,7 +67,9 @@ internal sealed unsafe class OutcomeDecoder
         SystemState system = SystemState.Empty;
         RegisterState? registers = null;
         _frames.Clear();
+        _returns.Clear();
         _returnsFrom = 0;
+        int answered = 0;
         for (int i = 0; i < count; i++, context += Context.Size)
         {
             if (death is null && context + Context.Size > end)
@@ -76,6 +79,7 @@ internal sealed unsafe class OutcomeDecoder
 
             int entry = *(int*)(context + Context.Entry);
             _returnsFrom = registers?.Rip ?? 0;
+            _returns[i == 0 ? testCase.Registers.Rip : ReturnsTo(events[..i], testCase.Responses, ref answered)] = _returnsFrom;
             if (entry == EntryNumber.HypercallReturn)
             {
                 registers = ReadRegisters(context, registers!.Rip);
@@ -175,6 +179,26 @@ internal sealed unsafe class OutcomeDecoder
         bool software = !error && entry < 32 && ((ErrorCodes >> entry) & 1) != 0;
         ulong? cr2 = error && entry == PageFaultVector ? *(ulong*)(context + Context.Cr2) : null;
         return new Event(software ? EventKind.Trap : Event.KindOf((byte)entry), (byte)entry, errorCode, cr2, EntryPoint.XenTrap, registers) { Frame = frame };
+    }
+
+    /// <summary>Where the answer to the last event led. Hypercalls of an answer are events behind the one that is answered.</summary>
+    private static ulong ReturnsTo(ReadOnlySpan<Event> events, ImmutableArray<Response> responses, ref int answered)
+    {
+        answered += events[^1].Kind == EventKind.Hypercall ? 0 : 1;
+        while (events.Length > 1 && events[^1].Kind == EventKind.Hypercall)
+        {
+            events = events[..^1];
+        }
+
+        foreach ((Register register, ulong value) in answered <= responses.Length ? responses[answered - 1].Patches : [])
+        {
+            if (register == Register.Rip)
+            {
+                return value;
+            }
+        }
+
+        return events[^1].Frame.IsEmpty ? 0 : FrameRip(events[^1]);
     }
 
     private static ulong FrameRip(Event e) => BinaryPrimitives.ReadUInt64LittleEndian(e.Frame.AsSpan()[(e.Frame.Length == FrameLength ? 16 : 24)..]);
@@ -287,7 +311,7 @@ internal sealed unsafe class OutcomeDecoder
             if (first < _final.Length)
             {
                 ulong at = address + ((ulong)first * sizeof(ulong));
-                _words.Add(new MemoryWord(at, AsReturned(at, _final[first])));
+                _words.Add(new MemoryWord(at, AsReturned(at, _final.AsSpan(first))));
                 first++;
             }
         }
@@ -307,12 +331,14 @@ internal sealed unsafe class OutcomeDecoder
     }
 
     /// <summary>A frame in memory shows where the agent called Xen to return, when the payload had not begun. It counts as called at an entry, as the agent records it (ADR 9).</summary>
-    private ulong AsReturned(ulong at, ulong value)
+    private ulong AsReturned(ulong at, ReadOnlySpan<ulong> words)
     {
+        ulong value = words[0];
         bool isFrame = _frames.TryGetValue(at, out ulong shown);
         if (value == Returned)
         {
-            return isFrame ? shown : _returnsFrom;
+            // Of one that went to code of the case, the RIP tells which return it followed, as long as nothing was executed between.
+            return isFrame || (words.Length > 2 && _returns.TryGetValue(words[2], out shown)) || (words.Length > 3 && _returns.TryGetValue(words[3], out shown)) ? shown : _returnsFrom;
         }
 
         // The payload may have written over a part of it since. Two of its lower bytes are enough to know it again.
