@@ -79,7 +79,7 @@ internal sealed unsafe class OutcomeDecoder
 
             int entry = *(int*)(context + Context.Entry);
             _returnsFrom = registers?.Rip ?? 0;
-            _returns[i == 0 ? testCase.Registers.Rip : ReturnsTo(events[..i], testCase.Responses, ref answered)] = _returnsFrom;
+            _returns[i == 0 ? testCase.Registers.Rip : ReturnsTo(events.AsSpan(0, i), testCase.Responses, ref answered)] = _returnsFrom;
             if (entry == EntryNumber.HypercallReturn)
             {
                 registers = ReadRegisters(context, registers!.Rip);

@@ -28,16 +28,22 @@ internal static class FuzzCommand
         CampaignOptions options = settings.Journal?.Continue(settings.Campaign, settings.SkipSuspects) ?? settings.Campaign;
         KnownSet known = Session.Known(settings.Known);
         CpuProfile processor = composition.ProcessorOf(settings.Generator.Abi, settings.Targets);
+        if (settings.Sweep && options.Count is null)
+        {
+            ulong all = SweepOf(settings, processor, options.Seed).Count;
+            options = options with { Count = all - Math.Min(all, options.Start) };
+        }
+
         Directory.CreateDirectory(settings.Output);
         string name = Path.Combine(settings.Output, $"{options.Seed:x}-{options.Shard.Number}");
         CampaignEvidence before = Before(name + EvidenceFile.Extension, settings);
         CampaignParts parts = new()
         {
             Targets = [.. settings.Targets.Select<string, Func<ITarget>>(name => () => composition.Create(name, processor))],
-            Source = () => new GeneratedCases(settings.Generator, processor, options.Seed),
+            Source = () => settings.Sweep ? SweepOf(settings, processor, options.Seed) : new GeneratedCases(settings.Generator, processor, options.Seed),
             Analyst = () => Session.Analyst(processor, settings.Targets),
             Known = known,
-            Store = new FolderStore(settings.Output, finding => FindingText.Of(finding, processor)),
+            Store = new FolderStore(settings.Output, finding => FindingText.Of(finding, processor, settings.Sweep ? $"sweep {OpcodeSweep.Version} seed {finding.Seed:x}:{finding.Index}" : null)),
             JournalPath = settings.JournalPath ?? name + ".journal",
             Rules = ModelsByAbi.CanCount && ModelsByAbi.Of(settings.Generator.Abi) is ModelParts model ? () => model.Probed(processor, null) : null,
             SaveEvidence = evidence => EvidenceFile.Write(name + EvidenceFile.Extension, before.Add(evidence with { Forms = composition.FormsUsed })),
@@ -83,6 +89,18 @@ internal static class FuzzCommand
         return unsaved || idle ? ExitCode.Failed
             : summary.Findings.Any() ? ExitCode.Diverged
             : ExitCode.Ok;
+    }
+
+    private static OpcodeSweep SweepOf(FuzzSettings settings, CpuProfile processor, ulong seed)
+    {
+        try
+        {
+            return new OpcodeSweep(settings.Generator, processor, seed);
+        }
+        catch (ArgumentException e)
+        {
+            throw new UsageException(e.Message);
+        }
     }
 
     /// <summary>What steers the campaign, or null.</summary>

@@ -20,6 +20,7 @@ internal sealed record FuzzSettings(
     string? JournalPath,
     bool SkipSuspects,
     GuideBy Guide,
+    bool Sweep,
     string? Corpus,
     bool Json,
     bool Verbose);
@@ -56,6 +57,11 @@ internal sealed class FuzzOptions(Composition composition)
         DefaultValueFactory = _ => "coverage,rules",
     };
 
+    private readonly Option<bool> _sweep = new("--sweep")
+    {
+        Description = "In place of random cases: every opcode with every prefix that gives it another meaning, one instruction a case, in order. Ends after one pass unless --count or --seconds ends it before; --start begins elsewhere.",
+    };
+
     private readonly Option<string?> _corpus = new("--corpus") { Description = "Files or a folder of cases that a guided campaign begins with; default: none, with --resume the corpus that it kept." };
     private readonly Option<bool> _json = CommonOptions.Json();
     private readonly Option<bool> _verbose = new("--verbose") { Description = "Log more on stderr." };
@@ -63,7 +69,7 @@ internal sealed class FuzzOptions(Composition composition)
     /// <summary>Adds all options to a command.</summary>
     public void AddTo(Command command)
     {
-        foreach (Option option in (Option[])[_targets, _seed, _seconds, _count, _start, _jobs, _shard, _abi, _families, _minimum, _maximum, _raw, _compatibility, _debug, _out, _known, _resume, _skip, _guide, _corpus, _json, _verbose])
+        foreach (Option option in (Option[])[_targets, _seed, _seconds, _count, _start, _jobs, _shard, _abi, _families, _minimum, _maximum, _raw, _compatibility, _debug, _out, _known, _resume, _skip, _guide, _sweep, _corpus, _json, _verbose])
         {
             command.Add(option);
         }
@@ -82,7 +88,8 @@ internal sealed class FuzzOptions(Composition composition)
 
         long count = parsed.GetValue(_count);
         long seconds = parsed.GetValue(_seconds);
-        bool timed = parsed.GetResult(_seconds)?.Implicit == false || count == 0;
+        bool sweep = parsed.GetValue(_sweep);
+        bool timed = parsed.GetResult(_seconds)?.Implicit == false || (count == 0 && !sweep);
         CampaignOptions campaign = new()
         {
             Seed = parsed.GetValue(_seed) is null && journal is not null ? journal.Seed : ParseSeed(parsed.GetValue(_seed)),
@@ -96,6 +103,11 @@ internal sealed class FuzzOptions(Composition composition)
         string targets = journal is not null && IsDefault(parsed, _targets) ? string.Join(',', journal.Targets) : parsed.GetRequiredValue(_targets);
         IReadOnlyList<string> names = _composition.Parse(targets);
         GuideBy guide = GuideOf(parsed, names);
+        if (sweep && guide != GuideBy.None)
+        {
+            guide = IsDefault(parsed, _guide) ? GuideBy.None : throw new UsageException($"--guide {parsed.GetValue(_guide)}: a sweep goes through its cases in order; leave one of the two out");
+        }
+
         if (guide == GuideBy.None && parsed.GetValue(_corpus) is string unused)
         {
             throw new UsageException($"--corpus {unused}: only a guided campaign begins with cases; leave out --guide none");
@@ -106,7 +118,7 @@ internal sealed class FuzzOptions(Composition composition)
         return wrong is null
             ? new FuzzSettings(
                 names,
-                campaign with { Source = guide == GuideBy.None ? generator.ToString() : $"{generator} {new GuideOptions { By = guide }}" },
+                campaign with { Source = sweep ? $"sweep {OpcodeSweep.Version} {generator}" : guide == GuideBy.None ? generator.ToString() : $"{generator} {new GuideOptions { By = guide }}" },
                 generator,
                 folder,
                 parsed.GetValue(_known),
@@ -114,6 +126,7 @@ internal sealed class FuzzOptions(Composition composition)
                 resume,
                 parsed.GetValue(_skip),
                 guide,
+                sweep,
                 parsed.GetValue(_corpus),
                 parsed.GetValue(_json),
                 parsed.GetValue(_verbose))
