@@ -147,6 +147,21 @@ public sealed class CommandTests : IDisposable
         Assert.Equal((int)ExitCode.Ok, _terminal.Run([.. args, "model.x86"]).Exit);
     }
 
+    /// <summary>A sweep ends after one pass: from its 653,824th case on there are 512. It is no guided campaign, and its journal says what it is.</summary>
+    [Fact]
+    public void ASweepEndsAfterOnePass()
+    {
+        string folder = _terminal.Path("out");
+        string[] args = ["fuzz", "--sweep", "--seed", "1", "--start", "653824", "--jobs", "1", "--targets", $"model.x86,{Terminal.Twin}", "--out", folder];
+        JsonElement json = _terminal.Run([.. args, "--json"]).Json;
+        Printed refused = _terminal.Run([.. args, "--guide", "rules"]);
+
+        Assert.Equal(512, json.GetProperty("cases").GetInt32());
+        Assert.Contains("\nsource sweep 1 generator ", File.ReadAllText(Path.Combine(folder, "1-0.journal")), StringComparison.Ordinal);
+        Assert.Equal((int)ExitCode.Usage, refused.Exit);
+        Assert.Contains("--guide rules", refused.Error, StringComparison.Ordinal);
+    }
+
     /// <summary>A case written by hand replays before anybody made it canonical; a folder without any case is a mistake.</summary>
     [Fact]
     public void ReplayTakesCasesWrittenByHandAndNeedsAtLeastOne()
