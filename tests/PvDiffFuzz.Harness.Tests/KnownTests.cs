@@ -115,6 +115,8 @@ public sealed class KnownTests
     [InlineData("executed Clc rex-w", true)]
     [InlineData("executed operand-size syscall-rcx", false)]
     [InlineData("executed negative", false)]
+    [InlineData("ever Stc", true)]
+    [InlineData("ever Clc negative", false)]
     [InlineData("after rex-w", false)]
     public void AnEntryCanAskForWhatRanBefore(string line, bool matches) =>
         Assert.Equal(matches, Entry(Icebp.Replace("where    this.event.rip = other.event.rip - length", line, StringComparison.Ordinal)).Matches(Seen(testCase: Cases.Of("f9", "90", "48 f1"))));

@@ -92,6 +92,9 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
     /// <summary>The instructions that ran since the event before, this one included; at the end of a case, all that ran. Each kind once. Default when nobody knows.</summary>
     public ImmutableArray<Executed> Executed { get; init; }
 
+    /// <summary>All instructions that ran until then. Each kind once. Default when nobody knows.</summary>
+    public ImmutableArray<Executed> Ever { get; init; }
+
     /// <summary>Stands before the names of an instruction that is undefined only because of its LOCK prefix.</summary>
     public const string Lock = "LOCK.";
 
@@ -130,6 +133,7 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
             {
                 Before = before < 0 ? found.Before : RanAt(trace[before], vendor),
                 Executed = AllRan(trace.AsSpan()[..(last + 1)], first, vendor),
+                Ever = AllRan(trace.AsSpan()[..(last + 1)], 0, vendor),
             };
         }
 

@@ -67,6 +67,9 @@ public sealed record KnownEntry
     /// <summary>Iced's code names of instructions of which one ran since the event before, the diverging one included; empty for any. For causes that show late, at an instruction that has nothing to do with them.</summary>
     public ImmutableArray<string> Executed { get; init; } = [];
 
+    /// <summary>The same words, of which one holds for an instruction that ran at any time of the case; empty for any.</summary>
+    public ImmutableArray<string> Ever { get; init; } = [];
+
     /// <summary>What the model of the case's ABI may have raised at the diverging instruction: vectors, and null for nothing; empty for either.</summary>
     public ImmutableArray<byte?> Raised { get; init; } = [];
 
@@ -97,6 +100,7 @@ public sealed record KnownEntry
         (Forms.IsEmpty || Forms.Any(form => Fits(form, instruction.Form) || string.Equals(form, instruction.Mnemonic, StringComparison.Ordinal)))
         && (After.IsEmpty || Names(After, instruction.Before))
         && (Executed.IsEmpty || (!instruction.Executed.IsDefault && instruction.Executed.Any(ran => Names(Executed, ran))))
+        && (Ever.IsEmpty || (!instruction.Ever.IsDefault && instruction.Ever.Any(ran => Names(Ever, ran))))
         && (Raised.IsEmpty || (!instruction.Executed.IsDefault && Raised.Contains(instruction.Raised?.Vector)))
         && (instruction.Encoding & Encoding) == Encoding;
 

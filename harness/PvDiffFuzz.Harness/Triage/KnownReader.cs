@@ -34,7 +34,7 @@ public static class KnownReader
     public const int MaximumBytes = 65_536;
 
     private static readonly string[] Once = ["id", "kind", "clause", "reason", "forms", "vectors", "fields"];
-    private static readonly string[] Optional = ["abi", "path", "start", "entries", "scope", "after", "executed", "raised", "encoding"];
+    private static readonly string[] Optional = ["abi", "path", "start", "entries", "scope", "after", "executed", "ever", "raised", "encoding"];
 
     /// <summary>The words for prefixes.</summary>
     internal static readonly SortedDictionary<string, Encodings> EncodingWords = new(StringComparer.Ordinal)
@@ -230,6 +230,7 @@ public static class KnownReader
                 Part = _once.ContainsKey("scope") && Valid("scope", s => s is "whole" or "part", "a scope is whole or part") == "part",
                 After = Instructions("after"),
                 Executed = Instructions("executed"),
+                Ever = Instructions("ever"),
                 Raised = _once.ContainsKey("raised")
                     ? [.. List("raised", word => TryVector(word, out _), $"is no vector; vectors are decimal, 0 to 255, and '{Nothing}' stands for nothing").Select(word => TryVector(word, out byte? vector) ? vector : null)]
                     : [],
