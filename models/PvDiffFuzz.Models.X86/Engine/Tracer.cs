@@ -51,7 +51,10 @@ internal sealed class Tracer(int maximum)
                 cpu.Rip,
                 ImmutableArray.Create<byte>(bytes[..length]),
                 cpu.Compatibility ? CpuMode.Compatibility32 : CpuMode.Long64,
-                cpu.Read<ulong>(X86.Gpr.Rcx)) { FlagsImage = FlagsImage(ref cpu, bytes[..length]) });
+                cpu.Read<ulong>(X86.Gpr.Rcx))
+            {
+                FlagsImage = FlagsImage(ref cpu, bytes[..length]),
+            });
         }
     }
 
