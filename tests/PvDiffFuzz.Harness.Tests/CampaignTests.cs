@@ -61,6 +61,23 @@ public sealed class CampaignTests
         Assert.Equal("HarnessError of case 7: gone", Assert.Single(summary.Targets[1].Reasons).Key);
     }
 
+    /// <summary>A target that answers a batch otherwise, and its cases as usual when they are asked again, has been another one for a while: the range is run again and counted once. A few such answers are examined.</summary>
+    [Theory]
+    [InlineData(64, 1)]
+    [InlineData(8, 0)]
+    public void ARangeWhoseDifferencesDoNotComeBackIsRunAgain(int wrong, int again)
+    {
+        FakeMachine machine = new();
+        int answered = 0;
+        CampaignParts parts = Parts(machine.Run, c => ++answered > 512 && answered <= 512 + wrong ? machine.Run(c) with { End = EndKind.Halt } : machine.Run(c));
+
+        CampaignSummary summary = Run(Small, parts);
+
+        Assert.Equal((again, 3000L, 0L), (summary.RanAgain, summary.Cases, summary.New));
+        Assert.Equal(again == 1, summary.Signatures.IsEmpty);
+        Assert.Equal(Run(Small, Parts(machine.Run, machine.Run)).CaseDigest, summary.CaseDigest);
+    }
+
     [Fact]
     public void OneJobAndTwoGiveTheSameByteForByte()
     {

@@ -20,6 +20,7 @@ internal static class SummaryView
         skipped = summary.Skipped,
         masked = summary.Masked,
         unexamined = summary.Unexamined,
+        ranAgain = summary.RanAgain,
         divergences = new { @new = summary.New, known = summary.Known, explained = summary.Explained },
         findings = summary.Findings.Select(found => new
         {
@@ -54,7 +55,7 @@ internal static class SummaryView
     {
         Console.WriteLine($"seed {summary.Seed:x}, shard {summary.Shard}{(summary.Cancelled ? ", stopped by request" : string.Empty)}");
         Console.WriteLine($"{summary.Cases} cases in {summary.Elapsed.TotalSeconds:f1} s, {Rate(summary):f0} a second; {Percent(summary.Comparable, summary.Cases)} comparable; {forms} forms executed");
-        Console.WriteLine($"unsupported {summary.Unsupported}, budget spent {summary.BudgetSpent}, harness errors {summary.HarnessErrors}, skipped {summary.Skipped}");
+        Console.WriteLine($"unsupported {summary.Unsupported}, budget spent {summary.BudgetSpent}, harness errors {summary.HarnessErrors}, skipped {summary.Skipped}, ranges run again {summary.RanAgain}");
         if (!summary.Evidence.Progress.IsEmpty)
         {
             CoverageSample reached = summary.Evidence.Progress[^1];

@@ -295,6 +295,7 @@ public sealed class Campaign
             Known = known.Total,
             Explained = _totals.Undefined + desk.Explained,
             Unexamined = _totals.Unexamined,
+            RanAgain = _totals.RanAgain,
             KnownMatches = known.ToImmutable(),
             MaskRows = _totals.MaskRows.ToImmutable(),
             Evidence = evidence,

@@ -122,6 +122,9 @@ internal sealed class RangeResult(CaseRange range, int targets)
     /// <summary>Divergences beyond <see cref="CampaignOptions.MaximumLocatedPerRange"/>: not examined.</summary>
     public long Unexamined { get; set; }
 
+    /// <summary>Ranges that were run a second time, and of which this is the second result, because what differed at first did not come back.</summary>
+    public long RanAgain { get; set; }
+
     /// <summary>Sum of the hashes of the cases.</summary>
     public ulong CaseDigest { get; set; }
 
@@ -152,6 +155,7 @@ internal sealed class RangeResult(CaseRange range, int targets)
         Masked += other.Masked;
         Undefined += other.Undefined;
         Unexamined += other.Unexamined;
+        RanAgain += other.RanAgain;
         CaseDigest += other.CaseDigest;
         Known.Add(other.Known);
         MaskRows.Add(other.MaskRows);

@@ -7,6 +7,9 @@ namespace PvDiffFuzz.Harness;
 /// <summary>Runs ranges of cases on one job's targets. What it returns depends on the range alone.</summary>
 internal sealed class RangeWorker
 {
+    /// <summary>Differences of a range that may be gone when their cases run again, before the range is not trusted: then it was what a target had become, not what its cases are.</summary>
+    private const int MostGone = 32;
+
     private readonly CampaignOptions _options;
     private readonly CampaignParts _parts;
     private readonly CaseRunner _runner;
@@ -21,6 +24,8 @@ internal sealed class RangeWorker
     private readonly GuidedBatch? _guided;
     private Digest _digest;
     private int _located;
+    private int _gone;
+    private int _mostGone;
 
     /// <summary>Makes a worker.</summary>
     /// <param name="options">What the campaign does.</param>
@@ -45,17 +50,30 @@ internal sealed class RangeWorker
         }
     }
 
-    /// <summary>Runs a range.</summary>
+    /// <summary>Runs a range; a second time when too much of what differs in it does not come back. Guided cases cannot be made again, so they are run once.</summary>
     /// <param name="range">The cases.</param>
     /// <param name="stop">Asked before each batch; true ends the range early.</param>
     public RangeResult Run(CaseRange range, Func<bool> stop)
     {
+        RangeResult first = RunOnce(range, stop, _guided is null ? MostGone : int.MaxValue);
+        if (_gone < _mostGone)
+        {
+            return first;
+        }
+
+        RangeResult second = RunOnce(range, stop, int.MaxValue);
+        second.RanAgain++;
+        return second;
+    }
+
+    private RangeResult RunOnce(CaseRange range, Func<bool> stop, int mostGone)
+    {
         RangeResult result = new(range, _outcomes.Length);
         Dictionary<(Signature, bool), Suspicion> seen = [];
-        _located = 0;
+        (_located, _gone, _mostGone) = (0, 0, mostGone);
         for (ulong done = 0; done < range.Count; done += (ulong)_options.BatchSize)
         {
-            if (stop())
+            if (stop() || _gone >= _mostGone)
             {
                 return result;
             }
@@ -126,7 +144,7 @@ internal sealed class RangeWorker
     private void Compare(int count, RangeResult result, Dictionary<(Signature, bool), Suspicion> seen)
     {
         result.Cases += count;
-        for (int i = 0; i < count; i++)
+        for (int i = 0; i < count && _gone < _mostGone; i++)
         {
             ulong hash = _digest.OfCase(_indices[i], _cases[i]);
             result.CaseDigest += hash;
@@ -245,7 +263,11 @@ internal sealed class RangeWorker
         }
 
         Examination? first = Locator.FirstDivergence(examination.Case, _runner, _parts.Allowed);
-        if (first is not null)
+        if (first is null)
+        {
+            _gone++;
+        }
+        else
         {
             divergence = Divergence.Of(first, _runner);
             if (Explains(divergence, result))
