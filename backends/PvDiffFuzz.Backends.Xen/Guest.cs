@@ -360,22 +360,34 @@ internal sealed unsafe class Guest : IDisposable
         }
     }
 
-    /// <summary>What has to be done once: the shared page becomes visible, and frames for page tables and descriptors can be written by Xen alone, which takes no others for these.</summary>
+    /// <summary>
+    /// What has to be done once: the shared page becomes visible; frames for page tables and descriptors can be written by Xen alone, which takes no others for these; and nobody can write the agent's code and entries,
+    /// to which RCX points in every handler.
+    /// </summary>
     private void Prepare()
     {
         const ulong readOnly = 0x25;
         const ulong writable = 0x67;
         ulong sharedInfo = StartInfo(StartInfoSharedInfo);
-        Call(GuestMap.TableFrames + GuestMap.GdtFrames + 1, (ref RecordWriter writer) =>
+        int[] fixedPages =
+        [
+            .. Pages(GuestMap.Tables, GuestMap.Tables + ((GuestMap.TableFrames + GuestMap.GdtFrames) * PageLayout.PageSize)),
+            .. Pages(GuestMap.Agent, GuestMap.HypercallPage + PageLayout.PageSize),
+            .. Pages(GuestMap.CleanState, GuestMap.CleanState + PageLayout.PageSize),
+            .. Pages(GuestMap.Entries, GuestMap.End + XenTrap.HandlerSize),
+        ];
+        Call(fixedPages.Length + 1, (ref RecordWriter writer) =>
         {
             writer.Hypercall(HYPERVISOR_update_va_mapping, GuestMap.At(GuestMap.SharedInfo), sharedInfo | writable, UVMF_INVLPG);
-            for (int i = 0; i < GuestMap.TableFrames + GuestMap.GdtFrames; i++)
+            foreach (int page in fixedPages)
             {
-                int offset = GuestMap.Tables + (i * PageLayout.PageSize);
-                writer.Hypercall(HYPERVISOR_update_va_mapping, GuestMap.At(offset), MachineAddress(offset) | readOnly, UVMF_INVLPG);
+                writer.Hypercall(HYPERVISOR_update_va_mapping, GuestMap.At(page), MachineAddress(page) | readOnly, UVMF_INVLPG);
             }
         });
     }
+
+    private static IEnumerable<int> Pages(int first, int end) =>
+        Enumerable.Range(first / PageLayout.PageSize, (end + PageLayout.PageSize - 1) / PageLayout.PageSize - (first / PageLayout.PageSize)).Select(page => page * PageLayout.PageSize);
 
     private void Monitor(string line)
     {

@@ -78,7 +78,7 @@ internal sealed class PageTables
         for (int i = 0; i < extra.Count; i++)
         {
             different.Add(extra[i] >> RegionShift);
-            tables.MapAt(extra[i], user: false, GuestMap.PortPages + (i * PageLayout.PageSize), Present | Accessed | Writable);
+            tables.MapAt(extra[i], user: false, GuestMap.PortPages + (i * PageLayout.PageSize), Present | Accessed);
         }
 
         foreach (LayoutMap.Page page in map.Pages)
