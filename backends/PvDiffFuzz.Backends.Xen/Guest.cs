@@ -361,8 +361,8 @@ internal sealed unsafe class Guest : IDisposable
     }
 
     /// <summary>
-    /// What has to be done once: the shared page becomes visible; frames for page tables and descriptors can be written by Xen alone, which takes no others for these; and nobody can write the agent's code and entries,
-    /// to which RCX points in every handler.
+    /// What has to be done once: the shared page becomes visible; frames for page tables and descriptors can be written by Xen alone, which takes no others for these; and what runs there
+    /// cannot write the agent's code and entries, whose addresses it has seen.
     /// </summary>
     private void Prepare()
     {

@@ -50,6 +50,20 @@ public sealed class LiveTests(LiveTests.Machine machine) : IClassFixture<LiveTes
         Assert.Empty(outcome.Memory);
     }
 
+    /// <summary>A store to the entry to which INT3 comes faults, so that the entry serves the next case, too.</summary>
+    [XenFact]
+    public void EntriesCannotBeOverwritten()
+    {
+        TestCase stores = XenPayloads.Case("cc 48 89 01", GuestMode.Supervisor);
+        Outcome[] outcomes = new Outcome[2];
+
+        Xen.Run([stores with { Responses = [new Response([new(Register.Rcx, XenMap.Handlers + 0x30)]) { Return = ReturnKind.XenIret }] }, XenPayloads.Case("cc", GuestMode.Supervisor)], outcomes);
+
+        Assert.Equal([3, 14], outcomes[0].Events.Select(e => (int)e.Vector));
+        Assert.Equal((XenMap.Handlers + 0x30, 3u), (outcomes[0].Events[1].Cr2!.Value, outcomes[0].Events[1].ErrorCode!.Value & 3));
+        Assert.Equal((EndKind.Event, 3), (outcomes[1].End, (int)Assert.Single(outcomes[1].Events).Vector));
+    }
+
     /// <summary>A hole of the trap table: #GP with the vector, for the kernel as for user code; with a handler the same case is a trap.</summary>
     [XenFact]
     public void AHoleIsOneForItsCaseOnly()
