@@ -37,6 +37,17 @@ public sealed class XenTriageTests
         Assert.Empty(Find(Kernel, Stacked(Kernel, vector: 6, rip: Kernel.Code.Address + 1)));
     }
 
+    /// <summary>Kernel code finds the frames of its events on its stack; user code does where the kernel's stack lies in a page of user mode, such as its own stack.</summary>
+    [Fact]
+    public void FramesCanLieWhereTheCodeFindsThem()
+    {
+        TestCase user = XenCases.User("cc");
+
+        Assert.True(Interrupted.StoresFramesInReach(Kernel));
+        Assert.False(Interrupted.StoresFramesInReach(user));
+        Assert.True(Interrupted.StoresFramesInReach(user with { System = user.System.With(SystemRegister.XenKernelSp, user.Registers.Gpr[4] + 0x27) }));
+    }
+
     /// <summary>An upcall after the instruction lies on nothing, and one on a handler of two vectors does not tell which.</summary>
     [Fact]
     public void AnUpcallThatTellsNoVectorIsNotUnfolded()

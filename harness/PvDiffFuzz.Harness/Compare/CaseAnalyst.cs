@@ -134,7 +134,7 @@ public sealed class CaseAnalyst
 
     private static CaseMask AfterTable(ImmutableArray<TracedInstruction> trace, CpuVendor vendor, TestCase testCase, CpuProfile? profile, bool lastCompleted, bool resumes)
     {
-        UndefinedMask mask = UndefinedBits.After(trace, vendor, lastCompleted, resumes, profile, Interrupted.LoadsFlagsIntoR11(testCase), framesOnOwnStack: testCase.Start == GuestMode.Supervisor);
+        UndefinedMask mask = UndefinedBits.After(trace, vendor, lastCompleted, resumes, profile, Interrupted.LoadsFlagsIntoR11(testCase), framesOnOwnStack: Interrupted.StoresFramesInReach(testCase));
         return new CaseMask { Rflags = mask.Rflags, Gpr = mask.Gpr, Consumed = mask.Consumed, Rows = mask.Rows, Parts = mask.Parts };
     }
 

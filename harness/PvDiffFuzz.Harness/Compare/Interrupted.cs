@@ -52,6 +52,11 @@ internal static class Interrupted
         testCase.Abi is Abi.XenPv64 or Abi.XenPv64Fred
         && (((testCase.Xen!.IretFlags ?? 0) & TestCase.XenIretInSyscall) != 0 || testCase.Responses.Any(response => (response.Flags & TestCase.XenIretInSyscall) != 0));
 
+    /// <summary>True when frames of the case's events lie where its code may find them: on the stack of supervisor code, or where a Xen guest's kernel has its stack in a page of user mode.</summary>
+    public static bool StoresFramesInReach(TestCase testCase) =>
+        testCase.Start == GuestMode.Supervisor
+        || (testCase.System.TryGet(SystemRegister.XenKernelSp, out ulong stack) && (testCase.UserPages.AccessAt(stack - sizeof(ulong)) & PageAccess.Read) != 0);
+
     /// <summary>True for an upcall that came before the first instruction of a handler, so that it says nothing of the instruction before it.</summary>
     public static bool IsStacked(TestCase testCase, Event e) =>
         e.Entry == EntryPoint.XenEvent && testCase.Xen is XenState xen && Value(testCase.Abi, e, Register.Rip) is ulong rip
