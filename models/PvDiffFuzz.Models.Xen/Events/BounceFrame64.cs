@@ -109,8 +109,9 @@ internal static class BounceFrame64
         return shown | ((ulong)vcpu.UpcallMask << 32) | ((vcpu[SystemRegister.XenVcpuInfoPad] & shownPad) << 40);
     }
 
-    /// <summary>IF is the inverse of the upcall mask, IOPL 0, or the virtual one for guests that have asked to see it.</summary>
+    /// <summary>IF is the inverse of the upcall mask, IOPL 0, or the virtual one for guests that have asked to see it. What a return has loaded into the upper half is not shown.</summary>
     [Spec("Xen facts", "Event and exception delivery: saved RFLAGS")]
+    [Spec("xen-readings", "width-of-saved-flags")]
     public static ulong ShownRflags(Vcpu vcpu) =>
-        (vcpu.Rflags & ~(RflagsBits.IF | RflagsBits.IOPL)) | (vcpu.UpcallMask == 0 ? RflagsBits.IF : 0) | (vcpu.Assists(ArchitecturalIopl) ? vcpu[SystemRegister.XenIopl] << 12 : 0);
+        (vcpu.Rflags & uint.MaxValue & ~(RflagsBits.IF | RflagsBits.IOPL)) | (vcpu.UpcallMask == 0 ? RflagsBits.IF : 0) | (vcpu.Assists(ArchitecturalIopl) ? vcpu[SystemRegister.XenIopl] << 12 : 0);
 }
