@@ -70,6 +70,17 @@ public sealed class UpcallTests
         Assert.Equal(start.Code.Address + 1, outcome.Events[1].Field("rip"));
     }
 
+    /// <summary>What a return of an older release has loaded into the upper half of RFLAGS is not in the frame of an upcall that comes right behind it; R11 in the handler has it.</summary>
+    [Fact]
+    public void AFrameShowsTheLowerHalfOfTheFlags()
+    {
+        TestCase start = Payload.User("CC 90").Of("4.17.7").Answer(Payload.Back((Register.Rflags, 0xffff_ffff_0000_0246)) with { Inject = new Injection(InjectionKind.Upcall, 0) });
+        Event upcall = start.Run().Events[1];
+
+        Assert.Equal((EntryPoint.XenEvent, 0x246UL), (upcall.Entry, upcall.Field("rflags")));
+        Assert.Equal(0xffff_ffff_0000_0246, upcall.Registers.Gpr[11]);
+    }
+
     /// <summary>Blocking unmasks: with something pending the upcall comes, else the guest halts.</summary>
     [Fact]
     public void BlockingWaitsForAnUpcall()
