@@ -172,13 +172,13 @@ public sealed class LiveTests(LiveTests.Machine machine) : IClassFixture<LiveTes
         Assert.Equal([6, 14, 14], outcome.Events.Select(e => (int)e.Vector));
     }
 
-    /// <summary>MOV EAX, flat data; MOV to segment register 6, or 7: the emulator loads LDTR, or TR, so that nothing that comes behind is as Xen has it until the snapshot is loaded. INT3 without a task state shuts the machine down.</summary>
+    /// <summary>MOV EAX, flat data; MOV to segment register 6: the emulator loads LDTR, so that nothing that comes behind is as Xen has it until the snapshot is loaded. One to register 7, which is TR there, is not run.</summary>
     [XenFact]
     public void ACaseThatLoadsTablesHurtsNobody()
     {
         TestCase next = XenPayloads.Case("cc", GuestMode.User);
         Outcome alone = Xen.Run(next);
-        foreach (string code in (string[])["b8 2b e0 00 00 8e f0 cc", "b8 2b e0 00 00 8e f8 90", "b8 2b e0 00 00 8e f8 cc"])
+        foreach ((string code, int loads) in (ReadOnlySpan<(string, int)>)[("b8 2b e0 00 00 8e f0 cc", 1), ("b8 2b e0 00 00 8e f8 cc", 0)])
         {
             int restored = Xen.Restored;
             int restarted = Xen.Restarted;
@@ -187,7 +187,8 @@ public sealed class LiveTests(LiveTests.Machine machine) : IClassFixture<LiveTes
             Xen.Run([next, XenPayloads.Case(code, GuestMode.Supervisor), next], outcomes);
 
             Assert.Equal((alone, alone), (outcomes[0], outcomes[2]));
-            Assert.Equal((restored + 1, restarted), (Xen.Restored, Xen.Restarted));
+            Assert.Equal(loads == 0, outcomes[1].End == EndKind.Unsupported);
+            Assert.Equal((restored + loads, restarted), (Xen.Restored, Xen.Restarted));
         }
     }
 
