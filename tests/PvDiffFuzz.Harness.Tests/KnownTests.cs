@@ -142,7 +142,7 @@ public sealed class KnownTests
     [InlineData("48 cf", 0x20202, false)]
     public void AnEntryCanAskForVmAmongTheFlagsOfAReturn(string code, ulong flags, bool matches)
     {
-        string text = Icebp.Replace("where    this.event.rip = other.event.rip - length", "executed vm-image", StringComparison.Ordinal).Replace("forms    Int1", "forms any", StringComparison.Ordinal);
+        string text = Asking("executed vm-image");
         TestCase testCase = Cases.Of(code);
         Assert.Equal(matches, Entry(text).Matches(Seen(testCase: testCase with { Registers = testCase.Registers.With(Register.Rax, flags) })));
     }
@@ -161,7 +161,7 @@ public sealed class KnownTests
     [InlineData("c0 c0 09", false)]
     public void AnEntryCanAskForAWholeTurn(string code, bool matches)
     {
-        string text = Icebp.Replace("where    this.event.rip = other.event.rip - length", "executed whole-turn", StringComparison.Ordinal).Replace("forms    Int1", "forms any", StringComparison.Ordinal);
+        string text = Asking("executed whole-turn");
         TestCase testCase = Cases.Of(code);
         Assert.Equal(matches, Entry(text).Matches(Seen(testCase: testCase with { Registers = testCase.Registers.With(Register.Rcx, 18) })));
     }
@@ -177,7 +177,7 @@ public sealed class KnownTests
     [InlineData(false, "c0 e0 07", "48 11 d8")]
     public void AnEntryCanAskForTheCarryOfAShift(bool matches, params string[] code)
     {
-        string text = Icebp.Replace("where    this.event.rip = other.event.rip - length", "executed shifted-carry", StringComparison.Ordinal).Replace("forms    Int1", "forms any", StringComparison.Ordinal);
+        string text = Asking("executed shifted-carry");
         Assert.Equal(matches, Entry(text).Matches(Seen(testCase: Cases.Of(code))));
     }
 
@@ -195,7 +195,7 @@ public sealed class KnownTests
     [InlineData("f9 f1", "executed Stc+1", false)]
     public void AnEntryCanAskForWhatTheInstructionRaised(string code, string line, bool matches)
     {
-        string text = Icebp.Replace("where    this.event.rip = other.event.rip - length", line, StringComparison.Ordinal).Replace("forms    Int1", "forms any", StringComparison.Ordinal);
+        string text = Asking(line);
         Assert.Equal(matches, Entry(text).Matches(Seen(testCase: Cases.Of(code))));
     }
 
@@ -411,6 +411,10 @@ public sealed class KnownTests
     private static Outcome At(ulong offset) => Fault(1, Cases.Fault(1, Case.Code.Address + offset, 0x202, null));
 
     private static Outcome Fault(byte vector, Outcome like) => like with { Events = [like.Events[0] with { Vector = vector }] };
+
+    /// <summary>An entry of any form that asks for something in place of a condition.</summary>
+    private static string Asking(string line) =>
+        Icebp.Replace("where    this.event.rip = other.event.rip - length", line, StringComparison.Ordinal).Replace("forms    Int1", "forms any", StringComparison.Ordinal);
 
     private static Divergence Seen(Outcome? one = null, string name = "native", string facts = "at", bool swap = false, TestCase? testCase = null)
     {
