@@ -127,7 +127,6 @@ internal sealed unsafe class OutcomeDecoder
         };
     }
 
-
     /// <summary>Makes the outcome of a case whose guest halts. Its registers are Xen's to know; memory is read where it is.</summary>
     /// <param name="outcome">What was decoded of it.</param>
     /// <param name="map">Its layout.</param>

@@ -129,11 +129,12 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
             InstructionAt found = Decode(trace[last], vendor);
             int before = LastIndex(trace.AsSpan()[..last]);
             int first = eventIndex < 0 ? 0 : Math.Min(last, LengthBefore(testCase, answers, all, analyst));
+            (ImmutableArray<Executed> since, ImmutableArray<Executed> ever) = AllRan(trace.AsSpan()[..(last + 1)], first, vendor);
             return found with
             {
                 Before = before < 0 ? found.Before : RanAt(trace[before], vendor),
-                Executed = AllRan(trace.AsSpan()[..(last + 1)], first, vendor),
-                Ever = AllRan(trace.AsSpan()[..(last + 1)], 0, vendor),
+                Executed = since,
+                Ever = ever,
             };
         }
 
@@ -187,11 +188,12 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
         return bits != 0 && count != 0 && count % bits == 0;
     }
 
-    /// <summary>Each kind of instruction that ran from an index of a trace on.</summary>
-    private static ImmutableArray<Executed> AllRan(ReadOnlySpan<TracedInstruction> trace, int first, CpuVendor vendor)
+    /// <summary>Each kind of instruction that ran from an index of a trace on, and each that ran at all.</summary>
+    private static (ImmutableArray<Executed> Since, ImmutableArray<Executed> Ever) AllRan(ReadOnlySpan<TracedInstruction> trace, int first, CpuVendor vendor)
     {
         Dictionary<(ulong Address, CpuMode Mode), (InstructionAt At, RcxUse Rcx, CarryUse Carry)> decoded = [];
-        HashSet<Executed> kinds = [];
+        HashSet<Executed> since = [];
+        HashSet<Executed> ever = [];
         bool left = false;
         bool shifted = false;
         for (int i = 0; i < trace.Length; i++)
@@ -204,17 +206,19 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
                 decoded.Add((ran.Address, ran.Mode), one);
             }
 
+            Encodings found = FoundBy(ran, one.At.Form) | (left && one.Rcx.Reads ? Encodings.SyscallRcx : Encodings.None) | (shifted && one.Carry.Rotates ? Encodings.ShiftedCarry : Encodings.None);
+            Executed kind = new(one.At.Form, one.At.Encoding | found, ran.Raised?.Vector);
+            ever.Add(kind);
             if (i >= first)
             {
-                Encodings found = FoundBy(ran, one.At.Form) | (left && one.Rcx.Reads ? Encodings.SyscallRcx : Encodings.None) | (shifted && one.Carry.Rotates ? Encodings.ShiftedCarry : Encodings.None);
-                kinds.Add(new Executed(one.At.Form, one.At.Encoding | found, ran.Raised?.Vector));
+                since.Add(kind);
             }
 
             left = ran.Raised is null && (one.At.Form == nameof(Code.Syscall) || (left && !one.Rcx.Replaces));
             shifted = one.Carry.Shifts || (shifted && !one.Carry.Replaces);
         }
 
-        return [.. kinds];
+        return ([.. since], [.. ever]);
     }
 
     /// <summary>What ran before the last handler that begins where an entry is at the end. An entry that the case begins with is no payload, so this is one that its code has set.</summary>
