@@ -42,10 +42,13 @@ internal static class QemuCommandLine
     /// <summary>Name of the snapshot.</summary>
     public const string SnapshotTag = "ready";
 
-    /// <summary>What Xen is told. Without <c>noreboot</c>, so that a crash of dom0 shows, and without <c>sync_console</c>, which is slow.</summary>
+    /// <summary>
+    /// What Xen is told. Without <c>noreboot</c>, so that a crash of dom0 shows, and without <c>sync_console</c>, which is slow. Dom0 is granted no port, like any other domain: what is behind a port is no part
+    /// of a case, and a payload that writes to one could reset the machine.
+    /// </summary>
     public static readonly string XenArguments = string.Create(
         CultureInfo.InvariantCulture,
-        $"console=com1 com1=115200,8n1 loglvl=all guest_loglvl=all dom0_mem={DomainMegabytes}M dom0_max_vcpus=1 cpufreq=none");
+        $"console=com1 com1=115200,8n1 loglvl=all guest_loglvl=all dom0_mem={DomainMegabytes}M dom0_max_vcpus=1 dom0_ioports_disable=0-ffff cpufreq=none");
 
     /// <summary>The arguments, argument 0 first.</summary>
     /// <param name="installation">What is started.</param>
@@ -61,7 +64,7 @@ internal static class QemuCommandLine
         [
             "-nodefaults",
             "-no-user-config",
-            "-machine", "q35,memory-backend=ram",
+            "-machine", "q35,memory-backend=ram,vmport=off",
             "-accel", installation.Accelerator,
             "-cpu", installation.CpuModel,
             "-m", $"{RamMegabytes}M",

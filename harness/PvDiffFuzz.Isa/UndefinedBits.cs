@@ -99,11 +99,11 @@ public static class UndefinedBits
 
         /// <summary>
         /// Tells whether an event came between two instructions: the first raised one, or the fetch behind it did, or what follows is another place and the first is no branch. Its handler is code of the payload, or it
-        /// would have ended the trace.
+        /// would have ended the trace. An undefined opcode that raised nothing is the first half of a forced emulation, and execution goes on behind the other.
         /// </summary>
         public bool IsDelivery(TracedInstruction traced, TracedInstruction next) => traced.Raised is not null || traced.NextFetchRaised
             || (next.Address != traced.Address + (ulong)traced.Bytes.Length && next.Address != traced.Address
-            && Decode(traced, options).FlowControl is FlowControl.Next or FlowControl.Interrupt or FlowControl.Exception);
+            && Decode(traced, options).FlowControl is FlowControl.Next or FlowControl.Interrupt);
 
         /// <summary>The frame of an event that the payload handles holds RFLAGS, RCX and R11, where nobody masks what is undefined.</summary>
         public void Save()

@@ -213,6 +213,20 @@ public sealed class LiveTests(LiveTests.Machine machine) : IClassFixture<LiveTes
         Assert.Equal(restored + 1, Xen.Restored);
     }
 
+    /// <summary>Nothing is behind a port: reads are ones, whether a device of the machine is there (port 92 resets it by a write of 1), and a write leaves EAX (to port 5658 an emulator's own).</summary>
+    [XenFact]
+    public void NoPortIsGranted()
+    {
+        int restored = Xen.Restored;
+
+        // IN AL, 92; XCHG EAX, EBX; MOV AL, 1; OUT 92, AL; MOV DX, 5658; XOR EAX, EAX; OUT DX, EAX; INT3.
+        Outcome outcome = Xen.Run(XenPayloads.Case("e4 92 93 b0 01 e6 92 66 ba 58 56 31 c0 ef cc", GuestMode.Supervisor).With(SystemRegister.XenIopl, 1));
+
+        Assert.Equal(3, (int)Assert.Single(outcome.Events).Vector);
+        Assert.Equal((0UL, 0xffUL), (outcome.Registers!.Gpr[(int)Register.Rax], outcome.Registers.Gpr[(int)Register.Rbx] & 0xff));
+        Assert.Equal(restored, Xen.Restored);
+    }
+
     /// <summary>A kernel goes to 32-bit code by IRETQ and executes SYSCALL there: whether its callback is registered belongs to the case, and the cases before it have another one.</summary>
     [XenFact]
     public void CallbacksOfAKernelsOtherCodeAreItsOwn()

@@ -214,18 +214,19 @@ public sealed class UndefinedBitsTests
 
     /// <summary>
     /// MUL leaves four flags undefined, and UD2 behind it saves them in a frame. When the handler is payload, nobody masks them there. A jump to the same place saves nothing, nor does the next
-    /// instruction; DIV that faults has left nothing undefined.
+    /// instruction; DIV that faults has left nothing undefined; and a UD2 that raised nothing is a forced emulation of seven bytes.
     /// </summary>
     [Theory]
-    [InlineData("48F7E3", "0F0B", 0x440000UL, true)]
-    [InlineData("48F7E3", "CD03", 0x440000UL, true)]
-    [InlineData("4801D8", "0F0B", 0x440000UL, false)]
-    [InlineData("4801D8", "48F7F3", 0x440000UL, false)]
-    [InlineData("48F7E3", "FFE0", 0x440000UL, false)]
-    [InlineData("48F7E3", "0F0B", 0x401005UL, false)]
-    public void AnEventOfAHandlerInThePayloadConsumes(string first, string second, ulong handler, bool consumed)
+    [InlineData("48F7E3", "0F0B", 6, 0x440000UL, true)]
+    [InlineData("48F7E3", "CD03", null, 0x440000UL, true)]
+    [InlineData("4801D8", "0F0B", 6, 0x440000UL, false)]
+    [InlineData("4801D8", "48F7F3", null, 0x440000UL, false)]
+    [InlineData("48F7E3", "FFE0", null, 0x440000UL, false)]
+    [InlineData("48F7E3", "0F0B", null, 0x401005UL, false)]
+    [InlineData("48F7E3", "0F0B", null, 0x40100aUL, false)]
+    public void AnEventOfAHandlerInThePayloadConsumes(string first, string second, int? raised, ulong handler, bool consumed)
     {
-        TracedInstruction fault = Traced(second) with { Address = 0x401003 };
+        TracedInstruction fault = Traced(second) with { Address = 0x401003, Raised = raised is int vector ? new RaisedException((byte)vector, null) : null };
 
         UndefinedMask mask = UndefinedBits.After([Traced(first), fault, Traced("90") with { Address = handler }], CpuVendor.Amd, lastCompleted: true);
 

@@ -63,6 +63,24 @@ public sealed class HypercallTests
         Assert.Equal(Enosys, (start with { Registers = start.Registers.With(Register.Rdi, 1) }).WithWords(Payload.Data, 9).RunForRax());
     }
 
+    /// <summary>Commands and numbers of registers have 32 bits: what stands above them changes nothing, though it does in the number of the call.</summary>
+    [Theory]
+    [InlineData(5, 0, 0)]
+    [InlineData(8, 0, 0)]
+    [InlineData(8, 8, Enodev)]
+    [InlineData(9, 7, 0x400)]
+    [InlineData(25, 1, 0)]
+    [InlineData(25, 4, Einval)]
+    [InlineData(28, 1, 0)]
+    [InlineData(28, 2, Enosys)]
+    [InlineData(30, 0, Efault)]
+    [InlineData(30, 2, Enosys)]
+    public void UpperHalvesOfCommandsMeanNothing(uint number, ulong command, long result)
+    {
+        Assert.Equal(result, Call(number, command));
+        Assert.Equal(result, Call(number, command | 0xffff_ffff_0000_0000));
+    }
+
     /// <summary>The event callback that a guest takes away by registering none crashes it.</summary>
     [Fact]
     public void RegisteringAddress0UnregistersInEffect()

@@ -6,8 +6,8 @@ namespace PvDiffFuzz.Models.Xen.Hypercalls;
 /// <summary>HYPERVISOR_callback_op, and the older set_callbacks and nmi_op.</summary>
 internal static class Callbacks
 {
-    private const ulong Register = 0;
-    private const ulong Unregister = 1;
+    private const uint Register = 0;
+    private const uint Unregister = 1;
     private const ushort MaskEvents = 1;
     private const ushort NmiType = 4;
 
@@ -15,7 +15,7 @@ internal static class Callbacks
     [Spec("Xen PV traps", "PV Guest's configuration: HYPERVISOR_callback_op")]
     [Spec("Xen facts", "Hypercall ABI: callback_op")]
     [Spec("Xen facts", "Structures: callback_register")]
-    public static long Execute<TGuest>(ref CpuState cpu, Vcpu vcpu, ulong command, ulong at)
+    public static long Execute<TGuest>(ref CpuState cpu, Vcpu vcpu, uint command, ulong at)
         where TGuest : struct, IXenGuest
     {
         bool narrow = TGuest.PointerSize == sizeof(uint);
@@ -75,7 +75,7 @@ internal static class Callbacks
     /// <summary>Registers the NMI callback or takes it back.</summary>
     [Spec("Xen facts", "Event and exception delivery: NMI callback")]
     [Spec("Xen facts", "Structures: nmi_op callback")]
-    public static long ExecuteNmiOp<TGuest>(ref CpuState cpu, Vcpu vcpu, ulong command, ulong at)
+    public static long ExecuteNmiOp<TGuest>(ref CpuState cpu, Vcpu vcpu, uint command, ulong at)
         where TGuest : struct, IXenGuest
     {
         if (command > Unregister)

@@ -24,7 +24,7 @@ internal static class DebugRegisterFile
     /// <summary>Writes a debug register.</summary>
     /// <returns>0; -EPERM for an address that is not the guest's and for general detection, -EINVAL for upper halves of DR6 and DR7, -ENODEV for a register that there is not.</returns>
     [Spec("Xen facts", "Hypercall ABI: set_debugreg")]
-    public static long Set<TGuest>(ref CpuState cpu, Vcpu vcpu, ulong number, ulong value)
+    public static long Set<TGuest>(ref CpuState cpu, Vcpu vcpu, uint number, ulong value)
         where TGuest : struct, IXenGuest
     {
         switch (Resolve(vcpu, number))
@@ -42,11 +42,11 @@ internal static class DebugRegisterFile
 
     /// <summary>Reads a debug register: its value, or -ENODEV.</summary>
     [Spec("Xen facts", "Hypercall ABI: get_debugreg")]
-    public static long Get(Vcpu vcpu, ulong number) => TryGet(vcpu, number, out ulong value) ? (long)value : Errno.ENODEV;
+    public static long Get(Vcpu vcpu, uint number) => TryGet(vcpu, number, out ulong value) ? (long)value : Errno.ENODEV;
 
     /// <summary>Reads a debug register.</summary>
     /// <returns>False when there is no such register.</returns>
-    public static bool TryGet(Vcpu vcpu, ulong number, out ulong value)
+    public static bool TryGet(Vcpu vcpu, uint number, out ulong value)
     {
         DebugRegisters debug = vcpu.Debug;
         int? resolved = Resolve(vcpu, number);
@@ -65,7 +65,7 @@ internal static class DebugRegisterFile
 
     /// <summary>DR4 and DR5 are DR6 and DR7 unless the guest's CR4.DE says that they are not there.</summary>
     [Spec("Xen facts", "Privileged instructions: debug registers")]
-    private static int? Resolve(Vcpu vcpu, ulong number) => number switch
+    private static int? Resolve(Vcpu vcpu, uint number) => number switch
     {
         <= 3 => (int)number,
         4 or 5 => (vcpu[SystemRegister.Cr4] & Cr4De) != 0 ? null : (int)number + 2,

@@ -53,6 +53,7 @@ internal static class Dispatcher
 
     /// <summary>Carries a hypercall out, whether from registers or from a list.</summary>
     /// <returns>Its result; of no meaning when the run has ended.</returns>
+    [Spec("Xen facts", "Hypercall ABI: arguments of 32 bits")]
     public static long Call<TGuest>(ref CpuState cpu, Vcpu vcpu, ulong number, scoped ReadOnlySpan<ulong> arguments)
         where TGuest : struct, IXenGuest
     {
@@ -67,13 +68,13 @@ internal static class Dispatcher
             case HypercallNumbers.SetCallbacks:
                 return Callbacks.SetAll<TGuest>(ref cpu, vcpu, arguments);
             case HypercallNumbers.FpuTaskswitch:
-                return Fpu.Taskswitch(vcpu, arguments[0]);
+                return Fpu.Taskswitch(vcpu, (uint)arguments[0]);
             case HypercallNumbers.SchedOpCompat:
                 return Scheduling.ExecuteCompat(vcpu, arguments[0], arguments[1]);
             case HypercallNumbers.SetDebugreg:
-                return DebugRegisterFile.Set<TGuest>(ref cpu, vcpu, arguments[0], arguments[1]);
+                return DebugRegisterFile.Set<TGuest>(ref cpu, vcpu, (uint)arguments[0], arguments[1]);
             case HypercallNumbers.GetDebugreg:
-                return DebugRegisterFile.Get(vcpu, arguments[0]);
+                return DebugRegisterFile.Get(vcpu, (uint)arguments[0]);
             case HypercallNumbers.UpdateDescriptor:
                 return DescriptorTables.Update<TGuest>(vcpu, arguments);
             case HypercallNumbers.Multicall:
@@ -87,13 +88,13 @@ internal static class Dispatcher
             case HypercallNumbers.VcpuOp:
                 return Scheduling.ExecuteVcpuOp(vcpu, arguments[0], arguments[1]);
             case HypercallNumbers.SetSegmentBase when TGuest.PointerSize == sizeof(ulong):
-                return SegmentBases.Set(ref cpu, vcpu, arguments[0], arguments[1]);
+                return SegmentBases.Set(ref cpu, vcpu, (uint)arguments[0], arguments[1]);
             case HypercallNumbers.NmiOp:
-                return Callbacks.ExecuteNmiOp<TGuest>(ref cpu, vcpu, arguments[0], arguments[1]);
+                return Callbacks.ExecuteNmiOp<TGuest>(ref cpu, vcpu, (uint)arguments[0], arguments[1]);
             case HypercallNumbers.SchedOp:
                 return Scheduling.Execute<TGuest>(ref cpu, vcpu, arguments[0], arguments[1]);
             case HypercallNumbers.CallbackOp:
-                return Callbacks.Execute<TGuest>(ref cpu, vcpu, arguments[0], arguments[1]);
+                return Callbacks.Execute<TGuest>(ref cpu, vcpu, (uint)arguments[0], arguments[1]);
             case HypercallNumbers.PhysdevOp:
                 return PhysicalDevices.Execute<TGuest>(ref cpu, vcpu, arguments[0], arguments[1]);
             default:

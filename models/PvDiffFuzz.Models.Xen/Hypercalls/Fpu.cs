@@ -7,7 +7,7 @@ internal static class Fpu
 {
     /// <summary>Sets or clears TS of the virtual CR0.</summary>
     [Spec("Xen facts", "Hypercall ABI: fpu_taskswitch")]
-    public static long Taskswitch(Vcpu vcpu, ulong set)
+    public static long Taskswitch(Vcpu vcpu, uint set)
     {
         if (vcpu.Knows(SystemRegister.Cr0))
         {

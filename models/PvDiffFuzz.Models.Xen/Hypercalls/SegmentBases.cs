@@ -8,9 +8,9 @@ internal static class SegmentBases
 {
     /// <summary>Base of FS, of GS in user mode, of GS in the kernel; or GS in user mode by a selector.</summary>
     [Spec("Xen facts", "Hypercall ABI: set_segment_base")]
-    public static long Set(ref CpuState cpu, Vcpu vcpu, ulong which, ulong value)
+    public static long Set(ref CpuState cpu, Vcpu vcpu, uint which, ulong value)
     {
-        const ulong userSelector = 3;
+        const uint userSelector = 3;
         if (which == userSelector)
         {
             LoadUserGs(ref cpu, vcpu, (ushort)value);

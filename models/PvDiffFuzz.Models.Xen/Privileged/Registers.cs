@@ -48,7 +48,7 @@ internal static class Registers
     private static bool TryWriteDebug<TGuest>(ref CpuState cpu, Vcpu vcpu, int number, ulong value)
         where TGuest : struct, IXenGuest
     {
-        switch (DebugRegisterFile.Set<TGuest>(ref cpu, vcpu, (ulong)number, value))
+        switch (DebugRegisterFile.Set<TGuest>(ref cpu, vcpu, (uint)number, value))
         {
             case 0:
                 return true;
