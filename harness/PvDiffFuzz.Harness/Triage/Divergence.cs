@@ -12,25 +12,11 @@ namespace PvDiffFuzz.Harness;
 public sealed record Divergence(
     TestCase Case, ImmutableArray<Outcome> Outcomes, Comparison Comparison, ImmutableArray<TargetInfo> Targets, InstructionAt Instruction)
 {
-    /// <summary>Its signature.</summary>
-    public Signature Signature { get; } = Signature.Of(Case.Abi, Instruction.Form, Outcomes, Comparison, Targets);
+    /// <summary>Its signature. Most divergences are known, and nobody asks for theirs.</summary>
+    public Signature Signature => field ??= Signature.Of(Case.Abi, Instruction.Form, Outcomes, Comparison, Targets);
 
     /// <summary>Index of the event in question: the first that differs, else the first that not all have, else the last.</summary>
-    public int EventIndex
-    {
-        get
-        {
-            int first = Comparison.FirstEvent;
-            if (first >= 0)
-            {
-                return first;
-            }
-
-            int least = Comparison.Camps.Min(camp => Outcomes[camp.Members[0]].Events.Length);
-            int most = Comparison.Camps.Max(camp => Outcomes[camp.Members[0]].Events.Length);
-            return least < most ? least : most - 1;
-        }
-    }
+    public int EventIndex { get; } = EventOf(Outcomes, Comparison);
 
     /// <summary>Describes an examined case that diverges.</summary>
     public static Divergence Of(Examination examination, CaseRunner runner) => new(
@@ -40,6 +26,12 @@ public sealed record Divergence(
         runner.Infos,
         InstructionAt.Find(examination.Case, examination.Outcomes.AsSpan(), examination.Comparison.FirstEvent, runner.Analyst));
 
+    /// <summary>The same divergence at another instruction: the one at which an event of a target says that it faulted, and over which the model that traces went to a later one.</summary>
+    /// <param name="analyst">Finds the instruction.</param>
+    /// <returns>Null when no target says so.</returns>
+    internal Divergence? Earlier(CaseAnalyst analyst) =>
+        InstructionAt.FindEarlier(Case, Outcomes.AsSpan(), EventIndex, analyst) is InstructionAt earlier ? new Divergence(Case, Outcomes, Comparison, Targets, earlier) : null;
+
     /// <summary>What remains of the divergence when some differences are accounted for: it shows at the first event that still differs.</summary>
     /// <param name="differences">Those that remain, in field order.</param>
     /// <param name="analyst">Finds the instruction there.</param>
@@ -47,6 +39,19 @@ public sealed record Divergence(
     {
         Comparison rest = Comparison with { Differences = differences };
         return new Divergence(Case, Outcomes, rest, Targets, InstructionAt.Find(Case, Outcomes.AsSpan(), rest.FirstEvent, analyst));
+    }
+
+    private static int EventOf(ImmutableArray<Outcome> outcomes, Comparison comparison)
+    {
+        int first = comparison.FirstEvent;
+        if (first >= 0)
+        {
+            return first;
+        }
+
+        int least = comparison.Camps.Min(camp => outcomes[camp.Members[0]].Events.Length);
+        int most = comparison.Camps.Max(camp => outcomes[camp.Members[0]].Events.Length);
+        return least < most ? least : most - 1;
     }
 }
 

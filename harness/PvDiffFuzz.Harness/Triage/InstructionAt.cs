@@ -126,16 +126,7 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
 
         if (LastIndex(trace.AsSpan()) is int last and >= 0)
         {
-            InstructionAt found = Decode(trace[last], vendor);
-            int before = LastIndex(trace.AsSpan()[..last]);
-            int first = eventIndex < 0 ? 0 : Math.Min(last, LengthBefore(testCase, answers, all, analyst));
-            (ImmutableArray<Executed> since, ImmutableArray<Executed> ever) = AllRan(trace.AsSpan()[..(last + 1)], first, vendor);
-            return found with
-            {
-                Before = before < 0 ? found.Before : RanAt(trace[before], vendor),
-                Executed = since,
-                Ever = ever,
-            };
+            return AtIndex(trace, last, eventIndex < 0 ? 0 : Math.Min(last, LengthBefore(testCase, answers, all, analyst)), vendor);
         }
 
         foreach (Outcome outcome in outcomes)
@@ -148,6 +139,56 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
         }
 
         return None;
+    }
+
+    /// <summary>Finds the instruction that faulted on a target while the model that traces went on to a later event.</summary>
+    /// <param name="testCase">The case.</param>
+    /// <param name="outcomes">What the targets answered.</param>
+    /// <param name="eventIndex">Index of the event; negative for none.</param>
+    /// <param name="analyst">Traces the case.</param>
+    /// <returns>The first instruction since the event before at which the fault of a target is; null when there is none before the last.</returns>
+    public static InstructionAt? FindEarlier(TestCase testCase, ReadOnlySpan<Outcome> outcomes, int eventIndex, CaseAnalyst analyst)
+    {
+        int answers = Math.Min(Answers.Before(outcomes, eventIndex), testCase.Responses.Length);
+        ImmutableArray<TracedInstruction> trace = analyst.TraceAfter(testCase, answers);
+        int last = LastIndex(trace.AsSpan());
+        foreach (Outcome outcome in outcomes)
+        {
+            if (last <= 0 || eventIndex < 0 || !outcome.Comparable || eventIndex >= outcome.Events.Length || outcome.Events[eventIndex] is not { Kind: EventKind.Fault } fault)
+            {
+                continue;
+            }
+
+            ulong rip = Interrupted.Value(testCase.Abi, fault, Register.Rip);
+            int first = rip == trace[last].Address ? last : Math.Min(last, LengthBefore(testCase, answers, trace.Length, analyst));
+            for (int i = first; i < last; i++)
+            {
+                if (trace[i].Address == rip)
+                {
+                    return AtIndex(trace, i, first, analyst.VendorOf(testCase));
+                }
+            }
+        }
+
+        return null;
+    }
+
+    /// <summary>The instruction at an index of a trace, with what ran before it.</summary>
+    /// <param name="trace">The trace.</param>
+    /// <param name="index">Its index.</param>
+    /// <param name="first">Index of the first instruction since the event before.</param>
+    /// <param name="vendor">Whose decoder.</param>
+    private static InstructionAt AtIndex(ImmutableArray<TracedInstruction> trace, int index, int first, CpuVendor vendor)
+    {
+        InstructionAt found = Decode(trace[index], vendor);
+        int before = LastIndex(trace.AsSpan()[..index]);
+        (ImmutableArray<Executed> since, ImmutableArray<Executed> ever) = AllRan(trace.AsSpan()[..(index + 1)], first, vendor);
+        return found with
+        {
+            Before = before < 0 ? found.Before : RanAt(trace[before], vendor),
+            Executed = since,
+            Ever = ever,
+        };
     }
 
     /// <summary>How many instructions of a trace ran before the last event that was answered.</summary>

@@ -38,13 +38,13 @@ public sealed record KnownEntry
     public required ImmutableArray<TargetPattern> Targets { get; init; }
 
     /// <summary>Iced code names, mnemonics or encodings without a form of the diverging instruction; empty for any.</summary>
-    public required ImmutableArray<string> Forms { get; init; }
+    public required InstructionWords Forms { get; init; }
 
     /// <summary>Vectors that the event may have in any camp; empty for any.</summary>
     public required ImmutableArray<byte> Vectors { get; init; }
 
     /// <summary>All fields that may differ. A divergence with any other differing field is not this one.</summary>
-    public required ImmutableArray<string> Fields { get; init; }
+    public required FieldNames Fields { get; init; }
 
     /// <summary>ABIs of the cases. There is no PVM without a revision: each revision is named.</summary>
     public ImmutableArray<Abi> Abis { get; init; } = [Abi.X86];
@@ -62,13 +62,13 @@ public sealed record KnownEntry
     public bool Part { get; init; }
 
     /// <summary>Iced's code names of the instruction that ran before the diverging one, with which it may have to do; empty for any.</summary>
-    public ImmutableArray<string> After { get; init; } = [];
+    public InstructionWords After { get; init; } = [];
 
     /// <summary>Iced's code names of instructions of which one ran since the event before, the diverging one included; empty for any. For causes that show late, at an instruction that has nothing to do with them.</summary>
-    public ImmutableArray<string> Executed { get; init; } = [];
+    public InstructionWords Executed { get; init; } = [];
 
     /// <summary>The same words, of which one holds for an instruction that ran at any time of the case; empty for any.</summary>
-    public ImmutableArray<string> Ever { get; init; } = [];
+    public InstructionWords Ever { get; init; } = [];
 
     /// <summary>What the model of the case's ABI may have raised at the diverging instruction: vectors, and null for nothing; empty for either.</summary>
     public ImmutableArray<byte?> Raised { get; init; } = [];
@@ -86,7 +86,7 @@ public sealed record KnownEntry
     public Verdict Verdict => new(Kind == KnownKind.Specification ? VerdictKind.SpecAmbiguity : VerdictKind.Known, Id);
 
     /// <summary>True when this entry describes the whole of a divergence.</summary>
-    public bool Matches(Divergence divergence) => divergence.Comparison.Differences.All(d => Covers(d.Field)) && Applies(divergence);
+    public bool Matches(Divergence divergence) => MatchesCase(divergence.Case) && CoversAll(divergence.Comparison.Differences) && Applies(divergence);
 
     /// <summary>True when everything but the list of fields holds of a divergence.</summary>
     internal bool Applies(Divergence divergence) =>
@@ -96,32 +96,30 @@ public sealed record KnownEntry
         && SplitCamps(divergence, out List<Camp> these, out List<Camp> others)
         && these.TrueForAll(t => ConditionsHold(divergence, t, others));
 
+    private bool CoversAll(ImmutableArray<FieldDifference> differences)
+    {
+        foreach (FieldDifference difference in differences)
+        {
+            if (!Fields.Covers(difference.Field))
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
+
     private bool MatchesForm(InstructionAt instruction) =>
-        (Forms.IsEmpty || Forms.Any(form => Fits(form, instruction.Form) || string.Equals(form, instruction.Mnemonic, StringComparison.Ordinal)))
-        && (After.IsEmpty || Names(After, instruction.Before))
-        && (Executed.IsEmpty || (!instruction.Executed.IsDefault && instruction.Executed.Any(ran => Names(Executed, ran))))
-        && (Ever.IsEmpty || (!instruction.Ever.IsDefault && instruction.Ever.Any(ran => Names(Ever, ran))))
+        (Forms.IsEmpty || Forms.Has(instruction.Form) || Forms.Has(instruction.Mnemonic))
+        && (After.IsEmpty || After.Names(instruction.Before))
+        && (Executed.IsEmpty || Executed.NamesAny(instruction.Executed))
+        && (Ever.IsEmpty || Ever.NamesAny(instruction.Ever))
         && (Raised.IsEmpty || (!instruction.Executed.IsDefault && Raised.Contains(instruction.Raised?.Vector)))
         && (instruction.Encoding & Encoding) == Encoding;
 
-    /// <summary>A plus sign stands between a form and what its encoding has, or what it raised; what the encoding has stands alone for any form.</summary>
-    private static bool Names(ImmutableArray<string> words, Executed ran) => words.Any(word =>
-        word.Split('+') is [string name, string with] ? Fits(name, ran.Form) && IsWith(ran, with)
-        : KnownReader.EncodingWords.TryGetValue(word, out Encodings encoding) ? ran.Encoding.HasFlag(encoding)
-        : Fits(word, ran.Form));
-
-    private static bool IsWith(Executed ran, string word) =>
-        KnownReader.EncodingWords.TryGetValue(word, out Encodings prefix) ? ran.Encoding.HasFlag(prefix) : KnownReader.TryVector(word, out byte? vector) && ran.Raised == vector;
-
-    /// <summary>A question mark stands for any one digit of an encoding without a form.</summary>
-    private static bool Fits(string pattern, string form) =>
-        pattern.Length == form.Length && pattern.Zip(form).All(pair => pair.First == pair.Second || pair.First == '?');
-
-    private bool MatchesCase(TestCase testCase) =>
+    /// <summary>True when this entry is about cases of this kind.</summary>
+    internal bool MatchesCase(TestCase testCase) =>
         Abis.Contains(testCase.Abi) && (Path is null || testCase.Pvm?.Path == Path) && (Start is null || testCase.Start == Start);
-
-    /// <summary>True when a field is one of those that may differ.</summary>
-    internal bool Covers(Field field) => Fields.Contains(field.Unindexed, StringComparer.Ordinal) || field.Groups.Any(group => Fields.Contains(group, StringComparer.Ordinal));
 
     private bool MatchesEvent(Divergence divergence)
     {
@@ -219,7 +217,7 @@ public sealed record KnownSet(ImmutableArray<KnownEntry> Entries)
 
     /// <summary>
     /// Finds the entries that describe a divergence: the first that describes the whole of it, else those that each describe a part that none before them does; else the same where the delivery
-    /// below a stacked upcall counts as an event.
+    /// below a stacked upcall counts as an event; else the same at the instruction at which a target stopped that another one went over.
     /// </summary>
     /// <param name="divergence">The divergence.</param>
     /// <param name="analyst">Finds the instruction at each further event that differs.</param>
@@ -227,7 +225,12 @@ public sealed record KnownSet(ImmutableArray<KnownEntry> Entries)
     public ImmutableArray<int> Find(Divergence divergence, CaseAnalyst analyst)
     {
         ImmutableArray<int> found = FindIn(divergence, analyst);
-        return found.IsEmpty && StackedUpcall.Unfold(divergence, analyst) is Divergence unfolded ? FindIn(unfolded, analyst) : found;
+        if (found.IsEmpty && StackedUpcall.Unfold(divergence, analyst) is Divergence unfolded)
+        {
+            found = FindIn(unfolded, analyst);
+        }
+
+        return found.IsEmpty && divergence.Earlier(analyst) is Divergence earlier ? FindIn(earlier, analyst) : found;
     }
 
     private ImmutableArray<int> FindIn(Divergence divergence, CaseAnalyst analyst)
@@ -283,9 +286,9 @@ public sealed record KnownSet(ImmutableArray<KnownEntry> Entries)
         for (int i = 0; i < Entries.Length && !left.IsEmpty; i++)
         {
             KnownEntry entry = Entries[i];
-            if (entry.Part && left.Any(d => entry.Covers(d.Field)) && entry.Applies(divergence))
+            if (entry.Part && entry.MatchesCase(divergence.Case) && left.Any(d => entry.Fields.Covers(d.Field)) && entry.Applies(divergence))
             {
-                left = left.RemoveAll(d => entry.Covers(d.Field));
+                left = left.RemoveAll(d => entry.Fields.Covers(d.Field));
                 if (!found.Contains(i))
                 {
                     found.Add(i);
