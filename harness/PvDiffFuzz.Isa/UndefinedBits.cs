@@ -16,6 +16,9 @@ public sealed record UndefinedMask
     /// <summary>RFLAGS bits that may have any value.</summary>
     public ulong Rflags { get; init; }
 
+    /// <summary>RFLAGS bits that an event may have saved with any value, when the case has responses. Where its handler is code of the payload, that is memory and nothing else.</summary>
+    public ulong Saved { get; init; }
+
     /// <summary>Bits of the general registers that may have any value.</summary>
     public GprFile Gpr { get; init; }
 
@@ -34,7 +37,7 @@ public sealed record UndefinedMask
     /// <inheritdoc/>
     public bool Equals(UndefinedMask? other) =>
         ReferenceEquals(this, other)
-        || (other is not null && Rflags == other.Rflags && Gpr == other.Gpr && Memory == other.Memory && Consumed == other.Consumed && Rows.AsSpan().SequenceEqual(other.Rows.AsSpan()));
+        || (other is not null && Rflags == other.Rflags && Saved == other.Saved && Gpr == other.Gpr && Memory == other.Memory && Consumed == other.Consumed && Rows.AsSpan().SequenceEqual(other.Rows.AsSpan()));
 
     /// <inheritdoc/>
     public override int GetHashCode() => HashCode.Combine(Rflags, Memory, Consumed, Rows.Length);
@@ -67,9 +70,9 @@ public static class UndefinedBits
                 walk.Save();
             }
 
-            if (framesOnOwnStack && (trace[i].Raised is not null || trace[i].NextFetchRaised))
+            if (trace[i].Raised is not null || trace[i].NextFetchRaised)
             {
-                walk.SaveOnStack();
+                walk.NoteSaved(framesOnOwnStack);
             }
         }
 
@@ -88,6 +91,7 @@ public static class UndefinedBits
         private readonly UndefinedParts _parts = new(resumes);
         private GprFile _gpr;
         private ulong _flags;
+        private ulong _saved;
         private bool _memory;
         private bool _stack;
 
@@ -95,7 +99,7 @@ public static class UndefinedBits
 
         public UndefinedMask Result() => _rows.Count == 0
             ? UndefinedMask.None
-            : new UndefinedMask { Rflags = _flags, Gpr = _gpr, Memory = _memory, Consumed = Consumed, Rows = [.. _rows], Parts = _parts.ToImmutable() };
+            : new UndefinedMask { Rflags = _flags, Saved = resumes ? _saved : 0, Gpr = _gpr, Memory = _memory, Consumed = Consumed, Rows = [.. _rows], Parts = _parts.ToImmutable() };
 
         /// <summary>
         /// Tells whether an event came between two instructions: the first raised one, or the fetch behind it did, or what follows is another place and the first is no branch. Its handler is code of the payload, or it
@@ -116,8 +120,13 @@ public static class UndefinedBits
             }
         }
 
-        /// <summary>A frame on the stack of the code that was interrupted, which it may read later.</summary>
-        public void SaveOnStack() => _stack |= (_flags | _gpr[1] | _gpr[11]) != 0;
+        /// <summary>An event saves what it interrupts.</summary>
+        /// <param name="onOwnStack">True when the frame lies on the stack of the code that was interrupted, which may read it later.</param>
+        public void NoteSaved(bool onOwnStack)
+        {
+            _saved |= _flags;
+            _stack |= onOwnStack && (_flags | _gpr[1] | _gpr[11]) != 0;
+        }
 
         public void Step(TracedInstruction traced, bool completed)
         {

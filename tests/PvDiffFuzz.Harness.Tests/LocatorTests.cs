@@ -34,6 +34,21 @@ public sealed class LocatorTests
         Assert.Equal("48ffc048ffc39090900f05", Convert.ToHexStringLower(cut.Case.Code.Bytes.AsSpan()));
     }
 
+    /// <summary>Without answers it is an instruction like any other, at which a divergence would be looked for in vain.</summary>
+    [Fact]
+    public void WithoutAnswersNoInstructionStays()
+    {
+        TestCase testCase = PvmCases.Supervisor("48ffc0", "48ffc3", "49ffc4", "0f05");
+        testCase = testCase with { System = testCase.System.With(SystemRegister.PvmRetsRip, testCase.Code.End - 2) };
+        using CaseRunner runner = Fakes.Runner(
+            new FakeTarget("a", _ => PvmCases.Ends(PvmCases.Fault())),
+            new FakeTarget("b", c => PvmCases.Ends(PvmCases.Fault(rflags: c.Code.Bytes[5] == 0xc3 ? 3UL : 2UL))));
+
+        Examination cut = Locator.FirstDivergence(testCase, runner, null)!;
+
+        Assert.Equal("48ffc048ffc39090909090", Convert.ToHexStringLower(cut.Case.Code.Bytes.AsSpan()));
+    }
+
     [Fact]
     public void WhatDoesNotDivergeAgainGivesNothing()
     {

@@ -115,6 +115,22 @@ public sealed class SystemSideTests
         }
     }
 
+    /// <summary>A handler of the case got the frame, so nobody compared it: a word that differs in flags that were undefined when they were saved, and in nothing else.</summary>
+    [Fact]
+    public void FramesOfHandlersMayDifferInUndefinedFlags()
+    {
+        CaseMask mask = new() { Saved = RflagsBits.PF | RflagsBits.AF, Rows = ["Imul"] };
+        Outcome one = With(PvmCases.Ends(PvmCases.Fault()), (0x41_0000UL, 0x1_0803UL));
+        Outcome undefined = With(PvmCases.Ends(PvmCases.Fault()), (0x41_0000UL, 0x1_0817UL));
+        Outcome carry = With(PvmCases.Ends(PvmCases.Fault()), (0x41_0000UL, 0x1_0816UL));
+
+        Assert.Equal(ComparisonResult.Agreement, Compare(mask, one, undefined).Result);
+        Assert.Equal(["Imul"], Compare(mask, one, undefined).HidingRows.ToArray());
+        Assert.Equal(["memory"], Names(Compare(mask, one, carry)));
+        Assert.Equal(["memory"], Names(Compare(mask with { Saved = 0 }, one, undefined)));
+        Assert.Equal(["memory"], Names(Compare(new CaseMask { Rflags = mask.Saved }, one, undefined)));
+    }
+
     private static Outcome With(Outcome outcome, params ReadOnlySpan<(ulong Address, ulong Value)> words)
     {
         List<MemoryWord> memory = [.. outcome.Memory];

@@ -257,6 +257,19 @@ public sealed class UndefinedBitsTests
         Assert.Equal(consumed, UndefinedBits.After([Traced("48F7E3"), last, Traced("90") with { Address = next }], CpuVendor.Amd, lastCompleted: true).Consumed);
     }
 
+    /// <summary>With responses, whose handler an event goes to is not told: what was undefined when it saved RFLAGS is noted, whatever became defined behind it. Without an event nothing is.</summary>
+    [Theory]
+    [InlineData(true, "48F7E3", true, 0xd4UL)]
+    [InlineData(true, "48F7E3", false, 0UL)]
+    [InlineData(true, "4801D8", true, 0UL)]
+    [InlineData(false, "4801D8", true, 0UL)]
+    public void WhatAnEventSavedIsNoted(bool resumes, string first, bool raised, ulong saved)
+    {
+        TracedInstruction fault = Traced("0F0B") with { Address = 0x401003, Raised = raised ? new RaisedException(6, null) : null };
+
+        Assert.Equal(saved, UndefinedBits.After([Traced(first), fault, Traced("4801D8") with { Address = 0x440000 }], CpuVendor.Amd, lastCompleted: true, resumes).Saved);
+    }
+
     /// <summary>Our table and Iced's agree about every countable form whose effect does not depend on a count; control and debug moves fault at CPL3.</summary>
     [Fact]
     public void TheTableAgreesWithIced()

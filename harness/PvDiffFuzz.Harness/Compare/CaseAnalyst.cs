@@ -135,7 +135,7 @@ public sealed class CaseAnalyst
     private static CaseMask AfterTable(ImmutableArray<TracedInstruction> trace, CpuVendor vendor, TestCase testCase, CpuProfile? profile, bool lastCompleted, bool resumes)
     {
         UndefinedMask mask = UndefinedBits.After(trace, vendor, lastCompleted, resumes, profile, Interrupted.LoadsFlagsIntoR11(testCase), framesOnOwnStack: Interrupted.StoresFramesInReach(testCase));
-        return new CaseMask { Rflags = mask.Rflags, Gpr = mask.Gpr, Consumed = mask.Consumed, Rows = mask.Rows, Parts = mask.Parts };
+        return new CaseMask { Rflags = mask.Rflags, Saved = mask.Saved, Gpr = mask.Gpr, Consumed = mask.Consumed, Rows = mask.Rows, Parts = mask.Parts };
     }
 
     // After a response, an instruction in the middle of the trace may have faulted and so defined nothing.

@@ -13,6 +13,9 @@ public sealed record CaseMask
     /// <summary>RFLAGS bits that no instruction defined since they became undefined.</summary>
     public ulong Rflags { get; init; }
 
+    /// <summary>RFLAGS bits that were undefined when an event of a case with responses saved them.</summary>
+    public ulong Saved { get; init; }
+
     /// <summary>Undefined bits of each general register.</summary>
     public GprFile Gpr { get; init; }
 
@@ -40,6 +43,7 @@ public sealed record CaseMask
         return new CaseMask
         {
             Rflags = Rflags | other.Rflags,
+            Saved = Saved | other.Saved,
             Gpr = gpr,
             Memory = Memory || other.Memory,
             Consumed = Consumed || other.Consumed,

@@ -58,6 +58,25 @@ internal sealed class CopiedFlags(TestCase testCase, Func<int, CaseMask> undefin
         }
     }
 
+    /// <summary>Takes frames out of differing memory that nobody compared, since handlers of the case got them: words that differ in flags alone that were undefined when an event saved them.</summary>
+    /// <param name="bytes">Linear addresses of the differing bytes, ascending.</param>
+    /// <param name="mask">What is undefined at the end.</param>
+    /// <param name="a">One outcome.</param>
+    /// <param name="b">The other.</param>
+    public void TakeSaved(List<ulong> bytes, CaseMask mask, Outcome a, Outcome b)
+    {
+        if (mask.Saved == 0)
+        {
+            return;
+        }
+
+        SortedDictionary<ulong, ulong> words = MemoryDiff.DifferingWords(testCase, a, b);
+        if (bytes.RemoveAll(at => (words[at & ~7UL] & ~mask.Saved) == 0) > 0)
+        {
+            hidden.Add(mask.Rows);
+        }
+    }
+
     /// <summary>True for the same bits in other bytes.</summary>
     private static bool IsMoved(ulong differing, ulong bits) =>
         differing >> (BitOperations.TrailingZeroCount(differing) & ~7) == bits >> (BitOperations.TrailingZeroCount(bits) & ~7);

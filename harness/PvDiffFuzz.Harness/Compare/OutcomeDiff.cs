@@ -132,6 +132,12 @@ internal sealed partial class OutcomeDiff(TestCase testCase, ImmutableArray<Targ
         }
 
         CaseMask mask = undefined(int.MaxValue);
+        _copied.TakeSaved(bytes, mask, a, b);
+        if (bytes.Count == 0)
+        {
+            return;
+        }
+
         if (mask.Memory)
         {
             hidden.Add(mask.Rows);

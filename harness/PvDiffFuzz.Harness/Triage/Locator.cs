@@ -34,7 +34,7 @@ public static class Locator
         }
 
         int instructions = cut.Case.Code.Lengths.Length;
-        HashSet<int> returns = ReturnsOf(cut.Case);
+        HashSet<int> returns = cut.Case.Responses.IsEmpty ? [] : ReturnsOf(cut.Case);
         List<TestCase> prefixes = [];
         for (int kept = Math.Max(1, instructions - MaximumPrefixes); kept < instructions; kept++)
         {
