@@ -63,9 +63,6 @@ internal enum Effects
 
     /// <summary>It can see the GS base of user mode: by a segment prefix, the instructions for bases, or the MSR.</summary>
     SeesUserGsBase = 1 << 17,
-
-    /// <summary>It can load CS by MOV, or TR and what an emulator has behind it, as if they were segment registers.</summary>
-    LoadsNoSegment = 1 << 18,
 }
 
 /// <summary>Reads effects off a case. A jump can land anywhere, so every byte counts as the beginning of an instruction.</summary>
@@ -107,12 +104,39 @@ internal static class Payload
         effects |= OfBytes(testCase.Code.Bytes.AsSpan(), kernel);
         foreach (MemoryContents contents in testCase.Contents)
         {
-            // Contents do not cross from data into code: the slots lie apart.
-            effects |= IsCode(testCase, contents.Address) || IsCode(testCase, contents.Address + (ulong)contents.Bytes.Length - 1) ? OfBytes(contents.Bytes.AsSpan(), kernel) : Effects.None;
+            effects |= IsCode(testCase, contents) ? OfBytes(contents.Bytes.AsSpan(), kernel) : Effects.None;
         }
 
         return effects;
     }
+
+    /// <summary>True for a case that can load CS by MOV, or TR and what an emulator has behind it, as if they were segment registers.</summary>
+    public static bool LoadsNoSegment(TestCase testCase)
+    {
+        if (LoadsNoSegment(testCase.Code.Bytes.AsSpan()))
+        {
+            return true;
+        }
+
+        foreach (MemoryContents contents in testCase.Contents)
+        {
+            if (LoadsNoSegment(contents.Bytes.AsSpan()) && IsCode(testCase, contents))
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    private static bool LoadsNoSegment(ReadOnlySpan<byte> bytes)
+    {
+        int loaded = SegmentLoads.Numbers(bytes);
+        return (loaded & (1 << SegmentLoads.Cs)) != 0 || loaded >> SegmentLoads.TaskRegister != 0;
+    }
+
+    // Contents do not cross from data into code: the slots lie apart.
+    private static bool IsCode(TestCase testCase, MemoryContents contents) => IsCode(testCase, contents.Address) || IsCode(testCase, contents.Address + (ulong)contents.Bytes.Length - 1);
 
     private static bool IsCode(TestCase testCase, ulong address) =>
         ((testCase.Layout.AccessAt(address) | (testCase.Xen!.UserLayout?.AccessAt(address) ?? PageAccess.None)) & PageAccess.Execute) != 0;
@@ -171,8 +195,6 @@ internal static class Payload
     {
         // MOV to GS and the prefix for GS have no 0F before them.
         Effects effects = (bytes.Contains((byte)0x8e) ? Effects.LoadsGs : Effects.None) | (bytes.Contains((byte)0x65) ? Effects.SeesUserGsBase : Effects.None);
-        int loaded = SegmentLoads.Numbers(bytes);
-        effects |= (loaded & (1 << SegmentLoads.Cs)) != 0 || loaded >> SegmentLoads.TaskRegister != 0 ? Effects.LoadsNoSegment : Effects.None;
         for (int at = bytes.IndexOf((byte)0x0f); at >= 0 && at + 1 < bytes.Length; at = Next(bytes, at))
         {
             byte second = bytes[at + 1];

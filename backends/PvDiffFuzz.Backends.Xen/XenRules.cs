@@ -33,7 +33,7 @@ internal sealed class XenRules(XenVersion version, CpuVendor vendor, bool emulat
             return $"the case is about a processor of {profile.Vendor}, and this one is of {vendor}";
         }
 
-        if (emulated && (Payload.Of(testCase) & Effects.LoadsNoSegment) != 0)
+        if (emulated && Payload.LoadsNoSegment(testCase))
         {
             return "the emulator's MOV to CS takes Xen down, and one to a segment register that does not exist overwrites the task register, descriptor tables or control registers of the machine";
         }

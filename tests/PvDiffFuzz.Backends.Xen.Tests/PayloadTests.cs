@@ -58,7 +58,18 @@ public sealed class PayloadTests
     [InlineData("8e f0", false)]
     [InlineData("8e c9", true)]
     public void LoadsOfWhatIsNoSegmentRegisterAreSeen(string code, bool beyond) =>
-        Assert.Equal(beyond, Payload.Of(XenPayloads.Case(code, GuestMode.User)).HasFlag(Effects.LoadsNoSegment));
+        Assert.Equal(beyond, Payload.LoadsNoSegment(XenPayloads.Case(code, GuestMode.User)));
+
+    /// <summary>MOV to number 7 behind the code, in a page that can be executed, and in one that cannot.</summary>
+    [Theory]
+    [InlineData(XenMap.CodeEnd - 0x800, true)]
+    [InlineData(XenMap.Data, false)]
+    public void LoadsInContentsAreSeenWhereTheyAreCode(ulong place, bool beyond)
+    {
+        MemoryContents load = new(AddressMap.LowBlock + place, [0x8e, 0xf8]);
+
+        Assert.Equal(beyond, Payload.LoadsNoSegment(XenPayloads.Case("90", GuestMode.User) with { Contents = [load] }));
+    }
 
     [Fact]
     public void SyscallOfUserCodeIsNoCall() => Assert.Equal(Effects.UserMode | Effects.Syscalls, Payload.Of(XenPayloads.Case("0f 05", GuestMode.User)));
