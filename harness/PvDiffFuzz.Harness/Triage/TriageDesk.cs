@@ -141,8 +141,16 @@ internal sealed class TriageDesk : IDisposable
             return;
         }
 
-        Divergence smallest = Minimise(suspicion.Divergence);
-        entry.Verdict = _parts.Known.VerdictOf(Describe(smallest));
+        // What stays unknown until it is asked again needs no smaller case.
+        Divergence smallest = suspicion.Divergence;
+        ImmutableArray<int> known = Describe(smallest);
+        if (known.IsEmpty)
+        {
+            smallest = Minimise(smallest);
+            known = Describe(smallest);
+        }
+
+        entry.Verdict = _parts.Known.VerdictOf(known);
         if (entry.Verdict.Kind == VerdictKind.New && (entry.Finding is null || CaseSize.Compare(smallest.Case, entry.Finding.Divergence.Case) < 0))
         {
             entry.Finding = new Finding { Signature = entry.Signature, Verdict = entry.Verdict, Divergence = smallest, Seed = _options.Seed, Index = suspicion.Index };
@@ -157,7 +165,7 @@ internal sealed class TriageDesk : IDisposable
         return found.IsEmpty && Revived(smallest) is Divergence alive ? DescribeAsIs(alive) : found;
     }
 
-    // A crash tells too little, so the same code is asked again with handlers for everything. What it shows at another instruction is another matter.
+    // A crash, or a handler of the case, tells too little, so the same code is asked again with handlers that show everything. What it shows at another instruction is another matter.
     private Divergence? Revived(Divergence crash)
     {
         if (Revival.Of(crash) is not TestCase alive || _parts.Allowed?.Invoke(alive) == false || _runner!.Examine(alive) is not { Diverges: true, Comparison.Consumed: false } examined)
