@@ -103,6 +103,29 @@ public sealed class MinimiserTests
         Assert.InRange(result.Candidates, 1, 40);
     }
 
+    /// <summary>Each candidate takes a machine down: the last batch begins before the limit, and none behind it.</summary>
+    [Theory]
+    [InlineData(EndKind.HypervisorCrash)]
+    [InlineData(EndKind.HarnessError)]
+    public void MachinesThatGoDownBoundTheWork(EndKind end)
+    {
+        const int most = 10;
+        int down = 0;
+        TestCase testCase = new FakeSource(1, 30, FakeMachine.Repertoire).Generate(1);
+        using CaseRunner runner = Fakes.Runner(
+            new FakeTarget("a", new FakeMachine().Run),
+            new FakeTarget("b", c =>
+            {
+                bool first = c.Equals(testCase);
+                down += first ? 0 : 1;
+                return first ? new Outcome { End = EndKind.HypervisorCrash } : end == EndKind.HarnessError ? Outcome.HarnessError("gone") : new Outcome { End = end, Events = Cases.Fault().Events };
+            }));
+
+        new Minimiser(Reductions.All, new MinimiserLimits(Batch: 4, Machines: most)).Minimise(Fakes.Divergence(runner, testCase), runner, CancellationToken.None);
+
+        Assert.InRange(down, most, most + 3);
+    }
+
     [Fact]
     public void ForbiddenCandidatesNeverRun()
     {

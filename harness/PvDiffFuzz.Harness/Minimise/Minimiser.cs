@@ -7,7 +7,8 @@ namespace PvDiffFuzz.Harness;
 /// <param name="Candidates">Most cases run in all.</param>
 /// <param name="Batch">Cases handed to the targets at once.</param>
 /// <param name="Rounds">Most rounds over all reductions.</param>
-public sealed record MinimiserLimits(int Candidates = 20_000, int Batch = 32, int Rounds = 8);
+/// <param name="Machines">Most machines that candidates take down. Each is booted again, or waited for first: what a thousand other candidates take, or ten thousand.</param>
+public sealed record MinimiserLimits(int Candidates = 20_000, int Batch = 32, int Rounds = 8, int Machines = 24);
 
 /// <summary>What minimising gave.</summary>
 /// <param name="Divergence">The smallest case found, with the signature of the one that was given.</param>
@@ -49,6 +50,7 @@ public sealed class Minimiser(ImmutableArray<IReduction> reductions, MinimiserLi
     {
         private readonly ReductionContext _context = new(runner.Analyst.VendorOf(start.Case));
         private readonly Signature _signature = start.Signature;
+        private int _machines;
 
         public Divergence Best { get; private set; } = start;
 
@@ -56,7 +58,7 @@ public sealed class Minimiser(ImmutableArray<IReduction> reductions, MinimiserLi
 
         public int Drifted { get; private set; }
 
-        public bool Spent => Candidates >= limits.Candidates || cancel.IsCancellationRequested;
+        public bool Spent => Candidates >= limits.Candidates || _machines >= limits.Machines || cancel.IsCancellationRequested;
 
         /// <summary>Applies one reduction until it proposes nothing that helps. True when the case became smaller.</summary>
         public bool Apply(IReduction reduction)
@@ -77,14 +79,16 @@ public sealed class Minimiser(ImmutableArray<IReduction> reductions, MinimiserLi
             foreach (TestCase[] batch in reduction.Propose(Best.Case, _context).Where(Acceptable).Chunk(limits.Batch))
             {
                 int count = Math.Min(batch.Length, Math.Min(budget, limits.Candidates - Candidates));
-                if (count <= 0 || cancel.IsCancellationRequested)
+                if (count <= 0 || Spent)
                 {
                     return false;
                 }
 
                 budget -= count;
                 Candidates += count;
-                foreach (Examination examination in runner.Examine(batch.AsSpan(0, count)))
+                ImmutableArray<Examination> examinations = runner.Examine(batch.AsSpan(0, count));
+                _machines += examinations.Count(e => e.Outcomes.Any(o => o.End is EndKind.HypervisorCrash or EndKind.HarnessError));
+                foreach (Examination examination in examinations)
                 {
                     if (Keeps(examination) is Divergence smaller)
                     {
