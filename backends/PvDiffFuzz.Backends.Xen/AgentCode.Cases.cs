@@ -43,6 +43,7 @@ internal sealed partial class AgentCode
         _.inc(Field(Mailbox.Sequence));
         _.mov(Field(Mailbox.Busy), 1);
         _.mov(Field(Mailbox.ReturnsFrom), 0);
+        _.mov(Field(Mailbox.Breakpoints), 0);
 
         // Every case starts with x87 and vector state as after a reset; before the hypercalls, which may set CR0.TS.
         _.mov(rax, GuestMap.At(GuestMap.CleanState));
@@ -188,10 +189,36 @@ internal sealed partial class AgentCode
         }
     }
 
+    /// <summary>Puts breakpoints out of force, which the agent would meet in frames of the payload. DR6 keeps what it has. Changes RAX.</summary>
+    private void EmitStopBreakpoints()
+    {
+        Label without = _.CreateLabel();
+        _.test(Field32(Mailbox.Flags), (int)RecordFlags.Breakpoints);
+        _.jz(without);
+        _.mov(rax, dr7);
+        _.mov(Field(Mailbox.Breakpoints), rax);
+        _.mov(eax, (int)GuestState.DefaultDr7);
+        _.mov(dr7, rax);
+        _.Label(ref without);
+    }
+
+    /// <summary>Puts them in force again. Which are allowed depends on CR4, so that has to be the payload's. Changes RAX.</summary>
+    private void EmitStartBreakpoints()
+    {
+        Label without = _.CreateLabel();
+        _.mov(rax, Field(Mailbox.Breakpoints));
+        _.test(rax, rax);
+        _.jz(without);
+        _.mov(dr7, rax);
+        _.mov(Field(Mailbox.Breakpoints), 0);
+        _.Label(ref without);
+    }
+
     /// <summary>Loads CR4, and what is pending and masked. Changes RAX and RCX.</summary>
     private void EmitLoadControl()
     {
         EmitLoadCr4();
+        EmitStartBreakpoints();
 
         // From here on events can come, so nothing of the agent may enter Xen any more.
         _.mov(rax, Field(Mailbox.VcpuInfo));
@@ -252,6 +279,7 @@ internal sealed partial class AgentCode
 
         // Nothing comes in while the agent works. Xen emulates what follows, and would deliver on its way back what is pending.
         _.mov(__word_ptr[rdx + UpcallPending], 0x100);
+        EmitStopBreakpoints();
         if (_segmentBases)
         {
             Label usual = _.CreateLabel();

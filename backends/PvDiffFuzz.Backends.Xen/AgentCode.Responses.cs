@@ -125,6 +125,7 @@ internal sealed partial class AgentCode
     {
         EmitLoadSegments(r12, Context.Ds, Context.FsBase);
         EmitLoadCr4();
+        EmitStartBreakpoints();
         (AssemblerRegister64 Register, int Number)[] arguments = [(rdi, 7), (rsi, 6), (rdx, 2), (r10, 10), (r8, 8), (r9, 9)];
         for (int i = 0; i < arguments.Length; i++)
         {

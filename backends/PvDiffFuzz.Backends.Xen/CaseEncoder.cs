@@ -138,6 +138,7 @@ internal unsafe ref struct CaseEncoder
             | (switched ? RecordFlags.ClearTaskSwitched : RecordFlags.None)
             | ((effects & Effects.UserMode) != 0 ? RecordFlags.UserMode : RecordFlags.None)
             | (ownCr4 ? RecordFlags.OwnCr4 : RecordFlags.None)
+            | (GuestState.MayHaveBreakpoints(testCase, effects) ? RecordFlags.Breakpoints : RecordFlags.None)
             | ((effects & Effects.ReadsCr2) != 0 ? RecordFlags.LoadCr2 : RecordFlags.None);
     }
 

@@ -176,6 +176,9 @@ internal static class Mailbox
     /// <summary>1 when a case has loaded LDTR or TR. The agent does not go on until the snapshot is loaded.</summary>
     public const int Torn = 0xa8;
 
+    /// <summary>DR7 of the payload while the agent has breakpoints out of force, else 0.</summary>
+    public const int Breakpoints = 0xb0;
+
     /// <summary>The first slot: <see cref="SlotState"/> and what follows; the second lies <see cref="SlotStride"/> bytes behind.</summary>
     public const int FirstSlot = 0x100;
 
@@ -376,6 +379,9 @@ internal enum RecordFlags
 
     /// <summary>User code can run, so that the marks under its root count too.</summary>
     UserMode = 16,
+
+    /// <summary>Breakpoints may be in force, which the agent must not meet when it reads a frame.</summary>
+    Breakpoints = 64,
 }
 
 /// <summary>A result: header, events (<see cref="Context"/> each), then what written pages hold.</summary>

@@ -10,7 +10,7 @@ internal sealed unsafe class GuestState
     private const int Vectors = 256;
     private const int Assists = 33;
     private const ulong DefaultDr6 = 0xffff_0ff0;
-    private const ulong DefaultDr7 = 0x400;
+    internal const ulong DefaultDr7 = 0x400;
     private const int BreakpointRegisters = 4;
 
     /// <summary>Vector of NMIs, whose entry of the trap table is also what the NMI callback registers.</summary>
@@ -94,6 +94,12 @@ internal sealed unsafe class GuestState
         }
 
         Note(effects);
+        if (MayHaveBreakpoints(testCase, effects))
+        {
+            // The agent leaves them out of force.
+            _dr7 = null;
+        }
+
         if ((system[SystemRegister.XenVmAssist] & ArchitecturalIopl) != 0)
         {
             // Every return loads it.
@@ -315,10 +321,19 @@ internal sealed unsafe class GuestState
         }
     }
 
+    /// <summary>True for a case that begins with breakpoints, or can set some.</summary>
+    public static bool MayHaveBreakpoints(TestCase testCase, Effects effects)
+    {
+        const ulong enables = 0xff;
+        return (effects & Effects.ChangesDebug) != 0 || (Dr7Of(testCase) & enables) != 0;
+    }
+
+    private static ulong Dr7Of(TestCase testCase) => testCase.Registers.Debug is DebugRegisters debug ? debug.Dr7 | DefaultDr7 : Stated(testCase, SystemRegister.Dr7, DefaultDr7);
+
     private void PrepareDebug(ref RecordWriter writer, TestCase testCase, Effects effects)
     {
         DebugRegisters? debug = testCase.Registers.Debug;
-        ulong dr7 = debug is null ? Stated(testCase, SystemRegister.Dr7, DefaultDr7) : debug.Dr7 | DefaultDr7;
+        ulong dr7 = Dr7Of(testCase);
         ReadOnlySpan<ulong> breakpoints = debug is null ? [0, 0, 0, 0] : [debug.Dr0, debug.Dr1, debug.Dr2, debug.Dr3];
         bool looks = debug is not null || (effects & (Effects.ReadsDebug | Effects.ChangesDebug)) != 0;
         if (looks && (!_debugKnown || !breakpoints.SequenceEqual(_breakpoints)))

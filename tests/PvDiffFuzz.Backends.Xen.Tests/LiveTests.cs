@@ -227,6 +227,25 @@ public sealed class LiveTests(LiveTests.Machine machine) : IClassFixture<LiveTes
         Assert.Equal(restored, Xen.Restored);
     }
 
+    /// <summary>A breakpoint on any access lies where Xen stores the frame of UD2 and the agent reads it. It stays for what the payload does behind the answer: MOV of that word to RAX, then INT3.</summary>
+    [XenFact]
+    public void TheAgentMeetsNoBreakpoint()
+    {
+        TestCase testCase = XenPayloads.Case("0f 0b 48 8b 44 24 d8 cc", GuestMode.Supervisor);
+        ulong word = testCase.Registers[Register.Rsp] - 0x28;
+        testCase = testCase with
+        {
+            Registers = testCase.Registers with { Debug = new DebugRegisters(word, 0, 0, 0, 0xf_0003) },
+            Responses = [new Response([new(Register.Rip, testCase.Code.Address + 2)]) { Return = ReturnKind.XenIret }, new Response([]) { Return = ReturnKind.XenIret }],
+        };
+        Outcome[] outcomes = new Outcome[2];
+
+        Xen.Run([testCase, testCase], outcomes);
+
+        Assert.Equal([6, 1, 3], outcomes[0].Events.Select(e => (int)e.Vector));
+        Assert.Equal(outcomes[0], outcomes[1]);
+    }
+
     /// <summary>A kernel goes to 32-bit code by IRETQ and executes SYSCALL there: whether its callback is registered belongs to the case, and the cases before it have another one.</summary>
     [XenFact]
     public void CallbacksOfAKernelsOtherCodeAreItsOwn()
