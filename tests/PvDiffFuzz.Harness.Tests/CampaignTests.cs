@@ -78,6 +78,29 @@ public sealed class CampaignTests
         Assert.Equal(Run(Small, Parts(machine.Run, machine.Run)).CaseDigest, summary.CaseDigest);
     }
 
+    /// <summary>A target that answers nearly everything otherwise from some case on, however often it is asked, is made again; one that does so from the first case on is itself, and its findings count.</summary>
+    [Theory]
+    [InlineData(1024, false)]
+    [InlineData(0, true)]
+    public void ATargetThatHasBecomeAnotherIsMadeAgain(int good, bool finds)
+    {
+        FakeMachine machine = new();
+        int targets = 0;
+        CampaignParts parts = Parts(machine.Run, machine.Run) with { Targets = Fakes.Factories(() => new FakeTarget("a", machine.Run), Spoiled) };
+
+        CampaignSummary summary = Run(Small, parts);
+
+        Assert.Equal((finds, 3000L), (summary.New > 0, summary.Cases));
+        Assert.InRange(summary.RanAgain, 1, 2);
+
+        FakeTarget Spoiled()
+        {
+            // The second one, and those of triage, stay good.
+            int answered = targets++ == 0 || good == 0 ? 0 : int.MinValue;
+            return new FakeTarget("b", c => ++answered > good ? machine.Run(c) with { End = EndKind.Halt } : machine.Run(c));
+        }
+    }
+
     [Fact]
     public void OneJobAndTwoGiveTheSameByteForByte()
     {

@@ -61,7 +61,7 @@ public sealed record CampaignSummary
     /// <summary>Diverging cases that were counted as new without being examined, because there were too many.</summary>
     public required long Unexamined { get; init; }
 
-    /// <summary>Ranges of cases that were run a second time because what differed at first did not come back: a target had become another one.</summary>
+    /// <summary>Ranges of cases that were run a second time because what differed at first did not come back, or was so much that the targets were made anew: one had become another.</summary>
     public required long RanAgain { get; init; }
 
     /// <summary>Matches by id of the known entry; entries that matched nothing are in it with 0.</summary>

@@ -122,7 +122,7 @@ internal sealed class RangeResult(CaseRange range, int targets)
     /// <summary>Divergences beyond <see cref="CampaignOptions.MaximumLocatedPerRange"/>: not examined.</summary>
     public long Unexamined { get; set; }
 
-    /// <summary>Ranges that were run a second time, and of which this is the second result, because what differed at first did not come back.</summary>
+    /// <summary>Ranges that were run a second time, and of which this is the second result, because what differed at first did not come back, or was so much that the targets were made anew.</summary>
     public long RanAgain { get; set; }
 
     /// <summary>Sum of the hashes of the cases.</summary>

@@ -10,6 +10,9 @@ internal sealed class RangeWorker
     /// <summary>Differences of a range that may be gone when their cases run again, before the range is not trusted: then it was what a target had become, not what its cases are.</summary>
     private const int MostGone = 32;
 
+    /// <summary>Differences of a range that nothing describes and that come back, before the same is done on new targets: a target that has become another one is so again and again.</summary>
+    private const int MostStrange = 256;
+
     private readonly CampaignOptions _options;
     private readonly CampaignParts _parts;
     private readonly CaseRunner _runner;
@@ -26,6 +29,9 @@ internal sealed class RangeWorker
     private int _located;
     private int _gone;
     private int _mostGone;
+    private int _strange;
+    private int _mostStrange;
+    private bool _isTheirWay;
 
     /// <summary>Makes a worker.</summary>
     /// <param name="options">What the campaign does.</param>
@@ -50,30 +56,41 @@ internal sealed class RangeWorker
         }
     }
 
-    /// <summary>Runs a range; a second time when too much of what differs in it does not come back. Guided cases cannot be made again, so they are run once.</summary>
+    /// <summary>
+    /// Runs a range; a second time when too much of what differs in it does not come back, and on new targets when too much does that nothing describes. Targets that differ as much when they are new do so by
+    /// themselves and are not made again. Guided cases cannot be made again, so they are run once.
+    /// </summary>
     /// <param name="range">The cases.</param>
     /// <param name="stop">Asked before each batch; true ends the range early.</param>
+    /// <exception cref="TargetUnavailableException">A target cannot be made again.</exception>
     public RangeResult Run(CaseRange range, Func<bool> stop)
     {
-        RangeResult first = RunOnce(range, stop, _guided is null ? MostGone : int.MaxValue);
-        if (_gone < _mostGone)
+        RangeResult first = RunOnce(range, stop, _guided is null ? MostGone : int.MaxValue, _guided is null && !_isTheirWay ? MostStrange : int.MaxValue);
+        bool renews = _strange >= _mostStrange;
+        if (_gone < _mostGone && !renews)
         {
             return first;
         }
 
-        RangeResult second = RunOnce(range, stop, int.MaxValue);
+        if (renews)
+        {
+            _runner.Renew();
+        }
+
+        RangeResult second = RunOnce(range, stop, int.MaxValue, int.MaxValue);
+        _isTheirWay |= renews && _strange >= MostStrange;
         second.RanAgain++;
         return second;
     }
 
-    private RangeResult RunOnce(CaseRange range, Func<bool> stop, int mostGone)
+    private RangeResult RunOnce(CaseRange range, Func<bool> stop, int mostGone, int mostStrange)
     {
         RangeResult result = new(range, _outcomes.Length);
         Dictionary<(Signature, bool), Suspicion> seen = [];
-        (_located, _gone, _mostGone) = (0, 0, mostGone);
+        (_located, _gone, _mostGone, _strange, _mostStrange) = (0, 0, mostGone, 0, mostStrange);
         for (ulong done = 0; done < range.Count; done += (ulong)_options.BatchSize)
         {
-            if (stop() || _gone >= _mostGone)
+            if (stop() || IsDistrusted)
             {
                 return result;
             }
@@ -87,6 +104,8 @@ internal sealed class RangeWorker
         result.Complete = true;
         return result;
     }
+
+    private bool IsDistrusted => _gone >= _mostGone || _strange >= _mostStrange;
 
     private int Fill(ulong first, int count, RangeResult result)
     {
@@ -144,7 +163,7 @@ internal sealed class RangeWorker
     private void Compare(int count, RangeResult result, Dictionary<(Signature, bool), Suspicion> seen)
     {
         result.Cases += count;
-        for (int i = 0; i < count && _gone < _mostGone; i++)
+        for (int i = 0; i < count && !IsDistrusted; i++)
         {
             ulong hash = _digest.OfCase(_indices[i], _cases[i]);
             result.CaseDigest += hash;
@@ -274,6 +293,8 @@ internal sealed class RangeWorker
             {
                 return;
             }
+
+            _strange++;
         }
 
         _evidence.Contradict(divergence, result.Evidence);

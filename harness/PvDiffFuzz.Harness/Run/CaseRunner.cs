@@ -16,14 +16,20 @@ public sealed record Examination(TestCase Case, ImmutableArray<Outcome> Outcomes
 /// <summary>Runs cases on a set of targets and compares the answers. Owns its targets; used by one thread.</summary>
 public sealed class CaseRunner : IDisposable
 {
-    private readonly ImmutableArray<ITarget> _targets;
+    private readonly ImmutableArray<Func<ITarget>> _factories;
+    private ImmutableArray<ITarget> _targets;
 
     /// <summary>Takes ownership of the targets.</summary>
     /// <param name="targets">One or more targets with different names.</param>
     /// <param name="analyst">Tells what is undefined; belongs to the same thread.</param>
     public CaseRunner(ImmutableArray<ITarget> targets, CaseAnalyst analyst)
+        : this(targets, [], analyst)
     {
-        _targets = targets;
+    }
+
+    private CaseRunner(ImmutableArray<ITarget> targets, ImmutableArray<Func<ITarget>> factories, CaseAnalyst analyst)
+    {
+        (_targets, _factories) = (targets, factories);
         Analyst = analyst;
         Infos = [.. targets.Select(t => t.Info)];
         Comparer = new Comparer(Infos, analyst);
@@ -48,7 +54,21 @@ public sealed class CaseRunner : IDisposable
     /// <param name="factories">One a target.</param>
     /// <param name="analyst">For the calling thread.</param>
     /// <exception cref="TargetUnavailableException">A target cannot work on this host.</exception>
-    public static CaseRunner Create(ImmutableArray<Func<ITarget>> factories, CaseAnalyst analyst)
+    public static CaseRunner Create(ImmutableArray<Func<ITarget>> factories, CaseAnalyst analyst) => new(Make(factories), factories, analyst);
+
+    /// <summary>Puts new targets in the place of those that <see cref="Create"/> has made, which are disposed: something has made them others than they were. Targets that were handed over stay.</summary>
+    /// <exception cref="TargetUnavailableException">A target cannot work on this host any more. The runner has none then.</exception>
+    public void Renew()
+    {
+        if (!_factories.IsEmpty)
+        {
+            Dispose();
+            _targets = [];
+            _targets = Make(_factories);
+        }
+    }
+
+    private static ImmutableArray<ITarget> Make(ImmutableArray<Func<ITarget>> factories)
     {
         List<ITarget> made = [];
         try
@@ -58,7 +78,7 @@ public sealed class CaseRunner : IDisposable
                 made.Add(factory());
             }
 
-            return new CaseRunner([.. made], analyst);
+            return [.. made];
         }
         catch
         {

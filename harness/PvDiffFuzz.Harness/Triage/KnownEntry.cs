@@ -38,13 +38,13 @@ public sealed record KnownEntry
     public required ImmutableArray<TargetPattern> Targets { get; init; }
 
     /// <summary>Iced code names, mnemonics or encodings without a form of the diverging instruction; empty for any.</summary>
-    public required InstructionWords Forms { get; init; }
+    public required InstructionWordSet Forms { get; init; }
 
     /// <summary>Vectors that the event may have in any camp; empty for any.</summary>
     public required ImmutableArray<byte> Vectors { get; init; }
 
     /// <summary>All fields that may differ. A divergence with any other differing field is not this one.</summary>
-    public required FieldNames Fields { get; init; }
+    public required FieldNameSet Fields { get; init; }
 
     /// <summary>ABIs of the cases. There is no PVM without a revision: each revision is named.</summary>
     public ImmutableArray<Abi> Abis { get; init; } = [Abi.X86];
@@ -62,13 +62,13 @@ public sealed record KnownEntry
     public bool Part { get; init; }
 
     /// <summary>Iced's code names of the instruction that ran before the diverging one, with which it may have to do; empty for any.</summary>
-    public InstructionWords After { get; init; } = [];
+    public InstructionWordSet After { get; init; } = [];
 
     /// <summary>Iced's code names of instructions of which one ran since the event before, the diverging one included; empty for any. For causes that show late, at an instruction that has nothing to do with them.</summary>
-    public InstructionWords Executed { get; init; } = [];
+    public InstructionWordSet Executed { get; init; } = [];
 
     /// <summary>The same words, of which one holds for an instruction that ran at any time of the case; empty for any.</summary>
-    public InstructionWords Ever { get; init; } = [];
+    public InstructionWordSet Ever { get; init; } = [];
 
     /// <summary>What the model of the case's ABI may have raised at the diverging instruction: vectors, and null for nothing; empty for either.</summary>
     public ImmutableArray<byte?> Raised { get; init; } = [];

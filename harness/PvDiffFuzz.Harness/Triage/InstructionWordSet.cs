@@ -6,8 +6,8 @@ using System.Runtime.CompilerServices;
 namespace PvDiffFuzz.Harness;
 
 /// <summary>Words of a known entry that name instructions, read once: form names with or without what stands behind a plus sign, and what an encoding has. docs/known-format.md is the reference.</summary>
-[CollectionBuilder(typeof(InstructionWords), nameof(Of))]
-public sealed class InstructionWords : IReadOnlyCollection<string>
+[CollectionBuilder(typeof(InstructionWordSet), nameof(Of))]
+public sealed class InstructionWordSet : IReadOnlyCollection<string>
 {
     private const char AnyDigit = '?';
 
@@ -17,7 +17,7 @@ public sealed class InstructionWords : IReadOnlyCollection<string>
     private readonly ImmutableArray<Qualified> _qualified;
     private readonly Encodings _encodings;
 
-    private InstructionWords(ImmutableArray<string> words)
+    private InstructionWordSet(ImmutableArray<string> words)
     {
         _words = words;
         List<string> forms = [];
@@ -47,7 +47,7 @@ public sealed class InstructionWords : IReadOnlyCollection<string>
     }
 
     /// <summary>No words: any instruction will do, which whoever asks knows.</summary>
-    public static InstructionWords None { get; } = new([]);
+    public static InstructionWordSet None { get; } = new([]);
 
     /// <summary>True when there are no words.</summary>
     public bool IsEmpty => _words.IsEmpty;
@@ -57,7 +57,7 @@ public sealed class InstructionWords : IReadOnlyCollection<string>
 
     /// <summary>Reads words.</summary>
     /// <param name="words">As they stand in a file; what is no word of the format names nothing.</param>
-    public static InstructionWords Of(ReadOnlySpan<string> words) => words.IsEmpty ? None : new([.. words]);
+    public static InstructionWordSet Of(ReadOnlySpan<string> words) => words.IsEmpty ? None : new([.. words]);
 
     /// <summary>True when a word is this form or mnemonic. A question mark stands for any one digit of an encoding without a form.</summary>
     /// <param name="form">A form name, or a mnemonic.</param>

@@ -7,8 +7,8 @@ using System.Runtime.CompilerServices;
 namespace PvDiffFuzz.Harness;
 
 /// <summary>The fields that a known entry lists, by name.</summary>
-[CollectionBuilder(typeof(FieldNames), nameof(Of))]
-public sealed class FieldNames : IReadOnlyCollection<string>
+[CollectionBuilder(typeof(FieldNameSet), nameof(Of))]
+public sealed class FieldNameSet : IReadOnlyCollection<string>
 {
     // There are some thousand fields, events apart, and each is asked for by every entry of its ABI.
     private static readonly ConcurrentDictionary<Field, ImmutableArray<string>> Known = new();
@@ -16,13 +16,13 @@ public sealed class FieldNames : IReadOnlyCollection<string>
     private readonly ImmutableArray<string> _listed;
     private readonly FrozenSet<string> _names;
 
-    private FieldNames(ImmutableArray<string> listed) => (_listed, _names) = (listed, listed.ToFrozenSet(StringComparer.Ordinal));
+    private FieldNameSet(ImmutableArray<string> listed) => (_listed, _names) = (listed, listed.ToFrozenSet(StringComparer.Ordinal));
 
     /// <inheritdoc/>
     public int Count => _listed.Length;
 
     /// <summary>Takes names as <see cref="KnownFields.Names"/> has them.</summary>
-    public static FieldNames Of(ReadOnlySpan<string> names) => new([.. names]);
+    public static FieldNameSet Of(ReadOnlySpan<string> names) => new([.. names]);
 
     /// <summary>True when a field is listed, by its own name or by that of a group.</summary>
     public bool Covers(Field field)
