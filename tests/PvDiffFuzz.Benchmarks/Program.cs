@@ -14,6 +14,7 @@ SortedDictionary<string, Action> benchmarks = new(StringComparer.Ordinal)
     ["rules-pvm"] = RuleRace.RunPvm,
     ["rules-xen"] = RuleRace.RunXen,
     ["pvm"] = ModelBenchmark.RunPvm,
+    ["pvm-live"] = PvmBenchmark.Run,
     ["xen"] = ModelBenchmark.RunXen,
     ["xen-live"] = XenBenchmark.Run,
 };
