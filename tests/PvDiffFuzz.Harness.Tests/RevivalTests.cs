@@ -22,7 +22,7 @@ public sealed class RevivalTests
         Assert.Equal(Case with { Code = alive.Code }, alive);
     }
 
-    /// <summary>Nothing is hidden by entries that are as they were, nor by those of the other side of an event.</summary>
+    /// <summary>Nothing is hidden by entries that are as they were or that nobody states, and nothing can be done where no WRMSR has changed them.</summary>
     [Fact]
     public void ACaseThatHidesNothingStays()
     {

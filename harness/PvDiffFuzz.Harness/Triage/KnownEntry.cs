@@ -88,10 +88,9 @@ public sealed record KnownEntry
     /// <summary>True when this entry describes the whole of a divergence.</summary>
     public bool Matches(Divergence divergence) => MatchesCase(divergence.Case) && CoversAll(divergence.Comparison.Differences) && Applies(divergence);
 
-    /// <summary>True when everything but the list of fields holds of a divergence.</summary>
+    /// <summary>True when everything holds of a divergence but the kind of case and the list of fields, which whoever asks has looked at: they rule out most.</summary>
     internal bool Applies(Divergence divergence) =>
-        MatchesCase(divergence.Case)
-        && MatchesForm(divergence.Instruction)
+        MatchesForm(divergence.Instruction)
         && MatchesEvent(divergence)
         && SplitCamps(divergence, out List<Camp> these, out List<Camp> others)
         && these.TrueForAll(t => ConditionsHold(divergence, t, others));
