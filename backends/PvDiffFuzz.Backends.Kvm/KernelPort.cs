@@ -47,10 +47,6 @@ internal abstract unsafe class KernelPort
     /// <returns>0, or a negative error number.</returns>
     public virtual ValueTask<int> RunAsync(int descriptor, byte* run, RunReads reads) => new(Run(descriptor, run));
 
-    /// <summary>Fetches what <see cref="RunReads.All"/> names, in the same way.</summary>
-    /// <param name="descriptor">The processor.</param>
-    public virtual ValueTask<int> FetchAsync(int descriptor) => new(0);
-
     /// <summary>How many lanes can run side by side.</summary>
     public virtual int MostLanes => 1;
 

@@ -88,13 +88,6 @@ internal sealed unsafe class KvmVcpu : KvmDescriptor
         return Kernel.RunAsync(Number, _run, reads);
     }
 
-    /// <summary>Fetches model-specific and debug registers, which will be read next.</summary>
-    public ValueTask<int> FetchAsync()
-    {
-        ObjectDisposedException.ThrowIf(IsClosed, this);
-        return Kernel.FetchAsync(Number);
-    }
-
     /// <summary>Tells from the result of a run whether the guest has left.</summary>
     /// <returns>False when a signal ended the run; the exit reason means nothing then.</returns>
     /// <exception cref="KvmException">The kernel refused.</exception>

@@ -4,7 +4,7 @@ using static Iced.Intel.AssemblerRegisters;
 
 namespace PvDiffFuzz.Backends.Pvm;
 
-/// <summary>Ports by which the agent leaves the guest. Each tells where the supervisor is.</summary>
+/// <summary>Places of the supervisor. Where one leaves the guest, the number is that of the port.</summary>
 internal enum AgentPort : ushort
 {
     /// <summary>A delivery at MSR_PVM_EVENT_ENTRY: a vector event of user mode.</summary>
@@ -25,29 +25,42 @@ internal enum AgentPort : ushort
     /// <summary>Behind a hypercall that a response makes.</summary>
     Called = 0x95,
 
-    /// <summary>A batch is done.</summary>
-    Batch = 0x96,
+    /// <summary>A batch is done, or a case that runs alone.</summary>
+    Done = 0x96,
+
+    /// <summary>Right before a return behind which something is to be pending.</summary>
+    Inject = 0x97,
 }
 
-/// <summary>The agent's machine code. Its OUT is no instruction of CPL3, so the host's KVM carries it out, and leaves with all registers as they were.</summary>
+/// <summary>What leads to the agent and out of the guest. An OUT is no instruction of CPL3, so the host's KVM carries it out, and leaves with all registers as they were.</summary>
 internal static class AgentCode
 {
-    /// <summary>Bytes of <see cref="Pad"/>.</summary>
-    public const int PadLength = 2;
+    /// <summary>Bytes of <see cref="Leave"/>.</summary>
+    public const int LeaveLength = 2;
 
-    /// <summary>Offset in the agent's page: a SYSCALL, and the way out behind it.</summary>
+    /// <summary>Bytes of <see cref="Jump"/>.</summary>
+    public const int JumpLength = 14;
+
+    /// <summary>Offset in the page of the target's own instructions: a SYSCALL, and the way out behind it.</summary>
     public const int Call = 0;
 
-    /// <summary>Offset in the agent's page: a SYSCALL for the agent's own return to user mode, which warms up the roots.</summary>
+    /// <summary>Offset there: a SYSCALL for a return to user mode, which warms up the roots.</summary>
     public const int WarmReturn = 0x40;
 
-    /// <summary>Offset in the agent's page: IRETQ.</summary>
-    public const int InterruptReturn = 0x80;
+    /// <summary>Offset there: the event entry while no case runs, a way out.</summary>
+    public const int WarmEntry = 0x80;
 
     /// <summary>The way out.</summary>
-    public static byte[] Pad(AgentPort port) => Assemble(a => a.@out((byte)port, al));
+    public static byte[] Leave(AgentPort port) => Assemble(a => a.@out((byte)port, al));
 
-    /// <summary>The agent's page.</summary>
+    /// <summary>A jump whose address lies behind it, so that it fits wherever an entry is, and changes nothing.</summary>
+    /// <param name="port">What the entry is.</param>
+    public static byte[] Jump(AgentPort port) => [0xff, 0x25, 0, 0, 0, 0, .. BitConverter.GetBytes(GuestMap.BatchLinear(LandingOf(port)))];
+
+    /// <summary>Guest-physical address of an entry's landing in the agent.</summary>
+    public static int LandingOf(AgentPort port) => GuestMap.Landings + (((int)port & 7) * GuestMap.LandingSize);
+
+    /// <summary>The page of the target's own instructions.</summary>
     public static byte[] Page()
     {
         byte[] page = new byte[PageLayout.PageSize];
@@ -57,7 +70,7 @@ internal static class AgentCode
             a.@out((byte)AgentPort.Called, al);
         }).CopyTo(page, Call);
         Assemble(a => a.syscall()).CopyTo(page, WarmReturn);
-        Assemble(a => a.iretq()).CopyTo(page, InterruptReturn);
+        Leave(AgentPort.UserEntry).CopyTo(page, WarmEntry);
         return page;
     }
 

@@ -5,7 +5,7 @@ using static Iced.Intel.AssemblerRegisters;
 
 namespace PvDiffFuzz.Backends.Pvm;
 
-/// <content>From an event on: record it, answer it, or end the case and clean up.</content>
+/// <content>From an event on: record it, and end the case and clean up when nothing answers it.</content>
 internal sealed partial class BatchAgent
 {
     private const int PageFaultVector = 14;
@@ -20,6 +20,9 @@ internal sealed partial class BatchAgent
         Label noFrame = _.CreateLabel();
         Label noDebug = _.CreateLabel();
         Label answer = _.CreateLabel();
+        Label known = _.CreateLabel();
+        Label undisturbed = _.CreateLabel();
+        Label mayChangeMode = _.CreateLabel();
 
         _.Label(ref _arrive);
         _.AddInstruction(Instruction.Create(Code.Mov_rm64_r64, Far(Mailbox.SavedRsp), rsp));
@@ -56,6 +59,16 @@ internal sealed partial class BatchAgent
         _.mov(rbx, Field(Mailbox.Batch.Header));
         _.inc(__dword_ptr[rbx + Result.Events]);
         _.mov(r13, Field(Mailbox.Batch.Record));
+        _.cmp(__qword_ptr[r13 + Record.AsksStructure], 0);
+        _.je(known);
+        _.mov(ebx, VcpuStructMsr);
+        _.mov(eax, ReadMsrCall);
+        _.syscall();
+        _.mov(__qword_ptr[r12 + Context.StructureAt], rax);
+        _.mov(rbx, Field(Mailbox.Batch.Header));
+        _.Label(ref known);
+        _.cmp(ebp, (int)AgentPort.Called);
+        _.je(_nextCall);
 
         // RAX: the interrupted RIP, EDX: the vector.
         _.mov(rax, __qword_ptr[r12 + Context.Structure + _ripAt]);
@@ -75,14 +88,25 @@ internal sealed partial class BatchAgent
 
         _.cmp(ebp, (int)AgentPort.End);
         _.je(_finish);
+
+        // What comes while the agent runs disturbs it, unless it comes before the first instruction of an entry.
+        _.mov(rcx, rax);
+        _.sub(rcx, Field(Mailbox.EventEntry));
+        _.test(rcx, ~(256 | 512));
+        _.jz(undisturbed);
+        _.cmp(rax, Field(Mailbox.Lstar));
+        _.je(undisturbed);
         _.mov(rcx, AddressMap.AgentFirst);
         _.sub(rcx, rax);
         _.neg(rcx);
         _.mov(rsi, AddressMap.AgentLast - AddressMap.AgentFirst);
         _.cmp(rcx, rsi);
         _.jbe(_refuse);
+        _.Label(ref undisturbed);
 
-        // Supervisor code that has found its way to user mode has changed what later cases begin with.
+        // Supervisor code that has found its way to user mode has changed what later cases of a batch begin with.
+        _.cmp(Field(Mailbox.Alone), 0);
+        _.jne(mayChangeMode);
         _.cmp(ebp, (int)AgentPort.UserEntry);
         _.sete(sil);
         _.cmp(ebp, (int)AgentPort.Lstar);
@@ -93,6 +117,7 @@ internal sealed partial class BatchAgent
         _.sete(dil);
         _.test(sil, dil);
         _.jnz(_refuse);
+        _.Label(ref mayChangeMode);
         _.cmp(ebp, (int)AgentPort.Lstar);
         _.je(answer);
         _.cmp(dl, 1);
@@ -122,54 +147,7 @@ internal sealed partial class BatchAgent
         _.jmp(_finish);
     }
 
-    /// <summary>Applies the next response to the event at R12 and returns to user mode.</summary>
-    private void EmitResponse()
-    {
-        Label patch = _.CreateLabel();
-        Label patched = _.CreateLabel();
-        Label wide = _.CreateLabel();
-        Label half = _.CreateLabel();
-
-        _.mov(rsi, r12);
-        _.lea(rdi, __[r15 + Mailbox.Scratch]);
-        _.mov(ecx, Context.SizeOfInput / sizeof(ulong));
-        _.rep.movsq();
-        _.mov(rsi, Field(Mailbox.Batch.NextResponse));
-        _.mov(ecx, __dword_ptr[rsi]);
-        _.mov(rax, __qword_ptr[rsi + 8]);
-        _.mov(__qword_ptr[r15 + Mailbox.Scratch + Context.Target], rax);
-        _.add(rsi, 16);
-        _.mov(r8, Field(Mailbox.Structure));
-        _.lea(r9, __[r15 + Mailbox.Scratch]);
-        _.Label(ref patch);
-        _.sub(ecx, 1);
-        _.jc(patched);
-        _.mov(edi, __dword_ptr[rsi]);
-        _.mov(rax, __qword_ptr[rsi + 8]);
-        _.movzx(ebx, __word_ptr[rsi + 6]);
-        _.cmp(__word_ptr[rsi + 4], 0);
-        _.mov(rdx, r9);
-        _.cmovne(rdx, r8);
-        _.add(rdi, rdx);
-        _.add(rsi, Record.PatchSize);
-        _.cmp(ebx, 4);
-        _.ja(wide);
-        _.je(half);
-        _.mov(__word_ptr[rdi], ax);
-        _.jmp(patch);
-        _.Label(ref half);
-        _.mov(__dword_ptr[rdi], eax);
-        _.jmp(patch);
-        _.Label(ref wide);
-        _.mov(__qword_ptr[rdi], rax);
-        _.jmp(patch);
-        _.Label(ref patched);
-        _.mov(Field(Mailbox.Batch.NextResponse), rsi);
-        _.mov(rsi, r9);
-        _.jmp(_enter);
-    }
-
-    /// <summary>Ends a case: clears what it had in pages that the payload cannot write, moves what writable pages hold to the result, and goes on.</summary>
+    /// <summary>Ends a case: one alone by leaving; in a batch clears what it had in pages that the payload cannot write, moves what writable pages hold to the result, and goes on.</summary>
     private void EmitFinish()
     {
         Label run = _.CreateLabel();
@@ -177,6 +155,9 @@ internal sealed partial class BatchAgent
         Label skip = _.CreateLabel();
         Label noDebug = _.CreateLabel();
 
+        _.Label(ref _takenAway);
+        _.mov(rbx, Field(Mailbox.Batch.Header));
+        _.or(__dword_ptr[rbx + Result.Status], (int)Result.TakenAway);
         _.Label(ref _refuse);
         _.mov(rbx, Field(Mailbox.Batch.Header));
         _.or(__dword_ptr[rbx + Result.Status], (int)Result.Refused);
@@ -184,6 +165,8 @@ internal sealed partial class BatchAgent
         _.mov(Field(Mailbox.KernelGsBase), rax);
 
         _.Label(ref _finish);
+        _.cmp(Field(Mailbox.Alone), 0);
+        _.jne(_ring);
         _.mov(rbx, Field(Mailbox.Batch.Header));
         _.test(__dword_ptr[rbx + Result.Status], (int)Result.Debug);
         _.jz(noDebug);

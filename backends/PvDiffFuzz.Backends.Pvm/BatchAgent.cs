@@ -5,7 +5,9 @@ using static Iced.Intel.AssemblerRegisters;
 
 namespace PvDiffFuzz.Backends.Pvm;
 
-/// <summary>The supervisor that runs batches without leaving the guest: it loads cases, enters them, records their events, answers, and cleans up.</summary>
+/// <summary>
+/// The guest's supervisor: it records events and answers them. In a batch it does all of a case without leaving the guest: it loads, enters and cleans up, too.
+/// </summary>
 /// <remarks>
 /// It is supervisor software of PVM like any other: CPL3, entered by what the hypervisor delivers, left by synthetic returns. Register use outside of payloads: R15 mailbox,
 /// R14 next byte of results, R13 record of the case, R12 the event that is being recorded.
@@ -14,19 +16,25 @@ internal sealed partial class BatchAgent
 {
     private const uint KernelGsBaseMsr = 0xc000_0102;
     private const uint RedzoneMsr = 0x4b56_4df3;
+    private const uint VcpuStructMsr = CaseNumbers.VcpuStructMsr;
+    private const uint RetuRipMsr = 0x4b56_4df5;
+    private const uint RetsRipMsr = 0x4b56_4df6;
+    private const int ReadMsrCall = 0x1708_8207;
     private const int WriteMsrCall = 0x1708_8208;
     private const ulong Unknown = 0x8000_0000_0000_0001; // not canonical, so no GS base
     private const uint FixedDr6 = 0xffff_0ff0;
 
-    private static readonly byte[] StubBytes = [0xff, 0x25, 0, 0, 0, 0, .. BitConverter.GetBytes(StubTarget)];
+    private static readonly byte[] StubBytes = AgentCode.Jump(AgentPort.End);
 
     private readonly Assembler _ = new(64);
     private readonly bool _first;
     private readonly int _vectorAt, _errorAt, _cr2At, _ripAt;
-    private Label _ring, _nextCase, _enter, _arrive, _interruptReturn, _refuse, _finish;
+    private readonly Abi _revision;
+    private Label _ring, _nextCase, _enter, _arrive, _nextCall, _back, _interruptReturn, _inject, _refuse, _takenAway, _finish;
 
     private BatchAgent(Abi revision)
     {
+        _revision = revision;
         _first = revision == Abi.PvmRfc1;
         _vectorAt = OffsetOf(revision, SystemRegister.PvcsEventVector);
         _errorAt = OffsetOf(revision, SystemRegister.PvcsEventErrcode);
@@ -36,7 +44,11 @@ internal sealed partial class BatchAgent
         _nextCase = _.CreateLabel();
         _enter = _.CreateLabel();
         _arrive = _.CreateLabel();
+        _nextCall = _.CreateLabel();
+        _back = _.CreateLabel();
         _interruptReturn = _.CreateLabel();
+        _inject = _.CreateLabel();
+        _takenAway = _.CreateLabel();
         _refuse = _.CreateLabel();
         _finish = _.CreateLabel();
     }
@@ -47,11 +59,17 @@ internal sealed partial class BatchAgent
     /// <summary>Where the processor starts: takes the next case, and leaves the guest when there is none.</summary>
     public ulong Start { get; private init; }
 
+    /// <summary>The OUT that says <see cref="AgentPort.Done"/>.</summary>
+    public ulong Ring { get; private init; }
+
     /// <summary>Where all entries lead, with a port's number in ECX.</summary>
     public ulong Arrive { get; private init; }
 
-    /// <summary>The IRETQ that starts supervisor code.</summary>
+    /// <summary>The IRETQ that starts or goes on with supervisor code.</summary>
     public ulong InterruptReturn { get; private init; }
+
+    /// <summary>The OUT that says <see cref="AgentPort.Inject"/>.</summary>
+    public ulong Inject { get; private init; }
 
     /// <summary>The agent for a revision.</summary>
     public static BatchAgent Assemble(Abi revision)
@@ -60,7 +78,8 @@ internal sealed partial class BatchAgent
         code.EmitNextCase();
         code.EmitEnter();
         code.EmitArrive();
-        code.EmitResponse();
+        code.EmitCalls();
+        code.EmitReturn();
         code.EmitFinish();
         using MemoryStream stream = new();
         AssemblerResult result = code._.Assemble(new StreamCodeWriter(stream), GuestMap.BatchLinear(GuestMap.BatchAgent), BlockEncoderOptions.ReturnNewInstructionOffsets);
@@ -68,33 +87,33 @@ internal sealed partial class BatchAgent
         {
             Bytes = stream.ToArray(),
             Start = result.GetLabelRIP(code._nextCase),
+            Ring = result.GetLabelRIP(code._ring),
             Arrive = result.GetLabelRIP(code._arrive),
             InterruptReturn = result.GetLabelRIP(code._interruptReturn),
+            Inject = result.GetLabelRIP(code._inject),
         };
     }
 
-    /// <summary>The code at an entry: all registers but RCX stay, and RCX is kept.</summary>
+    /// <summary>Where an entry leads: all registers but RCX stay, and RCX is kept.</summary>
     /// <param name="port">What the entry is.</param>
-    /// <param name="address">Its linear address.</param>
-    public byte[] Pad(AgentPort port, ulong address)
+    public byte[] Landing(AgentPort port)
     {
         Assembler assembler = new(64);
-        assembler.AddInstruction(Instruction.Create(Code.Mov_rm64_r64, Far(Mailbox.SavedRcx), rcx));
-        assembler.mov(ecx, (int)port);
+        EmitLanding(assembler, port);
         assembler.jmp(Arrive);
         using MemoryStream stream = new();
-        assembler.Assemble(new StreamCodeWriter(stream), address);
+        assembler.Assemble(new StreamCodeWriter(stream), GuestMap.BatchLinear(AgentCode.LandingOf(port)));
         return stream.ToArray();
     }
 
-    /// <summary>The stub behind supervisor code: a jump whose address lies behind it, so that it fits wherever code is. What it jumps to stores RCX.</summary>
+    private static void EmitLanding(Assembler assembler, AgentPort port)
+    {
+        assembler.AddInstruction(Instruction.Create(Code.Mov_rm64_r64, Far(Mailbox.SavedRcx), rcx));
+        assembler.mov(ecx, (int)port);
+    }
+
+    /// <summary>The stub behind supervisor code of a batch.</summary>
     public static ReadOnlySpan<byte> Stub => StubBytes;
-
-    /// <summary>Where the stub leads: the page behind the mailbox begins with the pad of supervisor code's end.</summary>
-    public static ulong StubTarget => GuestMap.BatchLinear(GuestMap.BatchAgent + GuestMap.BatchAgentSize - EndPadRoom);
-
-    /// <summary>Room for the pad of the end, at the end of the agent's code.</summary>
-    public const int EndPadRoom = 32;
 
     private static int OffsetOf(Abi revision, SystemRegister register)
     {
@@ -120,7 +139,7 @@ internal sealed partial class BatchAgent
         Label run = _.CreateLabel();
         Label loaded = _.CreateLabel();
         _.Label(ref _ring);
-        _.@out((byte)AgentPort.Batch, al);
+        _.@out((byte)AgentPort.Done, al);
 
         _.Label(ref _nextCase);
         _.mov(r15, GuestMap.BatchAddress);
@@ -199,5 +218,7 @@ internal sealed partial class BatchAgent
         _.AddInstruction(Instruction.Create(Code.Jmp_rm64, Far(Mailbox.Target)));
         _.Label(ref _interruptReturn);
         _.iretq();
+        _.Label(ref _inject);
+        _.@out((byte)AgentPort.Inject, al);
     }
 }

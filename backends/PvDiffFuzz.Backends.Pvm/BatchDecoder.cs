@@ -27,26 +27,26 @@ internal sealed class BatchDecoder(Machine machine)
             return null;
         }
 
-        Abi revision = testCase.Abi;
         List<Event> events = new(count);
         RegisterState? last = null;
         ReadOnlySpan<byte> context = default;
         bool ended = false;
         ulong? cr2 = null;
         ulong? supervisorRsp = null;
+        ContextReader reader = new(testCase, machine.Plan);
         for (int i = 0; i < count; i++)
         {
             context = result.Slice(Result.HeaderSize + (i * Context.Size), Context.Size);
-            AgentPort port = (AgentPort)MemoryMarshal.Read<uint>(context[Context.Port..]);
-            ReadOnlySpan<byte> pvcs = context.Slice(Context.Structure, PvcsLayout.Size);
+            AgentPort port = ContextReader.PortOf(context);
             ended = port == AgentPort.End;
-            last = Registers(testCase, context, ended ? testCase.Code.End : AddressOf(port), EventReader.Field(revision, SystemRegister.PvcsEventFlags, pvcs));
             if (ended)
             {
+                last = reader.Registers(context, testCase.Code.End);
                 break;
             }
 
-            Event what = EventReader.Read(revision, port, last, pvcs, context[Context.Frame..], injected: null);
+            Event what = reader.Read(context, injected: null);
+            last = what.Registers;
             events.Add(what);
             cr2 = what.Vector == PageFaultVector && what.Cr2 is ulong address ? address : cr2;
             supervisorRsp = port is AgentPort.UserEntry or AgentPort.Lstar ? last.Gpr[4] : supervisorRsp;
@@ -65,46 +65,7 @@ internal sealed class BatchDecoder(Machine machine)
             Events = [.. events],
             Registers = last!,
             Memory = memory,
-            System = System(testCase, system, context.Slice(Context.Structure, PvcsLayout.Size), cr2, supervisorRsp, dr6),
-        };
-    }
-
-    private ulong AddressOf(AgentPort port)
-    {
-        foreach ((AgentPort known, ulong address) in machine.Plan.Pads())
-        {
-            if (known == port)
-            {
-                return address;
-            }
-        }
-
-        return 0;
-    }
-
-    /// <summary>The registers; RFLAGS has the virtual interrupt flag, which in supervisor mode is that of the structure.</summary>
-    private static RegisterState Registers(TestCase testCase, ReadOnlySpan<byte> context, ulong rip, ulong eventFlags)
-    {
-        GprFile gpr = default;
-        for (int i = 0; i < GprFile.Count; i++)
-        {
-            gpr[i] = MemoryMarshal.Read<ulong>(context[Context.GprAt(i)..]);
-        }
-
-        return new RegisterState
-        {
-            Gpr = gpr,
-            Rip = rip,
-            Rflags = (MemoryMarshal.Read<ulong>(context[Context.Rflags..]) & ~RflagsBits.IF) | (eventFlags & RflagsBits.IF),
-            Cs = Selectors.UserCode64,
-            Ss = Selectors.UserData,
-            Ds = MemoryMarshal.Read<ushort>(context[Context.Ds..]),
-            Es = MemoryMarshal.Read<ushort>(context[Context.Es..]),
-            Fs = MemoryMarshal.Read<ushort>(context[Context.Fs..]),
-            Gs = MemoryMarshal.Read<ushort>(context[Context.Gs..]),
-            FsBase = MemoryMarshal.Read<ulong>(context[Context.FsBase..]),
-            GsBase = MemoryMarshal.Read<ulong>(context[Context.GsBase..]),
-            Pkru = testCase.Registers.Pkru is not null ? 0 : null,
+            System = System(testCase, system, ContextReader.StructureOf(context), cr2, supervisorRsp, dr6),
         };
     }
 

@@ -6,6 +6,9 @@ namespace PvDiffFuzz.Backends.Pvm;
 /// <summary>Writes a case as a <see cref="Record"/>.</summary>
 internal ref struct BatchEncoder
 {
+    /// <summary>A hypercall takes RBX, R10 and RDX.</summary>
+    private const int PassedArguments = 3;
+
     private readonly Span<byte> _bytes;
     private readonly CasePages _pages;
     private int _at;
@@ -30,7 +33,7 @@ internal ref struct BatchEncoder
 
         foreach (Response response in testCase.Responses)
         {
-            size += 16 + (response.Patches.Length * Record.PatchSize);
+            size += Answer.HeaderSize + (response.Hypercalls.Length * Answer.CallSize) + (response.Patches.Length * Record.PatchSize);
         }
 
         return size;
@@ -71,16 +74,36 @@ internal ref struct BatchEncoder
         }
 
         encoder.PutMemory(testCase);
-        encoder.Put(Record.Runs, (uint)encoder._runs);
-        encoder.Put(Record.ResponsesAt, (uint)encoder._at);
-        encoder.Put(Record.Responses, (uint)testCase.Responses.Length);
+        return encoder.PutResponses(testCase, agent);
+    }
+
+    /// <summary>Writes what the agent has to know of a case that is loaded without it: where it ends, and its responses.</summary>
+    /// <param name="testCase">A case.</param>
+    /// <param name="pages">Where its pages lie.</param>
+    /// <param name="agent">The agent.</param>
+    /// <param name="bytes">Room for <see cref="Bound"/> bytes.</param>
+    public static void EncodeAnswers(TestCase testCase, CasePages pages, BatchAgent agent, Span<byte> bytes)
+    {
+        bytes[..Record.FirstRun].Clear();
+        BatchEncoder encoder = new(bytes, pages) { _at = Record.FirstRun };
+        encoder.Put(Record.End, testCase.Start == GuestMode.User ? testCase.Code.End : Record.NoEnd);
+        encoder.Put(Record.AsksStructure, ContextReader.AsksStructure(testCase) ? 1UL : 0);
+        encoder.PutResponses(testCase, agent);
+    }
+
+    private int PutResponses(TestCase testCase, BatchAgent agent)
+    {
+        Put(Record.Runs, (uint)_runs);
+        Put(Record.ResponsesAt, (uint)_at);
+        Put(Record.Responses, (uint)testCase.Responses.Length);
+        bool steady = BatchRules.IsSteady(testCase);
         foreach (Response response in testCase.Responses)
         {
-            encoder.PutResponse(testCase, response);
+            PutResponse(testCase, response, agent, steady);
         }
 
-        encoder.Put(Record.Length, (uint)encoder._at);
-        return encoder._at;
+        Put(Record.Length, (uint)_at);
+        return _at;
     }
 
     private readonly void Put<T>(int at, T value) where T : unmanaged => MemoryMarshal.Write(_bytes[at..], in value);
@@ -137,40 +160,105 @@ internal ref struct BatchEncoder
         }
     }
 
-    private void PutResponse(TestCase testCase, Response response)
+    private void PutResponse(TestCase testCase, Response response, BatchAgent agent, bool steady)
     {
-        Put(_at, (ulong)response.Patches.Length);
-        Put(_at + 8, testCase.System[SystemRegister.PvmRetuRip]);
-        _at += 16;
+        int header = _at;
+        Put(header, 0UL);
+        Put(header + Answer.Return, (byte)response.Return);
+        Put(header + Answer.Calls, (byte)response.Hypercalls.Length);
+        Put(header + Answer.Injects, (byte)(response.Inject is null ? 0 : 1));
+        Put(header + Answer.Checked, (byte)(steady || response.Return == ReturnKind.Iretq ? 0 : 1));
+        Put(header + Answer.Target, TargetOf(testCase, response, agent));
+        _at += Answer.HeaderSize;
+        foreach (Hypercall call in response.Hypercalls)
+        {
+            _bytes.Slice(_at, Answer.CallSize).Clear();
+            Put(_at, call.Number);
+            int given = Math.Min(call.Arguments.Length, PassedArguments);
+            Put(_at + 8, (ulong)given);
+            for (int i = 0; i < given; i++)
+            {
+                Put(_at + 16 + (i * sizeof(ulong)), call.Arguments[i]);
+            }
+
+            _at += Answer.CallSize;
+        }
+
+        uint patches = 0;
         foreach ((Register register, ulong value) in response.Patches)
         {
-            (int place, bool structure, int width) = StructureImage.FieldOf(testCase.Abi, register) is SystemRegister field
-                ? OfStructure(testCase.Abi, field)
-                : register switch
-                {
-                    <= Register.R15 => (Context.GprAt((int)register), false, 8),
-                    Register.Ds => (Context.Ds, false, 2),
-                    Register.Es => (Context.Es, false, 2),
-                    Register.Fs => (Context.Fs, false, 2),
-                    Register.Gs => (Context.Gs, false, 2),
-                    Register.FsBase => (Context.FsBase, false, 8),
-                    _ => throw new InvalidOperationException($"{register}: cannot be patched; the case was not checked"),
-                };
+            if (PlaceOf(testCase.Abi, response.Return, register) is not (int place, int where, int width))
+            {
+                continue;
+            }
+
             Put(_at, place);
-            Put(_at + 4, (ushort)(structure ? 1 : 0));
+            Put(_at + 4, (ushort)where);
             Put(_at + 6, (ushort)width);
             Put(_at + 8, value);
             _at += Record.PatchSize;
+            patches++;
         }
+
+        Put(header, patches);
     }
 
-    private static (int Place, bool Structure, int Width) OfStructure(Abi revision, SystemRegister register)
+    /// <summary>The instruction that returns: the SYSCALL that the case has for it, or the agent's own IRETQ.</summary>
+    public static ulong TargetOf(TestCase testCase, Response response, BatchAgent agent) => response.Return switch
+    {
+        ReturnKind.Eretu => testCase.System[SystemRegister.PvmRetuRip],
+        ReturnKind.Erets => testCase.System[SystemRegister.PvmRetsRip],
+        _ => agent.InterruptReturn,
+    };
+
+    /// <summary>Where a patch goes; null where the return takes the register from nowhere.</summary>
+    private static (int Place, int Where, int Width)? PlaceOf(Abi revision, ReturnKind kind, Register register)
+    {
+        if (kind == ReturnKind.Eretu && StructureImage.FieldOf(revision, register) is SystemRegister field)
+        {
+            return OfStructure(revision, field);
+        }
+
+        int slot = (kind, register) switch
+        {
+            (ReturnKind.Erets, Register.Rip) => 1,
+            (ReturnKind.Erets, Register.Cs) => 2,
+            (ReturnKind.Erets, Register.Rflags) => 3,
+            (ReturnKind.Erets, Register.Rsp) => 4,
+            (ReturnKind.Erets, Register.Ss) => 5,
+            (ReturnKind.Erets, Register.Rcx) => 6,
+            (ReturnKind.Erets, Register.R11) => 7,
+            (ReturnKind.Iretq, Register.Rip) => 0,
+            (ReturnKind.Iretq, Register.Cs) => 1,
+            (ReturnKind.Iretq, Register.Rflags) => 2,
+            (ReturnKind.Iretq, Register.Ss) => 4,
+            _ => -1,
+        };
+        if (slot >= 0)
+        {
+            return (slot * sizeof(ulong), Record.OfFrame, sizeof(ulong));
+        }
+
+        return register switch
+        {
+            <= Register.R15 => (Context.GprAt((int)register), Record.OfContext, 8),
+            Register.Ds => (Context.Ds, Record.OfContext, 2),
+            Register.Es => (Context.Es, Record.OfContext, 2),
+            Register.Fs => (Context.Fs, Record.OfContext, 2),
+            Register.Gs => (Context.Gs, Record.OfContext, 2),
+            Register.FsBase => (Context.FsBase, Record.OfContext, 8),
+            Register.GsBase => (Context.GsBase, Record.OfContext, 8),
+            _ => null,
+        };
+    }
+
+    private static (int Place, int Where, int Width) OfStructure(Abi revision, SystemRegister register)
     {
         foreach (PvcsField field in PvcsLayout.Of(revision))
         {
             if (field.Register == register)
             {
-                return (field.Offset, true, field.Width);
+                return (field.Offset, Record.OfStructure, field.Width);
             }
         }
 

@@ -25,6 +25,21 @@ internal static class Mailbox
     /// <summary>Where an entry into the payload jumps to when all registers are loaded.</summary>
     public const int Target = 0x70;
 
+    /// <summary>Not 0 for a case that runs alone: the agent leaves the guest at its end, and everything is left as it is.</summary>
+    public const int Alone = 0x78;
+
+    /// <summary>Addresses of the entries: MSR_PVM_EVENT_ENTRY and MSR_LSTAR of the plan.</summary>
+    public const int EventEntry = 0xa0, Lstar = 0xa8;
+
+    /// <summary>Address of the <see cref="Context"/> of the event that is being answered.</summary>
+    public const int Event = 0x80;
+
+    /// <summary>Address of its response, and of the next hypercall of it.</summary>
+    public const int Response = 0x88, NextCall = 0x90;
+
+    /// <summary>Hypercalls of it that are left, 32 bits; and 1 while the agent makes one, 32 bits.</summary>
+    public const int CallsLeft = 0x98, Calling = 0x9c;
+
     /// <summary>A <see cref="Context"/> that a response changes.</summary>
     public const int Scratch = 0x100;
 
@@ -59,8 +74,11 @@ internal static class Context
     /// <summary>The bytes from RSP on, where the entry has a frame there.</summary>
     public const int Frame = Structure + 128;
 
+    /// <summary>MSR_PVM_VCPU_STRUCT, where the record asks for it.</summary>
+    public const int StructureAt = Frame + EventReader.FrameSize;
+
     /// <summary>Size in a result.</summary>
-    public const int Size = Frame + EventReader.FrameSize;
+    public const int Size = StructureAt + sizeof(ulong);
 
     /// <summary>Places of the general registers, in encoding order.</summary>
     public static ImmutableArray<int> Gpr { get; } = [.. Enumerable.Range(0, GprFile.Count).Select(GprAt)];
@@ -99,8 +117,11 @@ internal static class Record
     /// <summary>The per-VCPU structure.</summary>
     public const int Structure = Initial + Context.SizeOfInput;
 
+    /// <summary>Not 0 when the payload may change MSR_PVM_VCPU_STRUCT, so that it is read at each event, 64 bits.</summary>
+    public const int AsksStructure = Structure + 128;
+
     /// <summary>RIP, CS, RFLAGS, RSP and SS for the IRETQ that starts supervisor code.</summary>
-    public const int StartFrame = Structure + 128;
+    public const int StartFrame = AsksStructure + sizeof(ulong);
 
     /// <summary>The runs: pool offset, 32 bits; number of bytes, 31 bits, and <see cref="ReadOnlyRun"/>; then the bytes, padded to quadwords.</summary>
     public const int FirstRun = StartFrame + 40;
@@ -108,20 +129,51 @@ internal static class Record
     /// <summary>Set in a run's length when the payload cannot write its page, so that the agent clears it after the case.</summary>
     public const uint ReadOnlyRun = 0x8000_0000;
 
-    /// <summary>Bytes of a patch: place, 32 bits; 1 for the structure and 0 for the context, 16 bits; 2, 4 or 8 bytes wide, 16 bits; value, 64 bits.</summary>
+    /// <summary>Bytes of a patch: place, 32 bits; which of <see cref="OfContext"/>, <see cref="OfStructure"/> and <see cref="OfFrame"/> it is in, 16 bits; 2, 4 or 8 bytes wide, 16 bits; value, 64 bits.</summary>
     public const int PatchSize = 16;
+
+    /// <summary>What a patch changes: registers, the per-VCPU structure, or the frame by which supervisor mode is returned to.</summary>
+    public const int OfContext = 0, OfStructure = 1, OfFrame = 2;
 
     /// <summary>No address of user code.</summary>
     public const ulong NoEnd = 1UL << 63;
 }
 
+/// <summary>A response: this header, its hypercalls, its patches.</summary>
+internal static class Answer
+{
+    /// <summary>Number of patches, 32 bits.</summary>
+    public const int Patches = 0;
+
+    /// <summary>The <see cref="Core.ReturnKind"/>, 8 bits.</summary>
+    public const int Return = 4;
+
+    /// <summary>Number of hypercalls, 8 bits.</summary>
+    public const int Calls = 5;
+
+    /// <summary>Not 0 when the harness makes something pending right before the return, 8 bits.</summary>
+    public const int Injects = 6;
+
+    /// <summary>Not 0 when the payload may have changed the MSR that says where the return is, 8 bits.</summary>
+    public const int Checked = 7;
+
+    /// <summary>Address of the instruction that returns.</summary>
+    public const int Target = 8;
+
+    /// <summary>Size of the header.</summary>
+    public const int HeaderSize = 16;
+
+    /// <summary>Bytes of a hypercall: number, how many arguments are given, RBX, R10 and RDX; 64 bits each.</summary>
+    public const int CallSize = 40;
+}
+
 /// <summary>A result: header, events (<see cref="Context"/> each), then non-zero quadwords of writable pages as pairs of pool offset and value.</summary>
 internal static class Result
 {
-    /// <summary>Number of events, 32 bits; the arrival at the stub of supervisor code counts as one here.</summary>
+    /// <summary>Number of events, 32 bits; the arrival at the stub of supervisor code counts as one here, and the end of a hypercall.</summary>
     public const int Events = 0;
 
-    /// <summary>Bits of <see cref="AtEnd"/>, <see cref="Debug"/> and <see cref="Refused"/>, 32 bits.</summary>
+    /// <summary>Bits of <see cref="AtEnd"/>, <see cref="Debug"/>, <see cref="Refused"/> and <see cref="TakenAway"/>, 32 bits.</summary>
     public const int Status = 4;
 
     /// <summary>Linear address of the end of the result.</summary>
@@ -141,4 +193,7 @@ internal static class Result
 
     /// <summary>Something came while the agent ran: the case has to run alone.</summary>
     public const uint Refused = 4;
+
+    /// <summary>The payload took away the SYSCALL by which a response returns.</summary>
+    public const uint TakenAway = 8;
 }

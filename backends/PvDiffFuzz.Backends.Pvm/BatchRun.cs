@@ -24,7 +24,6 @@ internal sealed class BatchRun(Machine machine, CaseRun single, BatchAgent agent
     public async ValueTask<BatchEnd> RunAsync(ReadOnlyMemory<TestCase> cases, Memory<Outcome?> outcomes)
     {
         TestCase first = cases.Span[0];
-        machine.LeadEntriesTo(null);
         if (WorstResult() > GuestMap.ResultsSize || BatchEncoder.Bound(first) > GuestMap.RequestSize)
         {
             return new BatchEnd(1, Broken: false);
@@ -35,13 +34,13 @@ internal sealed class BatchRun(Machine machine, CaseRun single, BatchAgent agent
             return new BatchEnd(1, Broken: false);
         }
 
-        machine.LeadEntriesTo(agent);
         int encoded = Encode(cases.Span, out int end);
         Word(Mailbox.Batch.Record) = GuestMap.BatchLinear(GuestMap.Request);
         Word(Mailbox.Batch.RequestEnd) = GuestMap.BatchLinear(GuestMap.Request + end);
         Word(Mailbox.Batch.Result) = GuestMap.BatchLinear(GuestMap.Results);
         Word(Mailbox.Batch.ResultLimit) = GuestMap.BatchLinear(GuestMap.Results + GuestMap.ResultsSize) - (ulong)WorstResult();
         Word(Mailbox.Batch.ScanEnd) = GuestMap.PoolAddress + (ulong)(machine.Pages.Writable * PageLayout.PageSize);
+        Word(Mailbox.Alone) = 0;
         Word(Mailbox.Structure) = machine.Plan.VcpuStructAddress;
         Word(Mailbox.KernelGsBase) = first.System[SystemRegister.KernelGsBase];
         Word(Mailbox.Redzone) = first.System[SystemRegister.PvmSupervisorRedzone];
@@ -122,7 +121,7 @@ internal sealed class BatchRun(Machine machine, CaseRun single, BatchAgent agent
             }
         }
 
-        return machine.Vcpu.ExitReason == KVM_EXIT_IO && machine.Vcpu.IoPort == (ushort)AgentPort.Batch;
+        return machine.Vcpu.ExitReason == KVM_EXIT_IO && machine.Vcpu.IoPort == (ushort)AgentPort.Done;
     }
 
     private ref ulong Word(int field) => ref MemoryMarshal.AsRef<ulong>(machine.Memory.Slice(GuestMap.MailboxPage + field, sizeof(ulong)));

@@ -7,7 +7,7 @@ namespace PvDiffFuzz.Backends.Pvm;
 /// <summary>Puts the contents of a case into the pool, and takes out what the guest changed. The pool is zero before and afterwards.</summary>
 internal ref struct CaseMemory
 {
-    private static readonly byte[] Stub = AgentCode.Pad(AgentPort.End);
+    private static readonly byte[] Stub = AgentCode.Leave(AgentPort.End);
 
     private readonly Span<byte> _pool;
     private readonly CasePages _pages;
@@ -157,7 +157,7 @@ internal ref struct CaseMemory
 
     private readonly void ClearContents(TestCase testCase)
     {
-        ClearRun(testCase.Code.Address, testCase.Code.Bytes.Length + (testCase.Start == GuestMode.Supervisor ? AgentCode.PadLength : 0));
+        ClearRun(testCase.Code.Address, testCase.Code.Bytes.Length + (testCase.Start == GuestMode.Supervisor ? AgentCode.LeaveLength : 0));
         foreach (MemoryContents contents in testCase.Contents)
         {
             ClearRun(contents.Address, contents.Bytes.Length);

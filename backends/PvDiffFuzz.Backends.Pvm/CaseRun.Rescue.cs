@@ -14,16 +14,10 @@ internal sealed partial class CaseRun
     /// </remarks>
     public async ValueTask<bool> TryRescueAsync()
     {
-        if (machine.Plan.EventEntry is not ulong entry)
-        {
-            return false;
-        }
-
         _state.Forget();
         _warmFor = null;
         try
         {
-            machine.LeadEntriesTo(null);
             machine.Vcpu.WantsInterruptWindow = false;
 
             // An IN of the payload is completed at the next run, whoever's that is.
@@ -41,12 +35,16 @@ internal sealed partial class CaseRun
             machine.Vcpu.SetSregs(in sregs);
             _state.LoadMsrs(
                 (SystemRegister.PvmVcpuStruct, (ulong)machine.Plan.VcpuStruct),
-                (SystemRegister.PvmEventEntry, entry),
+                (SystemRegister.PvmEventEntry, GuestMap.AgentAddress + AgentCode.WarmEntry),
                 (SystemRegister.PvmSwitchCr3, (ulong)machine.Plan.SupervisorRoot));
             machine.Pvcs.Clear();
             KvmRegs regs = new() { Rip = GuestMap.AgentDataAddress, Rflags = Core.RflagsBits.Fixed1 };
             machine.Vcpu.SetRegs(in regs);
-            return await WaitAsync(returning: null, RunReads.Registers).ConfigureAwait(false) == Stop.Port && machine.Vcpu.IoPort == (ushort)AgentPort.UserEntry && IsInSupervisorMode();
+            bool back = await WaitAsync(returning: null, RunReads.Registers).ConfigureAwait(false) == Stop.Port && machine.Vcpu.IoPort == (ushort)AgentPort.UserEntry && IsInSupervisorMode();
+
+            // A delivery from user mode replaces the segments, too.
+            _crashed &= !back;
+            return back;
         }
         catch (KvmException)
         {

@@ -1,16 +1,11 @@
-using System.Buffers.Binary;
 using PvDiffFuzz.Backends.Kvm;
 using PvDiffFuzz.Core;
 
 namespace PvDiffFuzz.Backends.Pvm;
 
-/// <content>The start of a case, and what the supervisor does after an event.</content>
+/// <content>The start of a case.</content>
 internal sealed partial class CaseRun
 {
-    private const string TakenAway = "the payload took away the SYSCALL by which responses return";
-
-    private bool _inCall;
-    private bool _atEnd;
     private bool _windowAsked;
     private (ulong Cr3, ulong SwitchCr3)? _warmFor;
 
@@ -30,7 +25,6 @@ internal sealed partial class CaseRun
             regs.Rflags = RflagsBits.Fixed1 | (system[SystemRegister.PvmVcpuStruct] == 0 ? 0 : system[SystemRegister.PvcsEventFlags] & RflagsBits.IF);
         }
 
-        _inCall = false;
         machine.Vcpu.WantsInterruptWindow = false;
         if (!await LoadProcessorAsync(regs, user ? system[SystemRegister.KernelGsBase] : _case.Registers.GsBase).ConfigureAwait(false))
         {
@@ -60,9 +54,9 @@ internal sealed partial class CaseRun
 
         // A case that left control registers and roots alone leaves the roots warm for the next one.
         bool kept = _state.LoadControl(_case, gsBase, freshRoots: !warm) && _warmFor == (system[SystemRegister.Cr3], system[SystemRegister.PvmSwitchCr3]);
-        if (warm && !kept && machine.Plan.EventEntry is ulong entry)
+        if (warm && !kept)
         {
-            await WarmUpAsync(entry).ConfigureAwait(false);
+            await WarmUpAsync().ConfigureAwait(false);
             _state.ForgetAllButDebugRegisters();
             _state.LoadControl(_case, gsBase, freshRoots: false);
         }
@@ -119,12 +113,12 @@ internal sealed partial class CaseRun
     }
 
     /// <summary>A return to user mode and a fault back, so that the host has prepared both roots.</summary>
-    private async ValueTask WarmUpAsync(ulong entry)
+    private async ValueTask WarmUpAsync()
     {
         machine.Vcpu.SetNmiMask(false);
         _state.LoadMsrs(
             (SystemRegister.PvmVcpuStruct, (ulong)machine.Plan.VcpuStruct),
-            (SystemRegister.PvmEventEntry, entry),
+            (SystemRegister.PvmEventEntry, GuestMap.AgentAddress + AgentCode.WarmEntry),
             (SystemRegister.PvmRetuRip, GuestMap.AgentAddress + AgentCode.WarmReturn),
             (SystemRegister.PvmSwitchCr3, _case.System[SystemRegister.PvmSwitchCr3]));
         KvmRegs regs = new() { Rip = GuestMap.AgentAddress + AgentCode.WarmReturn, Rflags = RflagsBits.Fixed1 };
@@ -177,249 +171,6 @@ internal sealed partial class CaseRun
             machine.Vcpu.WantsInterruptWindow = true;
             _windowAsked = true;
         }
-    }
-
-    /// <summary>Calls, patches, and the way back.</summary>
-    /// <param name="what">The event.</param>
-    /// <param name="response">What to do.</param>
-    /// <returns>How the case ended meanwhile; null when it goes on, to the instruction at <see cref="_returning"/>.</returns>
-    private async ValueTask<Stop?> AnswerAsync(Event what, Response response)
-    {
-        _returning = null;
-        KvmRegs saved = _regs;
-        foreach (Hypercall call in response.Hypercalls)
-        {
-            if (await CallAsync(what, call, saved).ConfigureAwait(false) is Stop stop)
-            {
-                return stop;
-            }
-        }
-
-        _regs = saved with { Rflags = _regs.Rflags };
-        return response.Return switch
-        {
-            ReturnKind.Eretu => ReturnToUser(response),
-            ReturnKind.Erets => ReturnToSupervisor(what, response),
-            _ => ReturnByInterruptReturn(response),
-        };
-    }
-
-    /// <summary>Makes a hypercall, which is an event of its own.</summary>
-    private async ValueTask<Stop?> CallAsync(Event what, Hypercall call, KvmRegs saved)
-    {
-        _regs = saved with { Rax = call.Number, Rip = GuestMap.AgentAddress + AgentCode.Call, Rflags = _regs.Rflags };
-        _regs.Rbx = call.Arguments.Length > 0 ? call.Arguments[0] : saved.Rbx;
-        _regs.R10 = call.Arguments.Length > 1 ? call.Arguments[1] : saved.R10;
-        _regs.Rdx = call.Arguments.Length > 2 ? call.Arguments[2] : saved.Rdx;
-        machine.Vcpu.SetRegs(in _regs);
-        Stop stop = await WaitAsync(returning: null, RunReads.All).ConfigureAwait(false);
-        if (stop is not (Stop.Port or Stop.Halt))
-        {
-            return stop;
-        }
-
-        ReadRegisters();
-        if (stop == Stop.Port && machine.Vcpu.IoPort != (ushort)AgentPort.Called)
-        {
-            _reason = "a hypercall of a response lets something in while the agent runs";
-            return Stop.Unsupported;
-        }
-
-        _events.Add(new Event(EventKind.Hypercall, 0, null, null, EntryPoint.HypercallReturn, Capture(what.Registers.Rip)));
-        _inCall = stop == Stop.Halt;
-        return stop == Stop.Halt ? stop : null;
-    }
-
-    private Stop? ReturnToUser(Response response)
-    {
-        bool ready = CanReturnBy(SystemRegister.PvmRetuRip);
-        foreach ((Register register, ulong value) in response.Patches)
-        {
-            if (StructureImage.FieldOf(host.Revision, register) is SystemRegister place)
-            {
-                EventReader.SetField(host.Revision, place, machine.Pvcs, value);
-            }
-            else
-            {
-                Patch(register, value);
-            }
-        }
-
-        return ready ? ReturnBy(SystemRegister.PvmRetuRip, response) : Stop.Unsupported;
-    }
-
-    /// <summary>By the frame that the event pushed, or by one that the agent makes of the structure.</summary>
-    private Stop? ReturnToSupervisor(Event what, Response response)
-    {
-        bool ready = CanReturnBy(SystemRegister.PvmRetsRip);
-        bool pushed = what.Entry == EntryPoint.PvmSupervisor;
-        if (!pushed)
-        {
-            ReadOnlySpan<SystemRegister> fields =
-            [
-                SystemRegister.PvcsEventErrcode, SystemRegister.PvcsRip, SystemRegister.PvcsUserCs, SystemRegister.PvcsEflags, SystemRegister.PvcsRsp, SystemRegister.PvcsUserSs,
-                SystemRegister.PvcsRcx, SystemRegister.PvcsR11,
-            ];
-            for (int i = 0; i < fields.Length; i++)
-            {
-                WriteFrame(i, EventReader.Field(host.Revision, fields[i], machine.Pvcs));
-            }
-        }
-
-        foreach ((Register register, ulong value) in response.Patches)
-        {
-            int slot = register switch
-            {
-                Register.Rip => 1,
-                Register.Cs => 2,
-                Register.Rflags => 3,
-                Register.Rsp => 4,
-                Register.Ss => 5,
-                Register.Rcx => 6,
-                Register.R11 => 7,
-                _ => -1,
-            };
-            if (slot < 0)
-            {
-                Patch(register, value);
-            }
-            else if (pushed)
-            {
-                WriteLinear(_regs.Rsp + ((ulong)slot * sizeof(ulong)), value);
-            }
-            else
-            {
-                WriteFrame(slot, value);
-            }
-        }
-
-        _regs.Rsp = pushed ? _regs.Rsp : GuestMap.AgentDataAddress;
-        return ready ? ReturnBy(SystemRegister.PvmRetsRip, response) : Stop.Unsupported;
-    }
-
-    /// <summary>By IRETQ at CPL3, from a frame that the agent makes of the structure and of RSP.</summary>
-    private Stop? ReturnByInterruptReturn(Response response)
-    {
-        const int rip = 0, cs = 1, rflags = 2, rsp = 3, ss = 4;
-        _returning = GuestMap.AgentAddress + AgentCode.InterruptReturn;
-        WriteFrame(rip, EventReader.Field(host.Revision, SystemRegister.PvcsRip, machine.Pvcs));
-        WriteFrame(cs, Selectors.UserCode64);
-        WriteFrame(rflags, EventReader.Field(host.Revision, SystemRegister.PvcsEflags, machine.Pvcs));
-        WriteFrame(ss, Selectors.UserData);
-        _regs.Rcx = EventReader.Field(host.Revision, SystemRegister.PvcsRcx, machine.Pvcs);
-        _regs.R11 = EventReader.Field(host.Revision, SystemRegister.PvcsR11, machine.Pvcs);
-        foreach ((Register register, ulong value) in response.Patches)
-        {
-            int slot = register switch
-            {
-                Register.Rip => rip,
-                Register.Cs => cs,
-                Register.Rflags => rflags,
-                Register.Ss => ss,
-                _ => -1,
-            };
-            if (slot >= 0)
-            {
-                WriteFrame(slot, value);
-            }
-            else
-            {
-                Patch(register, value);
-            }
-        }
-
-        WriteFrame(rsp, _regs.Rsp);
-        EventReader.SetField(host.Revision, SystemRegister.PvcsEventVector, machine.Pvcs, 0);
-        Go(response, GuestMap.AgentAddress + AgentCode.InterruptReturn, GuestMap.AgentDataAddress);
-        return null;
-    }
-
-    /// <summary>True when the SYSCALL that the case has for a return is still there. Asked before anything is patched: its MSR has just been read along where the case could have changed it.</summary>
-    private bool CanReturnBy(SystemRegister register)
-    {
-        ulong address = _case.System[register];
-        if (_steady || _state.ReadMsr(register) == address)
-        {
-            return true;
-        }
-
-        _reason = TakenAway;
-        return false;
-    }
-
-    /// <summary>Goes back by the SYSCALL that the case has for it; the payload or a patch of the frame may have overwritten the instruction.</summary>
-    private Stop? ReturnBy(SystemRegister register, Response response)
-    {
-        ulong address = _case.System[register];
-        _returning = address;
-        Span<byte> bytes = stackalloc byte[2];
-        ReadLinear(address, bytes);
-        if (bytes is not [0x0f, 0x05])
-        {
-            _reason = TakenAway;
-            return Stop.Unsupported;
-        }
-
-        Go(response, address, _regs.Rsp);
-        return null;
-    }
-
-    private void Go(Response response, ulong rip, ulong rsp)
-    {
-        _regs.Rip = rip;
-        _regs.Rsp = rsp;
-        machine.Vcpu.SetRegs(in _regs);
-        if (response.Inject is Injection injection)
-        {
-            Pend(injection, atReturn: true);
-        }
-    }
-
-    private void WriteFrame(int slot, ulong value) =>
-        BinaryPrimitives.WriteUInt64LittleEndian(machine.Memory[(GuestMap.AgentData + (slot * sizeof(ulong)))..], value);
-
-    /// <summary>Changes a register in place.</summary>
-    private void Patch(Register register, ulong value)
-    {
-        switch (register)
-        {
-            case <= Register.R15:
-                KvmRegs regs = _regs;
-                Set(ref regs, register, value);
-                _regs = regs;
-                break;
-            case Register.FsBase or Register.GsBase:
-                machine.Vcpu.SetMsrs(new KvmMsrEntry { Index = register == Register.FsBase ? PvmMsrs.FsBase : PvmMsrs.GsBase, Data = value });
-                break;
-            case Register.Ds or Register.Es or Register.Fs or Register.Gs:
-                PatchSelector(register, (ushort)value);
-                break;
-        }
-    }
-
-    /// <summary>Loading segments makes KVM set STAR by CS, so it is put back.</summary>
-    private void PatchSelector(Register register, ushort value)
-    {
-        ulong star = _state.ReadMsr(SystemRegister.Star);
-        machine.Vcpu.GetSregs(out KvmSregs sregs);
-        switch (register)
-        {
-            case Register.Ds:
-                sregs.Ds.Selector = value;
-                break;
-            case Register.Es:
-                sregs.Es.Selector = value;
-                break;
-            case Register.Fs:
-                sregs.Fs.Selector = value;
-                break;
-            default:
-                sregs.Gs.Selector = value;
-                break;
-        }
-
-        machine.Vcpu.SetSregs(in sregs);
-        _state.LoadMsrs((SystemRegister.Star, star));
     }
 
     private static KvmRegs Registers(RegisterState state)

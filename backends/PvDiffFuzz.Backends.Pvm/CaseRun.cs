@@ -1,4 +1,3 @@
-using System.Buffers.Binary;
 using System.Collections.Immutable;
 using PvDiffFuzz.Backends.Kvm;
 using PvDiffFuzz.Core;
@@ -6,24 +5,23 @@ using static PvDiffFuzz.Backends.Kvm.KvmAbi;
 
 namespace PvDiffFuzz.Backends.Pvm;
 
-/// <summary>Runs one case: everything is loaded by ioctls, and each event leaves the guest.</summary>
+/// <summary>Runs one case: ioctls load everything, and the agent answers its events in the guest.</summary>
 /// <param name="machine">A machine for the plan of the case; its pool is zero.</param>
 /// <param name="host">The host.</param>
+/// <param name="agent">The guest's supervisor.</param>
 /// <param name="timer">Runs.</param>
-internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer timer)
+internal sealed partial class CaseRun(Machine machine, PvmHost host, BatchAgent agent, IRunTimer timer)
 {
     private readonly VcpuState _state = new(machine, host);
     private readonly List<Event> _events = [];
     private readonly List<byte> _waiting = [];
+    private readonly List<(int Event, byte Vector)> _injected = [];
     private TestCase _case = null!;
     private KvmRegs _regs;
     private KvmSregs _sregs;
-    private ulong? _returning;
-    private byte? _injected;
     private bool _loading;
     private bool _steady;
     private bool _crashed;
-    private RunReads _read;
     private bool _descriptorsLeft;
     private string _reason = "";
 
@@ -50,7 +48,14 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
     }
 
     /// <summary>The events of the case that runs, or of the last one.</summary>
-    public ImmutableArray<Event> Seen => [.. _events];
+    public ImmutableArray<Event> Seen
+    {
+        get
+        {
+            ReadEvents();
+            return [.. _events];
+        }
+    }
 
     /// <summary>False when the virtual machine must not be used again; its memory may.</summary>
     public bool Reusable { get; private set; } = true;
@@ -63,15 +68,15 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
     public async ValueTask<Outcome> RunAsync(TestCase testCase)
     {
         _case = testCase;
-        machine.LeadEntriesTo(null);
         new CaseMemory(machine.Pool, machine.Pages).Load(testCase);
         machine.Code.Changed(testCase);
         Stop stop = await LoadAndDriveAsync().ConfigureAwait(false);
-        if (stop == Stop.Crash && _crashed && machine.Plan.EventEntry is ulong entry)
+        if (stop == Stop.Crash && _crashed && IsInSupervisorMode())
         {
-            // Segments that a dead guest had in supervisor mode stay loaded, whatever KVM_SET_SREGS says, and let the next one die at its first exit. A way to user mode and back replaces them.
+            // Segments that a dead guest had in supervisor mode stay loaded, whatever KVM_SET_SREGS says, and let the next one die at its first exit. A way to user mode and back replaces them, so
+            // what dies in user mode has died by itself.
             Clear(testCase);
-            await WarmUpAsync(entry).ConfigureAwait(false);
+            await WarmUpAsync().ConfigureAwait(false);
             _state.Forget();
             new CaseMemory(machine.Pool, machine.Pages).Load(testCase);
             machine.Code.Changed(testCase);
@@ -79,11 +84,6 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
         }
 
         _crashed = stop == Stop.Crash || machine.Vcpu.IsShutdownPending;
-        if (stop is Stop.Port or Stop.Halt && _read != RunReads.All)
-        {
-            await machine.Vcpu.FetchAsync().ConfigureAwait(false);
-        }
-
         _state.Forget();
         Outcome outcome = ToOutcome(stop);
         if (!outcome.Comparable || outcome.End == EndKind.Crash)
@@ -96,16 +96,16 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
             machine.Code.Changed(outcome.Memory.AsSpan());
         }
 
-        _descriptorsLeft |= HasThreadLocalStorage(testCase);
+        _descriptorsLeft |= CaseNumbers.Mentions(testCase, CaseNumbers.LoadTls);
         Reusable = outcome.Comparable && (outcome.End != EndKind.Crash || IsInSupervisorMode());
         return outcome;
     }
 
     private async ValueTask<Stop> LoadAndDriveAsync()
     {
-        _events.Clear();
         _waiting.Clear();
-        _injected = null;
+        _injected.Clear();
+        OpenResult();
         try
         {
             return await LoadAsync().ConfigureAwait(false) ? await DriveAsync().ConfigureAwait(false) : Stop.Unsupported;
@@ -179,7 +179,7 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
         switch (stop)
         {
             case Stop.Crash:
-                return new Outcome { End = EndKind.Crash, Events = [.. _events], Detail = machine.Vcpu.DescribeExit() };
+                return new Outcome { End = EndKind.Crash, Events = Seen, Detail = machine.Vcpu.DescribeExit() };
             case Stop.Spent:
                 return Outcome.BudgetSpent($"{LongestRun / 1_000_000} ms of processor time");
             case Stop.Trouble:
@@ -188,6 +188,7 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
                 return Outcome.Unsupported(_reason);
         }
 
+        ReadEvents();
         SystemState system = _state.Read(in _sregs, machine.Pvcs);
         ImmutableArray<MemoryWord> memory = new CaseMemory(machine.Pool, machine.Pages).Unload(_case, out bool intact);
         if (!intact)
@@ -195,14 +196,17 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
             return Outcome.Unsupported("the payload overwrites the jump stub of the target");
         }
 
-        // A port is an event or the end of supervisor code, whose registers are those of the port; after a hypercall's halt they are in its event.
         bool ended = stop == Stop.Port && machine.Vcpu.IoPort == (ushort)AgentPort.End;
-        RegisterState registers = stop == Stop.Halt
-            ? _events is [.., { Kind: EventKind.Hypercall } call] && _inCall ? call.Registers : Capture(_regs.Rip)
-            : ended ? Capture(_case.Code.End) : _events[^1].Registers;
+        if (stop == Stop.Halt && InCall)
+        {
+            // The call that halts has no end of its own.
+            _events.Add(ContextReader.Called(Capture(_events.Last(e => e.Kind != EventKind.Hypercall).Registers.Rip)));
+        }
+
+        RegisterState registers = stop == Stop.Halt && !InCall ? Capture(_regs.Rip) : ended ? Capture(_case.Code.End) : _events[^1].Registers;
         return new Outcome
         {
-            End = stop == Stop.Halt ? EndKind.Halt : ended || _atEnd ? EndKind.ReachedEnd : EndKind.Event,
+            End = stop == Stop.Halt ? EndKind.Halt : ended || AtEnd ? EndKind.ReachedEnd : EndKind.Event,
             Events = [.. _events],
             Registers = registers,
             Memory = memory,
@@ -210,81 +214,47 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
         };
     }
 
-    /// <summary>Lets the guest run from event to event until nothing answers.</summary>
+    /// <summary>Lets the guest run until the agent says that nothing answers, or something else ends the case.</summary>
     private async ValueTask<Stop> DriveAsync()
     {
-        int answered = 0;
-        _atEnd = false;
-        _returning = _case.Start == GuestMode.User ? _case.System[SystemRegister.PvmRetuRip] : null;
+        ulong? returning = _case.Start == GuestMode.User ? _case.System[SystemRegister.PvmRetuRip] : null;
         while (true)
         {
-            Stop stop = await WaitAsync(_returning, answered < _case.Responses.Length && _steady ? RunReads.Registers : RunReads.All).ConfigureAwait(false);
+            Stop stop = await WaitAsync(returning, RunReads.All).ConfigureAwait(false);
             if (stop is not (Stop.Port or Stop.Halt))
             {
                 return stop;
             }
 
-            ReadRegisters();
-            if (stop == Stop.Halt || machine.Vcpu.IoPort == (ushort)AgentPort.End)
+            machine.Vcpu.GetRegs(out _regs);
+            machine.Vcpu.GetSregs(out _sregs);
+            if (stop == Stop.Halt)
             {
-                return stop == Stop.Halt || _regs.Rip == _case.Code.End + AgentCode.PadLength ? stop : Leaves();
+                return stop;
             }
 
-            if (!TryReadEvent(out Event? what))
+            switch ((AgentPort)machine.Vcpu.IoPort)
             {
-                return Leaves();
-            }
-
-            _events.Add(what!);
-            _atEnd = IsEnd(what!);
-            if (_atEnd || answered == _case.Responses.Length)
-            {
-                return Stop.Port;
-            }
-
-            if (await AnswerAsync(what!, _case.Responses[answered++]).ConfigureAwait(false) is Stop ended)
-            {
-                return ended;
+                case AgentPort.End when _regs.Rip == _case.Code.End + AgentCode.LeaveLength:
+                    return stop;
+                case AgentPort.Done when _regs.Rip == agent.Ring + AgentCode.LeaveLength:
+                    return Refusal() is string reason ? Unsupported(reason) : stop;
+                case AgentPort.Inject when _regs.Rip == agent.Inject + AgentCode.LeaveLength:
+                    Response response = _case.Responses[^((int)Word(Mailbox.Batch.ResponsesLeft) + 1)];
+                    returning = BatchEncoder.TargetOf(_case, response, agent);
+                    machine.Vcpu.SetRegs(_regs with { Rip = returning.Value });
+                    Pend(response.Inject!.Value, atReturn: true);
+                    break;
+                default:
+                    return Unsupported($"the payload leaves to the monitor through port {machine.Vcpu.IoPort:x} at {_regs.Rip:x}");
             }
         }
     }
 
-    /// <summary>An OUT of the payload's, or one of the agent's that the payload jumped to.</summary>
-    private Stop Leaves()
+    private Stop Unsupported(string reason)
     {
-        _reason = $"the payload leaves to the monitor through port {machine.Vcpu.IoPort:x} at {_regs.Rip:x}";
+        _reason = reason;
         return Stop.Unsupported;
-    }
-
-    private bool TryReadEvent(out Event? what)
-    {
-        AgentPort port = (AgentPort)machine.Vcpu.IoPort;
-        what = null;
-        foreach ((AgentPort known, ulong address) in machine.Plan.Pads())
-        {
-            if (known == port && _regs.Rip == address + AgentCode.PadLength)
-            {
-                Span<byte> frame = stackalloc byte[EventReader.FrameSize];
-                if (EventReader.OnStack(host.Revision, port))
-                {
-                    ReadLinear(_regs.Rsp, frame);
-                }
-
-                what = EventReader.Read(host.Revision, port, Capture(address), machine.Pvcs, frame, _injected);
-                _injected = null;
-                return true;
-            }
-        }
-
-        return false;
-    }
-
-    /// <summary>True for the fetch #PF with which user code ends.</summary>
-    private bool IsEnd(Event what)
-    {
-        const uint fetch = 0x10;
-        return _case.Start == GuestMode.User && what.Entry == EntryPoint.PvmUser && what.Cr2 == _case.Code.End && (what.ErrorCode & fetch) != 0
-            && EventReader.Field(host.Revision, SystemRegister.PvcsRip, machine.Pvcs) == _case.Code.End;
     }
 
     /// <summary>Runs until the guest leaves, injecting what waits as soon as it can be taken.</summary>
@@ -302,7 +272,6 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
         machine.Code.Tell();
         for (int exits = 0; exits < mostExits; exits++)
         {
-            _read = reads;
             bool left = KvmVcpu.Left(await machine.Vcpu.RunAsync(reads).ConfigureAwait(false));
             _loading = false;
             if (!left)
@@ -381,88 +350,11 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, IRunTimer t
             byte vector = _waiting.Max();
             _waiting.Remove(vector);
             machine.Vcpu.Interrupt(vector);
-            _injected = vector;
+            _injected.Add((EventCount, vector));
         }
 
         machine.Vcpu.WantsInterruptWindow = _waiting.Count > 0;
     }
 
-    private void ReadRegisters()
-    {
-        machine.Vcpu.GetRegs(out _regs);
-        machine.Vcpu.GetSregs(out _sregs);
-    }
-
     private RegisterState Capture(ulong rip) => EventReader.ReadRegisters(in _regs, in _sregs, rip, _case.Registers.Pkru is not null);
-
-    /// <summary>Reads what supervisor mode sees; zero where it has no page.</summary>
-    private void ReadLinear(ulong address, Span<byte> bytes)
-    {
-        for (int i = 0; i < bytes.Length; i++)
-        {
-            ulong at = address + (ulong)i;
-            bytes[i] = IsStructure(at) ? machine.Memory[machine.Plan.VcpuStruct + (int)(at & 0xfff)]
-                : machine.Pages.IndexOf(at) is int index and >= 0 ? machine.Pool[(index * PageLayout.PageSize) + (int)(at & 0xfff)]
-                : (byte)0;
-        }
-    }
-
-    private void WriteLinear(ulong address, ulong value)
-    {
-        for (int i = 0; i < sizeof(ulong); i++)
-        {
-            ulong at = address + (ulong)i;
-            if (IsStructure(at))
-            {
-                machine.Memory[machine.Plan.VcpuStruct + (int)(at & 0xfff)] = (byte)(value >> (8 * i));
-            }
-            else if (machine.Pages.IndexOf(at) is int index and >= 0)
-            {
-                machine.Pool[(index * PageLayout.PageSize) + (int)(at & 0xfff)] = (byte)(value >> (8 * i));
-            }
-        }
-    }
-
-    private bool IsStructure(ulong address) => (address & ~0xfffUL) == machine.Plan.VcpuStructAddress;
-
-    /// <summary>True when a case may load the processor's descriptors for thread-local storage, which no ioctl resets.</summary>
-    private static bool HasThreadLocalStorage(TestCase testCase)
-    {
-        const uint call = 0x1708_8209;
-        Span<byte> bytes = stackalloc byte[sizeof(uint)];
-        BinaryPrimitives.WriteUInt32LittleEndian(bytes, call);
-        if (testCase.Code.Bytes.AsSpan().IndexOf(bytes) >= 0)
-        {
-            return true;
-        }
-
-        for (int i = 0; i < GprFile.Count; i++)
-        {
-            if ((uint)testCase.Registers.Gpr[i] == call)
-            {
-                return true;
-            }
-        }
-
-        foreach (MemoryContents contents in testCase.Contents)
-        {
-            if (contents.Bytes.AsSpan().IndexOf(bytes) >= 0)
-            {
-                return true;
-            }
-        }
-
-        foreach (Response response in testCase.Responses)
-        {
-            foreach (Hypercall made in response.Hypercalls)
-            {
-                if (made.Number == call)
-                {
-                    return true;
-                }
-            }
-        }
-
-        return false;
-    }
 }

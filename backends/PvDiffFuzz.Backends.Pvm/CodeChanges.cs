@@ -21,7 +21,7 @@ internal sealed class CodeChanges(GuestMemory memory, CasePages pages)
             return;
         }
 
-        Changed(testCase.Code.Address, testCase.Code.Bytes.Length + AgentCode.PadLength);
+        Changed(testCase.Code.Address, testCase.Code.Bytes.Length + AgentCode.LeaveLength);
         foreach (MemoryContents contents in testCase.Contents)
         {
             Changed(contents.Address, contents.Bytes.Length);
@@ -46,15 +46,6 @@ internal sealed class CodeChanges(GuestMemory memory, CasePages pages)
         for (int i = 0; memory.WantsToBeTold && i < pages.Count; i++)
         {
             Changed(pages.AddressOf(i), PageLayout.PageSize);
-        }
-    }
-
-    /// <summary>Bytes at a guest-physical address were written.</summary>
-    public void ChangedAt(int physical, int length)
-    {
-        if (memory.WantsToBeTold)
-        {
-            _ranges.Add((physical, length));
         }
     }
 

@@ -38,6 +38,12 @@ internal static class GuestMap
     /// <summary>Room for the code.</summary>
     public const int BatchAgentSize = 2 * PageLayout.PageSize;
 
+    /// <summary>Where entries lead, at the end of that room: <see cref="LandingSize"/> bytes for each <see cref="AgentPort"/>, in their order.</summary>
+    public const int Landings = BatchAgent + BatchAgentSize - (8 * LandingSize);
+
+    /// <summary>Room for a landing.</summary>
+    public const int LandingSize = 32;
+
     /// <summary>Encoded cases.</summary>
     public const int Request = BatchAgent + BatchAgentSize;
 

@@ -42,7 +42,7 @@ internal sealed record GuestPlan(
 
     /// <summary>The pages in which these places lie, and where each is in the guest's physical memory.</summary>
     public IEnumerable<(ulong Page, int Physical)> EntryPages() =>
-        Pads().SelectMany(pad => (ulong[])[pad.Address & ~0xfffUL, (pad.Address + AgentCode.PadLength - 1) & ~0xfffUL]).Distinct()
+        Pads().SelectMany(pad => (ulong[])[pad.Address & ~0xfffUL, (pad.Address + AgentCode.JumpLength - 1) & ~0xfffUL]).Distinct()
             .Select((page, i) => (page, GuestMap.EntryPages + (i * PageLayout.PageSize)));
 
     /// <summary>The plan for a case.</summary>
@@ -102,7 +102,7 @@ internal sealed record GuestPlan(
         HashSet<ulong> entryPages = [];
         foreach ((_, ulong address) in Pads())
         {
-            for (ulong at = address; at < address + AgentCode.PadLength; at++)
+            for (ulong at = address; at < address + AgentCode.JumpLength; at++)
             {
                 if (!bytes.Add(at))
                 {

@@ -9,7 +9,7 @@ namespace PvDiffFuzz.Backends.Pvm;
 /// <param name="kernel">The lane's way to the kernel.</param>
 /// <param name="system">The device, opened by that way.</param>
 /// <param name="host">The host.</param>
-/// <param name="agent">The agent that runs batches.</param>
+/// <param name="agent">The guests' supervisor.</param>
 /// <param name="longestRun">Processor time in nanoseconds after which a case is stopped.</param>
 /// <param name="interval">Nanoseconds between looks at a runaway payload; 0 for the usual ones.</param>
 internal sealed class Lane(KernelPort kernel, KvmSystem system, PvmHost host, BatchAgent agent, long longestRun, long interval) : IDisposable
@@ -76,9 +76,14 @@ internal sealed class Lane(KernelPort kernel, KvmSystem system, PvmHost host, Ba
         {
             return await RunOnAsync(MachineFor(plan), testCase).ConfigureAwait(false);
         }
+        catch (KvmException) when (_machines.Count > 0)
+        {
+            // What the case before has left: a new processor has none of it, and costs much less than new memory.
+            Renew(_machines[0]);
+        }
         catch (IOException e) when (e is KvmException or PosixException)
         {
-            // What the case before has left; or, where the host has no memory for another machine, what those at hand take.
+            // Where the host has no memory for another machine, what those at hand take.
             do
             {
                 Drop();
@@ -147,6 +152,13 @@ internal sealed class Lane(KernelPort kernel, KvmSystem system, PvmHost host, Ba
             return;
         }
 
+        Renew(seat);
+    }
+
+    private void Renew(Seat seat)
+    {
+        seat.Machine.Pool.Clear();
+        seat.Machine.Code.ChangedEverywhere();
         seat.Machine.Renew(system, _cpuid);
         seat.Run.Renewed();
         Replaced++;
@@ -164,8 +176,8 @@ internal sealed class Lane(KernelPort kernel, KvmSystem system, PvmHost host, Ba
                 _machines.RemoveAt(MaximumMachines - 1);
             }
 
-            Machine machine = Machine.Create(system, _cpuid, plan);
-            CaseRun run = new(machine, host, _timer) { LongestRun = longestRun };
+            Machine machine = Machine.Create(system, _cpuid, plan, agent);
+            CaseRun run = new(machine, host, agent, _timer) { LongestRun = longestRun };
             _machines.Insert(0, new Seat(machine, run, new BatchRun(machine, run, agent, _timer)));
         }
         else if (at > 0)

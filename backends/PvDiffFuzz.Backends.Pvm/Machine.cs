@@ -10,7 +10,6 @@ internal sealed unsafe class Machine : IDisposable
     // SAFETY: pointers go into _memory only, at places that the plan has laid out within its length, and are not kept beyond it.
     private readonly GuestMemory _memory;
     private KvmVm _vm;
-    private BatchAgent? _agent;
 
     private Machine(GuestPlan plan, KvmVm vm, KvmVcpu vcpu, GuestMemory memory)
     {
@@ -52,9 +51,10 @@ internal sealed unsafe class Machine : IDisposable
     /// <param name="system">The device.</param>
     /// <param name="cpuid">What CPUID shows.</param>
     /// <param name="plan">What it is for.</param>
+    /// <param name="agent">The guest's supervisor.</param>
     /// <exception cref="KvmException">KVM refused a call.</exception>
     /// <exception cref="PosixException">Memory could not be had.</exception>
-    public static Machine Create(KvmSystem system, byte[] cpuid, GuestPlan plan)
+    public static Machine Create(KvmSystem system, byte[] cpuid, GuestPlan plan, BatchAgent agent)
     {
         GuestMemory? memory = null;
         try
@@ -62,7 +62,7 @@ internal sealed unsafe class Machine : IDisposable
             memory = system.Kernel.Allocate("pvdf-pvm-guest", GuestMap.Size);
             (KvmVm vm, KvmVcpu vcpu) = Processor(system, cpuid, memory);
             Machine machine = new(plan, vm, vcpu, memory);
-            Write(machine.Memory, plan, machine.Pages);
+            Write(machine.Memory, plan, machine.Pages, agent);
             return machine;
         }
         catch
@@ -87,7 +87,8 @@ internal sealed unsafe class Machine : IDisposable
     /// <param name="memory">The guest's memory, all zero.</param>
     /// <param name="plan">What it is for.</param>
     /// <param name="pages">Where the pages of the case lie.</param>
-    public static void Write(Span<byte> memory, GuestPlan plan, CasePages pages)
+    /// <param name="agent">The agent.</param>
+    public static void Write(Span<byte> memory, GuestPlan plan, CasePages pages, BatchAgent agent)
     {
         const PageAccess code = PageAccess.Read | PageAccess.Execute | PageAccess.Supervisor;
         const PageAccess data = PageAccess.Read | PageAccess.Write | PageAccess.Supervisor;
@@ -109,9 +110,12 @@ internal sealed unsafe class Machine : IDisposable
 
         foreach ((AgentPort port, ulong address) in plan.Pads())
         {
-            WritePad(memory, plan, address, AgentCode.Pad(port));
+            WriteEntry(memory, plan, address, AgentCode.Jump(port));
+            agent.Landing(port).CopyTo(memory[AgentCode.LandingOf(port)..]);
         }
 
+        agent.Bytes.CopyTo(memory[GuestMap.BatchAgent..]);
+        agent.Landing(AgentPort.End).CopyTo(memory[AgentCode.LandingOf(AgentPort.End)..]);
         for (int at = GuestMap.MailboxPage; at < GuestMap.Size; at += PageLayout.PageSize)
         {
             tables.Map(plan.SupervisorRoot, GuestMap.BatchLinear(at), at, at is >= GuestMap.BatchAgent and < GuestMap.Request ? code : data);
@@ -123,37 +127,12 @@ internal sealed unsafe class Machine : IDisposable
         }
     }
 
-    /// <summary>Lets entries lead to the agent that runs batches, or out of the guest.</summary>
-    /// <param name="agent">That agent; null for entries that leave.</param>
-    public void LeadEntriesTo(BatchAgent? agent)
+    private static void WriteEntry(Span<byte> memory, GuestPlan plan, ulong address, byte[] jump)
     {
-        if (ReferenceEquals(agent, _agent))
-        {
-            return;
-        }
-
-        _agent = agent;
-        foreach ((AgentPort port, ulong address) in Plan.Pads())
-        {
-            WritePad(Memory, Plan, address, agent is null ? AgentCode.Pad(port) : agent.Pad(port, address));
-        }
-
-        agent?.Bytes.CopyTo(Memory[GuestMap.BatchAgent..]);
-        agent?.Pad(AgentPort.End, BatchAgent.StubTarget).CopyTo(Memory[(GuestMap.BatchAgent + GuestMap.BatchAgentSize - BatchAgent.EndPadRoom)..]);
-        foreach ((_, int physical) in Plan.EntryPages())
-        {
-            Code.ChangedAt(physical, PageLayout.PageSize);
-        }
-
-        Code.ChangedAt(GuestMap.BatchAgent, GuestMap.BatchAgentSize);
-    }
-
-    private static void WritePad(Span<byte> memory, GuestPlan plan, ulong address, byte[] pad)
-    {
-        for (int i = 0; i < pad.Length; i++)
+        for (int i = 0; i < jump.Length; i++)
         {
             ulong at = address + (ulong)i;
-            memory[plan.EntryPages().First(p => p.Page == (at & ~0xfffUL)).Physical + (int)(at & 0xfff)] = pad[i];
+            memory[plan.EntryPages().First(p => p.Page == (at & ~0xfffUL)).Physical + (int)(at & 0xfff)] = jump[i];
         }
     }
 

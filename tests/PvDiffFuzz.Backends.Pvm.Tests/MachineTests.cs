@@ -48,14 +48,15 @@ public sealed class MachineTests
     [InlineData(PvmMap.EventEntry + 256, AgentPort.SupervisorEntry)]
     [InlineData(PvmMap.EventEntry + 512, AgentPort.HighEntry)]
     [InlineData(PvmMap.Lstar, AgentPort.Lstar)]
-    internal void EveryEntryLeavesThroughItsOwnPort(ulong address, AgentPort port)
+    internal void EveryEntryLeadsToItsOwnLanding(ulong address, AgentPort port)
     {
         ulong entry = Walk(Plan.SupervisorRoot, address & ~0xfffUL);
 
         Assert.Equal(1UL, entry & 7);
         Assert.Equal(0UL, Walk(Plan.UserRoot, address & ~0xfffUL));
-        Instruction instruction = Decode((int)(entry & 0x000f_ffff_ffff_f000) + (int)(address & 0xfff));
-        Assert.Equal((Code.Out_imm8_AL, (byte)port, AgentCode.PadLength), (instruction.Code, instruction.Immediate8, instruction.Length));
+        int place = (int)(entry & 0x000f_ffff_ffff_f000) + (int)(address & 0xfff);
+        Assert.Equal(AgentCode.Jump(port), Memory[place..(place + AgentCode.JumpLength)]);
+        Assert.Equal(Code.Mov_rm64_r64, Decode(AgentCode.LandingOf(port)).Code);
     }
 
     [Fact]
@@ -64,7 +65,7 @@ public sealed class MachineTests
         Assert.Equal(Code.Syscall, Decode(GuestMap.Agent + AgentCode.Call).Code);
         Assert.Equal((byte)AgentPort.Called, Decode(GuestMap.Agent + AgentCode.Call + 2).Immediate8);
         Assert.Equal(Code.Syscall, Decode(GuestMap.Agent + AgentCode.WarmReturn).Code);
-        Assert.Equal(Code.Iretq, Decode(GuestMap.Agent + AgentCode.InterruptReturn).Code);
+        Assert.Equal((Code.Out_imm8_AL, (byte)AgentPort.UserEntry), (Decode(GuestMap.Agent + AgentCode.WarmEntry).Code, Decode(GuestMap.Agent + AgentCode.WarmEntry).Immediate8));
     }
 
     [Fact]
@@ -95,7 +96,7 @@ public sealed class MachineTests
     private static byte[] Build()
     {
         byte[] memory = new byte[GuestMap.Size];
-        Machine.Write(memory, Plan, Pages);
+        Machine.Write(memory, Plan, Pages, BatchAgent.Assemble(Abi.PvmRfc1));
         return memory;
     }
 

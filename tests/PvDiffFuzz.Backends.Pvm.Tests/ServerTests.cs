@@ -133,14 +133,14 @@ public sealed class ServerTests
         using Told memory = new();
         CodeChanges changes = new(memory, pages);
 
-        changes.Changed(testCase with { Contents = [new MemoryContents(AddressMap.LowBlock + AddressMap.Data, [1, 2, 3])] });
-        changes.ChangedAt(0x4000, 16);
-        changes.ChangedAt(0x4020, 16);
+        const ulong near = AddressMap.LowBlock + PvmMap.Code + 0x40;
+        changes.Changed(testCase with { Contents = [new MemoryContents(AddressMap.LowBlock + AddressMap.Data, [1, 2, 3]), new MemoryContents(near, [1]), new MemoryContents(near + 0x20, [2])] });
         changes.Tell();
         changes.Tell();
 
-        int code = GuestMap.Pool + (pages.IndexOf(testCase.Code.Address) * PageLayout.PageSize) + (int)(testCase.Code.Address & 0xfff);
-        Assert.Equal([(0x4000, 0x30), (code, 2 + AgentCode.PadLength)], memory.Ranges);
+        Assert.Equal([(PlaceOf(near), 0x21), (PlaceOf(testCase.Code.Address), 2 + AgentCode.LeaveLength)], memory.Ranges);
+
+        int PlaceOf(ulong address) => GuestMap.Pool + (pages.IndexOf(address) * PageLayout.PageSize) + (int)(address & 0xfff);
     }
 
     [Fact]

@@ -32,16 +32,11 @@ internal sealed unsafe partial class EmulatedKernel
         _ahead.Add((descriptor, KvmAbi.KVM_GET_VCPU_EVENTS, mirror + KvmRunLayout.SyncEvents, Known));
         if (reads == RunReads.All)
         {
-            AddReads(descriptor);
+            ReadAhead(descriptor, KvmAbi.KVM_GET_MSRS);
+            ReadAhead(descriptor, KvmAbi.KVM_GET_DEBUGREGS);
         }
 
         return at;
-    }
-
-    private void AddReads(int descriptor)
-    {
-        ReadAhead(descriptor, KvmAbi.KVM_GET_MSRS);
-        ReadAhead(descriptor, KvmAbi.KVM_GET_DEBUGREGS);
     }
 
     /// <summary>In place of an operation: what KVM has stored by itself.</summary>

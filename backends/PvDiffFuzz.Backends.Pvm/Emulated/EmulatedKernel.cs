@@ -154,13 +154,6 @@ internal sealed unsafe partial class EmulatedKernel : KernelPort, IDisposable
     }
 
     /// <inheritdoc/>
-    public override ValueTask<int> FetchAsync(int descriptor)
-    {
-        AddReads(descriptor);
-        return Started(0);
-    }
-
-    /// <inheritdoc/>
     public override void Store(GuestMemory memory, int offset, ReadOnlySpan<byte> bytes)
     {
         _ahead.Clear();
