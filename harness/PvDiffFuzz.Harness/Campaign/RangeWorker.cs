@@ -21,10 +21,9 @@ internal sealed class RangeWorker
     private readonly EvidenceCollector _evidence;
     private readonly Outcome[] _answers;
     private readonly bool[] _confirms;
-    private readonly TestCase[] _cases;
-    private readonly ulong[] _indices;
-    private readonly Outcome[][] _outcomes;
+    private readonly Batch[] _batches;
     private readonly GuidedBatch? _guided;
+    private readonly bool _besides;
     private Digest _digest;
     private int _located;
     private int _gone;
@@ -46,14 +45,9 @@ internal sealed class RangeWorker
         _evidence = new EvidenceCollector(runner, rules);
         _answers = new Outcome[runner.Infos.Length];
         _confirms = new bool[runner.Infos.Length];
-        _cases = new TestCase[options.BatchSize];
-        _indices = new ulong[options.BatchSize];
+        _batches = [new Batch(options.BatchSize, runner.Infos.Length), new Batch(options.BatchSize, runner.Infos.Length)];
         _guided = scout is null ? null : new GuidedBatch(scout, options.BatchSize, parts.Guide!.Target);
-        _outcomes = new Outcome[runner.Infos.Length][];
-        for (int i = 0; i < _outcomes.Length; i++)
-        {
-            _outcomes[i] = new Outcome[options.BatchSize];
-        }
+        _besides = _guided is null && Environment.ProcessorCount > options.Jobs;
     }
 
     /// <summary>
@@ -85,31 +79,67 @@ internal sealed class RangeWorker
 
     private RangeResult RunOnce(CaseRange range, Func<bool> stop, int mostGone, int mostStrange)
     {
-        RangeResult result = new(range, _outcomes.Length);
+        RangeResult result = new(range, _runner.Infos.Length) { Complete = true };
         Dictionary<(Signature, bool), Suspicion> seen = [];
         (_located, _gone, _mostGone, _strange, _mostStrange) = (0, 0, mostGone, 0, mostStrange);
+        Batch? before = null;
+        int turn = 0;
         for (ulong done = 0; done < range.Count; done += (ulong)_options.BatchSize)
         {
             if (stop() || IsDistrusted)
             {
-                return result;
+                result.Complete = false;
+                break;
             }
 
-            int count = Fill(range.First + done, (int)Math.Min((ulong)_options.BatchSize, range.Count - done), result);
-            RunTargets(count, result);
-            Compare(count, result, seen);
-            _counters.AddCases(count);
+            Batch batch = _batches[turn++ & 1];
+            Fill(batch, range.First + done, (int)Math.Min((ulong)_options.BatchSize, range.Count - done), result);
+            RunBesideJudging(batch, before, result);
+            Settle(before, result, seen);
+            before = batch;
+            if (_guided is not null)
+            {
+                // What a batch has shown steers the next one.
+                Judge(before, result);
+                Settle(before, result, seen);
+                before = null;
+            }
         }
 
-        result.Complete = true;
+        if (before is not null)
+        {
+            Judge(before, result);
+            Settle(before, result, seen);
+        }
+
         return result;
+    }
+
+    /// <summary>Runs a batch, and has the one before judged meanwhile, on another thread where there is a processor for it. What needs the targets waits until they have answered, so that what runs on them and when is the same either way.</summary>
+    private void RunBesideJudging(Batch batch, Batch? before, RangeResult result)
+    {
+        Task judged = before is not null && _besides ? Task.Run(() => Judge(before, result)) : Task.CompletedTask;
+        try
+        {
+            RunTargets(batch, result);
+        }
+        finally
+        {
+            judged.GetAwaiter().GetResult();
+        }
+
+        if (before is not null && !_besides)
+        {
+            Judge(before, result);
+        }
     }
 
     private bool IsDistrusted => _gone >= _mostGone || _strange >= _mostStrange;
 
-    private int Fill(ulong first, int count, RangeResult result)
+    private void Fill(Batch batch, ulong first, int count, RangeResult result)
     {
-        int filled = 0;
+        batch.Count = 0;
+        batch.Open.Clear();
         for (ulong index = first; index < first + (ulong)count; index++)
         {
             if (IsSkipped(index))
@@ -118,12 +148,10 @@ internal sealed class RangeWorker
                 continue;
             }
 
-            _indices[filled] = index;
-            _cases[filled] = _guided is null ? _source.Generate(index) : _guided.Next(filled, index);
-            filled++;
+            batch.Indices[batch.Count] = index;
+            batch.Cases[batch.Count] = _guided is null ? _source.Generate(index) : _guided.Next(batch.Count, index);
+            batch.Count++;
         }
-
-        return filled;
     }
 
     private bool IsSkipped(ulong index)
@@ -139,104 +167,111 @@ internal sealed class RangeWorker
         return false;
     }
 
-    private void RunTargets(int count, RangeResult result)
+    private void RunTargets(Batch batch, RangeResult result)
     {
-        for (int target = 0; target < _outcomes.Length; target++)
+        for (int target = 0; target < batch.Outcomes.Length; target++)
         {
             if (_guided?.Target == target)
             {
                 // The probed model has run them already.
-                _guided.CopyTo(_outcomes[target], count, out long spent);
+                _guided.CopyTo(batch.Outcomes[target], batch.Count, out long spent);
                 result.Targets[target].Ticks += spent;
                 _counters.AddTicks(target, spent);
                 continue;
             }
 
             long start = Stopwatch.GetTimestamp();
-            _runner.RunOn(target, _cases.AsSpan(0, count), _outcomes[target]);
+            _runner.RunOn(target, batch.Cases.AsSpan(0, batch.Count), batch.Outcomes[target]);
             long ticks = Stopwatch.GetTimestamp() - start;
             result.Targets[target].Ticks += ticks;
             _counters.AddTicks(target, ticks);
         }
     }
 
-    private void Compare(int count, RangeResult result, Dictionary<(Signature, bool), Suspicion> seen)
+    /// <summary>Compares a batch and holds what differs against the entries, as it is. What they do not describe stays open.</summary>
+    private void Judge(Batch batch, RangeResult result)
     {
-        result.Cases += count;
-        for (int i = 0; i < count && !IsDistrusted; i++)
+        result.Cases += batch.Count;
+        for (int i = 0; i < batch.Count; i++)
         {
-            ulong hash = _digest.OfCase(_indices[i], _cases[i]);
+            ulong hash = _digest.OfCase(batch.Indices[i], batch.Cases[i]);
             result.CaseDigest += hash;
-            for (int target = 0; target < _outcomes.Length; target++)
+            for (int target = 0; target < batch.Outcomes.Length; target++)
             {
-                Outcome outcome = _outcomes[target][i];
+                Outcome outcome = batch.Outcomes[target][i];
                 TargetTally tally = result.Targets[target];
                 tally.Ends[(int)outcome.End]++;
                 tally.Digest += _digest.OfOutcome(hash, outcome);
             }
 
-            bool same = Comparer.AllSame(_outcomes, i, out int comparable);
+            bool same = Comparer.AllSame(batch.Outcomes, i, out int comparable);
             if (comparable >= 2)
             {
                 result.Comparable++;
             }
 
-            if (comparable < _outcomes.Length)
+            if (comparable < batch.Outcomes.Length)
             {
-                CountMissing(i, result);
+                CountMissing(batch, i, result);
             }
 
-            Comparison? comparison = null;
-            if (!same)
-            {
-                Examination examination = _runner.Compare(_cases[i], _outcomes, i);
-                comparison = examination.Comparison;
-                foreach (MaskedBit bit in comparison.HiddenBits)
-                {
-                    result.Evidence.Hide(bit);
-                }
-
-                foreach (string row in examination.Comparison.HidingRows)
-                {
-                    result.MaskRows.Add(row);
-                }
-
-                if (examination.Diverges)
-                {
-                    Judge(i, examination, result, seen);
-                }
-                else
-                {
-                    result.Masked++;
-                }
-            }
-
+            Comparison? comparison = same ? null : Judge(batch, i, result);
             if (_guided is not null && comparable >= 2)
             {
-                _evidence.Confirmations(Answers(i), comparison, _confirms);
-                _guided.Confirm(i, _cases[i], _confirms);
+                _evidence.Confirmations(Answers(batch, i), comparison, _confirms);
+                _guided.Confirm(i, batch.Cases[i], _confirms);
             }
 
-            if (_evidence.Samples(_indices[i], _cases[i], _outcomes, i))
+            if (_evidence.Samples(batch.Indices[i], batch.Cases[i], batch.Outcomes, i))
             {
-                _evidence.Sample(_cases[i], Answers(i), comparison, result.Evidence);
+                _evidence.Sample(batch.Cases[i], Answers(batch, i), comparison, result.Evidence);
             }
         }
+
+        _counters.AddCases(batch.Count);
     }
 
-    private Outcome[] Answers(int index)
+    private Comparison Judge(Batch batch, int index, RangeResult result)
+    {
+        Examination examination = _runner.Compare(batch.Cases[index], batch.Outcomes, index);
+        foreach (MaskedBit bit in examination.Comparison.HiddenBits)
+        {
+            result.Evidence.Hide(bit);
+        }
+
+        foreach (string row in examination.Comparison.HidingRows)
+        {
+            result.MaskRows.Add(row);
+        }
+
+        if (!examination.Diverges)
+        {
+            result.Masked++;
+            return examination.Comparison;
+        }
+
+        Divergence divergence = Divergence.Of(examination, _runner);
+        if (!Explains(divergence, result))
+        {
+            batch.Open.Add((index, divergence));
+        }
+
+        return examination.Comparison;
+    }
+
+    private Outcome[] Answers(Batch batch, int index)
     {
         for (int target = 0; target < _answers.Length; target++)
         {
-            _answers[target] = _outcomes[target][index];
+            _answers[target] = batch.Outcomes[target][index];
         }
 
         return _answers;
     }
 
     /// <summary>Guided cases cannot be made again from their indices, so those before a suspicious one are kept with it.</summary>
-    private ImmutableArray<TestCase> NeighboursOf(int index) =>
-        _guided is null ? default : ImmutableArray.Create(_cases.AsSpan(Math.Max(0, index - TriageDesk.MostNeighbours)..index));
+    private ImmutableArray<TestCase> NeighboursOf(Batch batch, int index) =>
+        _guided is null ? default : ImmutableArray.Create(batch.Cases.AsSpan(Math.Max(0, index - TriageDesk.MostNeighbours)..index));
 
     // The instruction that read undefined bits is named with its operands; reports count mnemonics.
     private static string WithoutOperands(string row)
@@ -246,18 +281,18 @@ internal sealed class RangeWorker
         return end < 0 ? row : row[..end];
     }
 
-    private void CountMissing(int index, RangeResult result)
+    private static void CountMissing(Batch batch, int index, RangeResult result)
     {
         int ends = 0;
-        for (int target = 0; target < _outcomes.Length; target++)
+        for (int target = 0; target < batch.Outcomes.Length; target++)
         {
-            Outcome outcome = _outcomes[target][index];
+            Outcome outcome = batch.Outcomes[target][index];
             if (!outcome.Comparable)
             {
                 ends |= 1 << (int)outcome.End;
 
                 // Whoever looks for the trouble wants to run the case, which its index names.
-                string which = outcome.End == EndKind.HarnessError ? $" of case {_indices[index]}" : string.Empty;
+                string which = outcome.End == EndKind.HarnessError ? $" of case {batch.Indices[index]}" : string.Empty;
                 result.Targets[target].Reasons.Add($"{outcome.End}{which}: {outcome.Detail}");
             }
         }
@@ -267,21 +302,36 @@ internal sealed class RangeWorker
         result.BudgetSpent += (ends >> (int)EndKind.BudgetSpent) & 1;
     }
 
-    private void Judge(int index, Examination examination, RangeResult result, Dictionary<(Signature, bool), Suspicion> seen)
+    /// <summary>Looks for the first divergence of what is open in a batch, which the targets are asked for.</summary>
+    private void Settle(Batch? batch, RangeResult result, Dictionary<(Signature, bool), Suspicion> seen)
     {
-        Divergence divergence = Divergence.Of(examination, _runner);
-        if (Explains(divergence, result))
+        if (batch is null)
         {
             return;
         }
 
+        foreach ((int index, Divergence divergence) in batch.Open)
+        {
+            if (IsDistrusted)
+            {
+                break;
+            }
+
+            Settle(batch, index, divergence, result, seen);
+        }
+
+        batch.Open.Clear();
+    }
+
+    private void Settle(Batch batch, int index, Divergence divergence, RangeResult result, Dictionary<(Signature, bool), Suspicion> seen)
+    {
         if (_located++ >= _options.MaximumLocatedPerRange)
         {
             result.Unexamined++;
             return;
         }
 
-        Examination? first = Locator.FirstDivergence(examination.Case, _runner, _parts.Allowed);
+        Examination? first = Locator.FirstDivergence(divergence.Case, _runner, _parts.Allowed);
         if (first is null)
         {
             _gone++;
@@ -298,7 +348,7 @@ internal sealed class RangeWorker
         }
 
         _evidence.Contradict(divergence, result.Evidence);
-        Suspicion suspicion = new(_indices[index], divergence, CameBack: first is not null) { Neighbours = NeighboursOf(index) };
+        Suspicion suspicion = new(batch.Indices[index], divergence, CameBack: first is not null) { Neighbours = NeighboursOf(batch, index) };
         if (seen.TryGetValue((divergence.Signature, suspicion.CameBack), out Suspicion? earlier))
         {
             earlier.Count++;
@@ -335,5 +385,19 @@ internal sealed class RangeWorker
         }
 
         return !known.IsEmpty;
+    }
+
+    /// <summary>Cases that run together, what was answered, and what of it nothing describes yet.</summary>
+    private sealed class Batch(int size, int targets)
+    {
+        public TestCase[] Cases { get; } = new TestCase[size];
+
+        public ulong[] Indices { get; } = new ulong[size];
+
+        public Outcome[][] Outcomes { get; } = [.. Enumerable.Range(0, targets).Select(_ => new Outcome[size])];
+
+        public int Count { get; set; }
+
+        public List<(int Index, Divergence Divergence)> Open { get; } = [];
     }
 }

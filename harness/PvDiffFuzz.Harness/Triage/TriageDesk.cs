@@ -130,20 +130,26 @@ internal sealed class TriageDesk : IDisposable
             return;
         }
 
-        Suspect suspect = new() { Divergence = suspicion.Divergence, Runner = _runner, Fresh = Fresh, Neighbours = NeighboursOf(suspicion) };
-        if ((Doubts.FirstExplanation(_parts.Doubts, suspect) ?? Vanished(suspicion)) is Verdict explained)
+        // What an entry describes needs no smaller case, and no fresh target to tell whether it is the target's own.
+        Divergence smallest = suspicion.Divergence;
+        ImmutableArray<int> known = suspicion.CameBack ? Describe(smallest) : [];
+        if (known.IsEmpty)
         {
-            if (entry.Finding is null)
+            Suspect suspect = new() { Divergence = smallest, Runner = _runner, Fresh = Fresh, Neighbours = NeighboursOf(suspicion) };
+            if ((Doubts.FirstExplanation(_parts.Doubts, suspect) ?? Vanished(suspicion)) is Verdict explained)
             {
-                entry.Verdict = explained;
+                if (entry.Finding is null)
+                {
+                    entry.Verdict = explained;
+                }
+
+                return;
             }
 
-            return;
+            // What did not come back in its range has never been described.
+            known = suspicion.CameBack ? [] : Describe(smallest);
         }
 
-        // What stays unknown until it is asked again needs no smaller case.
-        Divergence smallest = suspicion.Divergence;
-        ImmutableArray<int> known = Describe(smallest);
         if (known.IsEmpty)
         {
             smallest = Minimise(smallest);
