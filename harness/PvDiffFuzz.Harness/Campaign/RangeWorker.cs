@@ -310,28 +310,22 @@ internal sealed class RangeWorker
             return;
         }
 
-        foreach ((int index, Divergence divergence) in batch.Open)
+        int most = Math.Min(batch.Open.Count, _options.MaximumLocatedPerRange - _located);
+        result.Unexamined += batch.Open.Count - most;
+        _located += most;
+        batch.Open.RemoveRange(most, batch.Open.Count - most);
+        Examination?[] firsts = most == 0 ? [] : Locator.FirstDivergences([.. batch.Open.Select(open => open.Divergence.Case)], _runner, _parts.Allowed);
+        for (int i = 0; i < most && !IsDistrusted; i++)
         {
-            if (IsDistrusted)
-            {
-                break;
-            }
-
-            Settle(batch, index, divergence, result, seen);
+            (int index, Divergence divergence) = batch.Open[i];
+            Settle(batch, index, divergence, firsts[i], result, seen);
         }
 
         batch.Open.Clear();
     }
 
-    private void Settle(Batch batch, int index, Divergence divergence, RangeResult result, Dictionary<(Signature, bool), Suspicion> seen)
+    private void Settle(Batch batch, int index, Divergence divergence, Examination? first, RangeResult result, Dictionary<(Signature, bool), Suspicion> seen)
     {
-        if (_located++ >= _options.MaximumLocatedPerRange)
-        {
-            result.Unexamined++;
-            return;
-        }
-
-        Examination? first = Locator.FirstDivergence(divergence.Case, _runner, _parts.Allowed);
         if (first is null)
         {
             _gone++;

@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using PvDiffFuzz.Core;
 
 namespace PvDiffFuzz.Harness;
@@ -18,34 +19,44 @@ public static class Locator
     /// <param name="runner">Runs the candidates.</param>
     /// <param name="allowed">False for cases that must not run on the targets; null when any may.</param>
     /// <returns>The shortest prefix that diverges, perhaps the whole case; null when not even the whole case diverges again.</returns>
-    public static Examination? FirstDivergence(TestCase testCase, CaseRunner runner, Func<TestCase, bool>? allowed)
+    public static Examination? FirstDivergence(TestCase testCase, CaseRunner runner, Func<TestCase, bool>? allowed) => FirstDivergences([testCase], runner, allowed)[0];
+
+    /// <summary>Cuts diverging cases, all in the same two batches: targets that wait for something wait for all of them at once.</summary>
+    /// <param name="cases">Cases that were seen to diverge.</param>
+    /// <param name="runner">Runs the candidates.</param>
+    /// <param name="allowed">False for cases that must not run on the targets; null when any may.</param>
+    /// <returns>For each the shortest prefix that diverges, perhaps the whole case; null when not even the whole case diverges again.</returns>
+    public static Examination?[] FirstDivergences(IReadOnlyList<TestCase> cases, CaseRunner runner, Func<TestCase, bool>? allowed)
     {
-        TestCase[] byResponse = new TestCase[testCase.Responses.Length + 1];
-        for (int i = 0; i < testCase.Responses.Length; i++)
+        Examination?[] cuts = FirstOfEach(runner, cases.Select(ByResponse));
+        Examination?[] shorter = FirstOfEach(runner, cuts.Select(cut => cut is null ? [] : Prefixes(cut.Case, allowed)));
+        for (int i = 0; i < cuts.Length; i++)
         {
-            byResponse[i] = testCase with { Responses = testCase.Responses[..i] };
+            cuts[i] = shorter[i] ?? cuts[i];
         }
 
-        byResponse[^1] = testCase;
-        Examination? cut = FirstOf(runner, byResponse);
-        if (cut is null || cut.Case.Code.Lengths.Length == 1)
-        {
-            return cut;
-        }
+        return cuts;
+    }
 
-        int instructions = cut.Case.Code.Lengths.Length;
-        HashSet<int> returns = cut.Case.Responses.IsEmpty ? [] : ReturnsOf(cut.Case);
+    /// <summary>The case with its first responses only, the fewest first, and the whole case last.</summary>
+    private static List<TestCase> ByResponse(TestCase testCase) => [.. Enumerable.Range(0, testCase.Responses.Length).Select(i => testCase with { Responses = testCase.Responses[..i] }), testCase];
+
+    /// <summary>The case with its first instructions only, the fewest first.</summary>
+    private static List<TestCase> Prefixes(TestCase testCase, Func<TestCase, bool>? allowed)
+    {
+        int instructions = testCase.Code.Lengths.Length;
+        HashSet<int> returns = testCase.Responses.IsEmpty ? [] : ReturnsOf(testCase);
         List<TestCase> prefixes = [];
         for (int kept = Math.Max(1, instructions - MaximumPrefixes); kept < instructions; kept++)
         {
-            TestCase prefix = CodeEdit.WithNops(cut.Case, i => i >= kept && !returns.Contains(i));
+            TestCase prefix = CodeEdit.WithNops(testCase, i => i >= kept && !returns.Contains(i));
             if (allowed is null || allowed(prefix))
             {
                 prefixes.Add(prefix);
             }
         }
 
-        return FirstOf(runner, [.. prefixes]) ?? cut;
+        return prefixes;
     }
 
     /// <summary>Instructions by which answers return, where they stand in the code: without them a case with answers is another one.</summary>
@@ -66,5 +77,18 @@ public static class Locator
         bool IsAt(SystemRegister register, ulong address) => testCase.System.TryGet(register, out ulong stated) && stated == address;
     }
 
-    private static Examination? FirstOf(CaseRunner runner, TestCase[] candidates) => runner.Examine(candidates).FirstOrDefault(e => e.Diverges);
+    /// <summary>Of each list of candidates the first that diverges.</summary>
+    private static Examination?[] FirstOfEach(CaseRunner runner, IEnumerable<List<TestCase>> candidates)
+    {
+        List<TestCase>[] lists = [.. candidates];
+        ImmutableArray<Examination> examined = runner.Examine([.. lists.SelectMany(list => list)]);
+        Examination?[] firsts = new Examination?[lists.Length];
+        int at = 0;
+        for (int i = 0; i < lists.Length; at += lists[i++].Count)
+        {
+            firsts[i] = examined.AsSpan().Slice(at, lists[i].Count).ToArray().FirstOrDefault(e => e.Diverges);
+        }
+
+        return firsts;
+    }
 }
