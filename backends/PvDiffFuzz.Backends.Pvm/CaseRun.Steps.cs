@@ -50,6 +50,12 @@ internal sealed partial class CaseRun
     private async ValueTask<bool> LoadProcessorAsync(KvmRegs regs, ulong gsBase)
     {
         SystemState system = _case.System;
+        if (_stopsWriters)
+        {
+            _state.StopWriters();
+            _stopsWriters = false;
+        }
+
         bool warm = _case.Pvm!.Path == HostPath.Warm;
 
         // A case that left control registers and roots alone leaves the roots warm for the next one.

@@ -23,6 +23,7 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, BatchAgent 
     private bool _steady;
     private bool _crashed;
     private bool _descriptorsLeft;
+    private bool _stopsWriters;
     private string _reason = "";
 
     /// <summary>How a run of the guest ended.</summary>
@@ -60,6 +61,9 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, BatchAgent 
     /// <summary>False when the virtual machine must not be used again; its memory may.</summary>
     public bool Reusable { get; private set; } = true;
 
+    /// <summary>True when not even the processor can be used again: it knows memory that is not there any more.</summary>
+    public bool Damaged { get; private set; }
+
     /// <summary>Processor time in nanoseconds after which a case is stopped.</summary>
     public long LongestRun { get; init; } = RunTimer.LongestRun;
 
@@ -86,6 +90,13 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, BatchAgent 
         _crashed = stop == Stop.Crash || machine.Vcpu.IsShutdownPending;
         _state.Forget();
         Outcome outcome = ToOutcome(stop);
+        Damaged = !_steady && machine.Restore();
+        _stopsWriters |= !_steady;
+        if (Damaged)
+        {
+            outcome = Outcome.Unsupported("the payload has memory written that belongs to the target: page tables, entries or agent");
+        }
+
         if (!outcome.Comparable || outcome.End == EndKind.Crash)
         {
             Clear(testCase);
@@ -154,6 +165,7 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, BatchAgent 
     public void Renewed()
     {
         _descriptorsLeft = false;
+        _stopsWriters = false;
         _crashed = false;
         _warmFor = null;
         _state.Renewed();

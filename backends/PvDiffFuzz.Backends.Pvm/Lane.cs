@@ -147,7 +147,7 @@ internal sealed class Lane(KernelPort kernel, KvmSystem system, PvmHost host, Ba
     /// <summary>Makes a machine fit for the next case.</summary>
     private async ValueTask RenewAsync(Seat seat)
     {
-        if (await seat.Run.TryRescueAsync().ConfigureAwait(false))
+        if (!seat.Run.Damaged && await seat.Run.TryRescueAsync().ConfigureAwait(false))
         {
             return;
         }

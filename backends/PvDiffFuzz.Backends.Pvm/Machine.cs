@@ -9,6 +9,7 @@ internal sealed unsafe class Machine : IDisposable
 {
     // SAFETY: pointers go into _memory only, at places that the plan has laid out within its length, and are not kept beyond it.
     private readonly GuestMemory _memory;
+    private readonly List<(int Start, byte[] Bytes)> _own = [];
     private KvmVm _vm;
 
     private Machine(GuestPlan plan, KvmVm vm, KvmVcpu vcpu, GuestMemory memory)
@@ -62,7 +63,13 @@ internal sealed unsafe class Machine : IDisposable
             memory = system.Kernel.Allocate("pvdf-pvm-guest", GuestMap.Size);
             (KvmVm vm, KvmVcpu vcpu) = Processor(system, cpuid, memory);
             Machine machine = new(plan, vm, vcpu, memory);
-            Write(machine.Memory, plan, machine.Pages, agent);
+            int tables = Write(machine.Memory, plan, machine.Pages, agent);
+            foreach ((int start, int length) in (ReadOnlySpan<(int, int)>)
+                [(plan.SupervisorRoot, PageLayout.PageSize), (plan.UserRoot, PageLayout.PageSize), (GuestMap.Tables, tables - GuestMap.Tables), (GuestMap.EntryPages, GuestMap.AgentData - GuestMap.EntryPages), (GuestMap.BatchAgent, GuestMap.BatchAgentSize)])
+            {
+                machine._own.Add((start, machine.Memory.Slice(start, length).ToArray()));
+            }
+
             return machine;
         }
         catch
@@ -88,7 +95,8 @@ internal sealed unsafe class Machine : IDisposable
     /// <param name="plan">What it is for.</param>
     /// <param name="pages">Where the pages of the case lie.</param>
     /// <param name="agent">The agent.</param>
-    public static void Write(Span<byte> memory, GuestPlan plan, CasePages pages, BatchAgent agent)
+    /// <returns>End of the page tables.</returns>
+    public static int Write(Span<byte> memory, GuestPlan plan, CasePages pages, BatchAgent agent)
     {
         const PageAccess code = PageAccess.Read | PageAccess.Execute | PageAccess.Supervisor;
         const PageAccess data = PageAccess.Read | PageAccess.Write | PageAccess.Supervisor;
@@ -125,6 +133,27 @@ internal sealed unsafe class Machine : IDisposable
         {
             tables.Map(plan.SupervisorRoot, GuestMap.PoolAddress + (ulong)at, GuestMap.Pool + at, data);
         }
+
+        return tables.End;
+    }
+
+    /// <summary>Puts page tables, entries and agent back where the guest has written over them, or had the hypervisor do so, which translates by them no longer: the processor has to be replaced then.</summary>
+    /// <returns>True when something was changed.</returns>
+    public bool Restore()
+    {
+        bool changed = false;
+        foreach ((int start, byte[] bytes) in _own)
+        {
+            Span<byte> now = Memory.Slice(start, bytes.Length);
+            if (!now.SequenceEqual(bytes))
+            {
+                changed = true;
+                bytes.CopyTo(now);
+                _memory.Written(start, bytes.Length);
+            }
+        }
+
+        return changed;
     }
 
     private static void WriteEntry(Span<byte> memory, GuestPlan plan, ulong address, byte[] jump)

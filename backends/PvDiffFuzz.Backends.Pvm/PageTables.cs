@@ -18,6 +18,9 @@ internal ref struct PageTables(Span<byte> memory)
     private readonly Span<byte> _memory = memory;
     private int _next = GuestMap.Tables;
 
+    /// <summary>End of the tables that were made.</summary>
+    public readonly int End => _next;
+
     /// <summary>Tables that there is room for, besides the roots.</summary>
     public const int Available = (GuestMap.TablesEnd - GuestMap.Tables) / PageLayout.PageSize;
 

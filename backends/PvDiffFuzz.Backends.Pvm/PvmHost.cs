@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using PvDiffFuzz.Backends.Interop;
 using PvDiffFuzz.Backends.Kvm;
 using PvDiffFuzz.Core;
@@ -9,6 +10,9 @@ namespace PvDiffFuzz.Backends.Pvm;
 /// <param name="Range">MSR_PVM_LINEAR_ADDRESS_RANGE of a new virtual processor, which the host chooses.</param>
 internal sealed record PvmHost(Abi Revision, ulong Range)
 {
+    /// <summary>Those of <see cref="PvmMsrs.Writers"/> that this KVM has.</summary>
+    public ImmutableArray<uint> Writers { get; init; } = [];
+
     private const string Cure = "boot a kernel whose KVM implements the PVM guest ABI and load its kvm_pvm module; docs/pvm-host.md tells what kind of host that is";
 
     /// <summary>Asks a new virtual processor which of PVM's MSRs exist.</summary>
@@ -20,15 +24,30 @@ internal sealed record PvmHost(Abi Revision, ulong Range)
         {
             using KvmVm vm = system.CreateVm();
             using KvmVcpu vcpu = vm.CreateVcpu();
-            return Detect(index =>
+            PvmHost host = Detect(index =>
             {
                 KvmMsrEntry entry = new() { Index = index };
                 return vcpu.GetMsrs(new Span<KvmMsrEntry>(ref entry)) == 1 ? entry.Data : null;
             });
+            return host with { Writers = [.. PvmMsrs.Writers.ToArray().Where(index => Accepts(vcpu, index))] };
         }
         catch (IOException e) when (e is KvmException or PosixException)
         {
             throw new TargetUnavailableException(e.Message, e is KvmException refused ? refused.Cure : "free memory, or raise the limits of this process", e);
+        }
+    }
+
+    private static bool Accepts(KvmVcpu vcpu, uint index)
+    {
+        try
+        {
+            vcpu.SetMsrs(new KvmMsrEntry { Index = index });
+            vcpu.GetRegs(out _);
+            return true;
+        }
+        catch (KvmException)
+        {
+            return false;
         }
     }
 

@@ -126,6 +126,21 @@ internal sealed class VcpuState(Machine machine, PvmHost host)
         }
     }
 
+    /// <summary>Keeps KVM from writing into the guest's memory by itself, which supervisor code can have it do.</summary>
+    public void StopWriters()
+    {
+        Span<KvmMsrEntry> entries = stackalloc KvmMsrEntry[host.Writers.Length];
+        for (int i = 0; i < entries.Length; i++)
+        {
+            entries[i] = new KvmMsrEntry { Index = host.Writers[i] };
+        }
+
+        if (!entries.IsEmpty)
+        {
+            machine.Vcpu.SetMsrs(entries);
+        }
+    }
+
     /// <summary>Loads some MSRs by the system registers' names.</summary>
     public void LoadMsrs(params ReadOnlySpan<(SystemRegister Register, ulong Value)> values)
     {

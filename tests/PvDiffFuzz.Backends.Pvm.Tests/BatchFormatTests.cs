@@ -73,6 +73,51 @@ public sealed class BatchFormatTests
         Assert.True(record.AsSpan().IndexOf(BatchAgent.Stub) > Record.FirstRun);
     }
 
+    /// <summary>A frame's slots, a hypercall's arguments, the structure's fields and registers in place: each patch names what it is in, where, and how wide.</summary>
+    [Fact]
+    public void ResponsesSayWhereEachPatchGoes()
+    {
+        TestCase testCase = Supervisor with
+        {
+            Responses =
+            [
+                new Response([new(Register.Rbx, 5), new(Register.Rip, 0x1234)]) { Return = ReturnKind.Erets, Hypercalls = [new Hypercall(0x1708_8207, [0x4b56_4df5])] },
+                new Response([new(Register.Ds, 0x2b), new(Register.Rflags, 0x246)]) { Return = ReturnKind.Eretu, Inject = new Injection(InjectionKind.Nmi, 2) },
+            ],
+        };
+        byte[] record = Encode(testCase, out int length);
+        int first = BinaryPrimitives.ReadInt32LittleEndian(record.AsSpan(Record.ResponsesAt));
+        int second = first + Answer.HeaderSize + Answer.CallSize + (2 * Record.PatchSize);
+
+        Assert.Equal(length, second + Answer.HeaderSize + (2 * Record.PatchSize));
+        Assert.Equal((2, (byte)ReturnKind.Erets, 1, 0, 1), Header(record, first));
+        Assert.Equal((2, (byte)ReturnKind.Eretu, 0, 1, 1), Header(record, second));
+        Assert.Equal(PvmMap.RetsRip, Word(record, first + Answer.Target));
+        Assert.Equal(PvmMap.RetuRip, Word(record, second + Answer.Target));
+        int call = first + Answer.HeaderSize;
+        Assert.Equal((0x1708_8207UL, 1UL, 0x4b56_4df5UL), (Word(record, call), Word(record, call + 8), Word(record, call + 16)));
+        Assert.Equal((Context.GprAt(3), Record.OfContext, 8, 5UL), Patch(record, call + Answer.CallSize));
+        Assert.Equal((8, Record.OfFrame, 8, 0x1234UL), Patch(record, call + Answer.CallSize + Record.PatchSize));
+        Assert.Equal((Context.Ds, Record.OfContext, 2, 0x2bUL), Patch(record, second + Answer.HeaderSize));
+        Assert.Equal((88, Record.OfStructure, 4, 0x246UL), Patch(record, second + Answer.HeaderSize + Record.PatchSize));
+    }
+
+    /// <summary>Where neither code nor hypercalls could have changed the MSR that says where the return is, nobody asks.</summary>
+    [Fact]
+    public void ASteadyCaseIsNotAsked()
+    {
+        TestCase testCase = User with { Responses = [new Response([]) { Return = ReturnKind.Eretu }] };
+        byte[] record = Encode(testCase, out _);
+
+        Assert.Equal((0, (byte)ReturnKind.Eretu, 0, 0, 0), Header(record, BinaryPrimitives.ReadInt32LittleEndian(record.AsSpan(Record.ResponsesAt))));
+    }
+
+    private static (int Patches, byte Return, int Calls, int Injects, int Checked) Header(byte[] record, int at) =>
+        (BinaryPrimitives.ReadInt32LittleEndian(record.AsSpan(at)), record[at + Answer.Return], record[at + Answer.Calls], record[at + Answer.Injects], record[at + Answer.Checked]);
+
+    private static (int Place, int Where, int Width, ulong Value) Patch(byte[] record, int at) =>
+        (BinaryPrimitives.ReadInt32LittleEndian(record.AsSpan(at)), BinaryPrimitives.ReadUInt16LittleEndian(record.AsSpan(at + 4)), BinaryPrimitives.ReadUInt16LittleEndian(record.AsSpan(at + 6)), Word(record, at + 8));
+
     private const ulong Linear = GuestMap.BatchAddress + 0x8000;
 
     private static TestCase Warm(TestCase testCase) => testCase with { Pvm = testCase.Pvm! with { Path = HostPath.Warm } };

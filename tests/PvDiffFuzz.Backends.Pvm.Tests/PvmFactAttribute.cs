@@ -7,7 +7,14 @@ namespace PvDiffFuzz.Backends.Pvm.Tests;
 [AttributeUsage(AttributeTargets.Method)]
 public sealed class PvmFactAttribute : FactAttribute
 {
-    private static readonly string? Problem = PvmHosts.Problem(CpuProfile.DefaultAmd);
+    internal static readonly string? Problem = PvmHosts.Problem(CpuProfile.DefaultAmd);
 
     public PvmFactAttribute() => Skip = Problem;
+}
+
+/// <summary>A theory about a PVM host, skipped likewise.</summary>
+[AttributeUsage(AttributeTargets.Method)]
+public sealed class PvmTheoryAttribute : TheoryAttribute
+{
+    public PvmTheoryAttribute() => Skip = PvmFactAttribute.Problem;
 }

@@ -77,6 +77,21 @@ public sealed class TargetTests
         Assert.Equal(EndKind.Halt, target.Run(Cases.Of(GuestMode.Supervisor, 0xf4)).End);
     }
 
+    /// <summary>WRMSR has KVM write the time of day, once or again and again, over the user's top page table. That is nothing to compare, and the next case has its pages.</summary>
+    [PvmTheory]
+    [InlineData("b9004d564bb80020000031d20f30")] // mov ecx, 4b564d00; mov eax, 2000; xor edx, edx; wrmsr
+    [InlineData("b9014d564bb80120000031d20f30")] // mov ecx, 4b564d01; mov eax, 2001; xor edx, edx; wrmsr
+    public void WhatTheHypervisorWritesOverThePageTablesDoesNotStay(string code)
+    {
+        using PvmTarget target = PvmHosts.Start(CpuProfile.DefaultAmd);
+
+        Outcome outcome = target.Run(Cases.Of(GuestMode.Supervisor, Convert.FromHexString(code)));
+
+        Assert.Equal(EndKind.Unsupported, outcome.End);
+        Assert.Contains("page tables", outcome.Detail, StringComparison.Ordinal);
+        Assert.Equal(EndKind.Event, target.Run(Cases.Of(GuestMode.User, 0xcc)).End);
+    }
+
     /// <summary>A pad for a user event needs the structure. A delivery brings the processor back, so no virtual machine is thrown away.</summary>
     [PvmFact]
     public void AGuestWithoutAStructureDiesAndTheNextOneLives()
@@ -84,7 +99,11 @@ public sealed class TargetTests
         using PvmTarget target = PvmHosts.Start(CpuProfile.DefaultAmd);
         TestCase testCase = Cases.Of(GuestMode.User, 0xcc);
 
-        Assert.Equal(EndKind.Crash, target.Run(testCase with { System = testCase.System.With(SystemRegister.PvmVcpuStruct, 0) }).End);
+        for (int i = 0; i < 3; i++)
+        {
+            Assert.Equal(EndKind.Crash, target.Run(testCase with { System = testCase.System.With(SystemRegister.PvmVcpuStruct, 0) }).End);
+        }
+
         Assert.Equal(0, target.Replaced);
         Assert.Equal(EndKind.Event, target.Run(testCase).End);
     }

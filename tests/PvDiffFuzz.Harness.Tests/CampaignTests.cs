@@ -192,6 +192,40 @@ public sealed class CampaignTests
         Assert.True(summary.Known > 100, $"only {summary.Known} cases showed it");
     }
 
+    /// <summary>Doubts take runs and fresh targets; what an entry describes needs none. What did not come back is doubted first.</summary>
+    [Theory]
+    [InlineData(true, 0)]
+    [InlineData(false, 1)]
+    public void WhatAnEntryDescribesIsNotDoubted(bool cameBack, int doubted)
+    {
+        CountingDoubt doubt = new();
+        CampaignParts parts = Parts((mnemonic, state) => state.Registers = mnemonic == Mnemonic.Adc ? state.Registers.With(Register.Rdx, 7) : state.Registers) with
+        {
+            Known = new KnownSet([KnownReader.Parse(System.Text.Encoding.UTF8.GetBytes(AdcEntry), "x.known")]),
+            Doubts = [doubt],
+        };
+        using CaseRunner runner = CaseRunner.Create(parts.Targets, parts.Analyst());
+        using TriageDesk desk = new(Small, parts, CancellationToken.None);
+
+        desk.Take(new Suspicion(0, Divergence.Of(runner.Examine(Cases.Of("48ffc0", "4811d8", "48ffc3")), runner), cameBack));
+
+        Assert.Equal((1L, 0L), (desk.Known.ToImmutable()["adc"], desk.New));
+        Assert.Equal(doubted, doubt.Asked);
+    }
+
+    private sealed class CountingDoubt : IDoubt
+    {
+        public int Asked { get; private set; }
+
+        public string Name => "counting";
+
+        public DoubtResult Examine(Suspect suspect)
+        {
+            Asked++;
+            return DoubtResult.Survived;
+        }
+    }
+
     private const string AdcEntry = """
         # ADC of RBX.
         id       adc

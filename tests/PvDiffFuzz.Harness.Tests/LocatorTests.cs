@@ -57,6 +57,21 @@ public sealed class LocatorTests
         Assert.Null(Locator.FirstDivergence(Cases.Of("48ffc0", "90"), runner, null));
     }
 
+    /// <summary>Cases that are located together are cut as each is by itself, in two batches a target.</summary>
+    [Fact]
+    public void CasesAreLocatedTogether()
+    {
+        TestCase[] cases = [Cases.Of("48ffc0", "4811d8", "90"), Cases.Of("48ffc0", "90"), Cases.Of("4811d8", "48ffc3")];
+        using CaseRunner runner = Runner((mnemonic, state) => state.Set(mnemonic == Mnemonic.Adc ? Flag.CF : 0));
+        Examination?[] alone = [.. cases.Select(c => Locator.FirstDivergence(c, runner, null))];
+
+        Examination?[] together = Locator.FirstDivergences(cases, runner, null);
+
+        Assert.Null(together[1]);
+        Assert.Equal(alone.Select(cut => cut?.Case), together.Select(cut => cut?.Case));
+        Assert.Equal(["48ffc04811d890", "4811d8909090"], together.Where(cut => cut is not null).Select(cut => Convert.ToHexStringLower(cut!.Case.Code.Bytes.AsSpan())));
+    }
+
     /// <summary>Dropping an instruction moves what stands before it; a branch over it, a RIP-relative address, RIP and pointers into the code follow.</summary>
     [Fact]
     public void EditedCodeKeepsItsMeaning()
