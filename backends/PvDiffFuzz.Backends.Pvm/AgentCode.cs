@@ -47,7 +47,7 @@ internal static class AgentCode
     /// <summary>Offset there: a SYSCALL for a return to user mode, which warms up the roots.</summary>
     public const int WarmReturn = 0x40;
 
-    /// <summary>Offset there: the event entry while no case runs, a way out.</summary>
+    /// <summary>Offset there: the event entry while no case runs, with ways out at the offsets of all deliveries.</summary>
     public const int WarmEntry = 0x80;
 
     /// <summary>The way out.</summary>
@@ -71,6 +71,8 @@ internal static class AgentCode
         }).CopyTo(page, Call);
         Assemble(a => a.syscall()).CopyTo(page, WarmReturn);
         Leave(AgentPort.UserEntry).CopyTo(page, WarmEntry);
+        Leave(AgentPort.SupervisorEntry).CopyTo(page, WarmEntry + 256);
+        Leave(AgentPort.HighEntry).CopyTo(page, WarmEntry + 512);
         return page;
     }
 

@@ -113,7 +113,7 @@ internal sealed class BatchDecoder(Machine machine)
         bool supervisor = testCase.Start == GuestMode.Supervisor;
         if (supervisor)
         {
-            Add(testCase.Code.End, BatchAgent.Stub);
+            Add(testCase.Code.End, GuestAgent.Stub);
         }
 
         stubIntact = true;
@@ -137,7 +137,7 @@ internal sealed class BatchDecoder(Machine machine)
 
         foreach (MemoryWord word in _words)
         {
-            stubIntact &= !supervisor || word.Address + 7 < testCase.Code.End || word.Address >= testCase.Code.End + (ulong)BatchAgent.Stub.Length;
+            stubIntact &= !supervisor || word.Address + 7 < testCase.Code.End || word.Address >= testCase.Code.End + (ulong)GuestAgent.Stub.Length;
         }
 
         _words.Sort((a, b) => a.Address.CompareTo(b.Address));

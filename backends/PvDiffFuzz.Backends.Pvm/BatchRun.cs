@@ -10,7 +10,7 @@ namespace PvDiffFuzz.Backends.Pvm;
 /// <param name="single">Loads the state that the cases of a batch have in common.</param>
 /// <param name="agent">The agent.</param>
 /// <param name="timer">Runs.</param>
-internal sealed class BatchRun(Machine machine, CaseRun single, BatchAgent agent, IRunTimer timer)
+internal sealed class BatchRun(Machine machine, CaseRun single, GuestAgent agent, IRunTimer timer)
 {
     private const int ResultPerEvent = Context.Size;
 
@@ -24,7 +24,7 @@ internal sealed class BatchRun(Machine machine, CaseRun single, BatchAgent agent
     public async ValueTask<BatchEnd> RunAsync(ReadOnlyMemory<TestCase> cases, Memory<Outcome?> outcomes)
     {
         TestCase first = cases.Span[0];
-        if (WorstResult() > GuestMap.ResultsSize || BatchEncoder.Bound(first) > GuestMap.RequestSize)
+        if (WorstResult() > GuestMap.ResultsSize || RecordEncoder.Bound(first) > GuestMap.RequestSize)
         {
             return new BatchEnd(1, Broken: false);
         }
@@ -69,12 +69,12 @@ internal sealed class BatchRun(Machine machine, CaseRun single, BatchAgent agent
         int count = 0;
         foreach (TestCase testCase in cases)
         {
-            if (count > 0 && BatchEncoder.Bound(testCase) > request.Length - end)
+            if (count > 0 && RecordEncoder.Bound(testCase) > request.Length - end)
             {
                 break;
             }
 
-            end += BatchEncoder.Encode(testCase, machine.Pages, agent, GuestMap.BatchLinear(GuestMap.Request + end), request[end..]);
+            end += RecordEncoder.Encode(testCase, machine.Pages, agent, GuestMap.BatchLinear(GuestMap.Request + end), request[end..]);
             count++;
         }
 

@@ -23,7 +23,7 @@ internal sealed partial class CaseRun
     private void OpenResult()
     {
         Span<byte> record = machine.Memory.Slice(GuestMap.Request, GuestMap.RequestSize);
-        BatchEncoder.EncodeAnswers(_case, machine.Pages, agent, record);
+        RecordEncoder.EncodeAnswers(_case, machine.Pages, agent, record);
         machine.Memory.Slice(GuestMap.Results, Result.HeaderSize).Clear();
         Word(Mailbox.Alone) = 1;
         Word(Mailbox.Batch.Record) = RecordAt;

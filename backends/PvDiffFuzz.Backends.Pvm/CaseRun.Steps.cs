@@ -50,12 +50,6 @@ internal sealed partial class CaseRun
     private async ValueTask<bool> LoadProcessorAsync(KvmRegs regs, ulong gsBase)
     {
         SystemState system = _case.System;
-        if (_stopsWriters)
-        {
-            _state.StopWriters();
-            _stopsWriters = false;
-        }
-
         bool warm = _case.Pvm!.Path == HostPath.Warm;
 
         // A case that left control registers and roots alone leaves the roots warm for the next one.
@@ -121,15 +115,10 @@ internal sealed partial class CaseRun
     /// <summary>A return to user mode and a fault back, so that the host has prepared both roots.</summary>
     private async ValueTask WarmUpAsync()
     {
-        machine.Vcpu.SetNmiMask(false);
-        _state.LoadMsrs(
-            (SystemRegister.PvmVcpuStruct, (ulong)machine.Plan.VcpuStruct),
-            (SystemRegister.PvmEventEntry, GuestMap.AgentAddress + AgentCode.WarmEntry),
-            (SystemRegister.PvmRetuRip, GuestMap.AgentAddress + AgentCode.WarmReturn),
-            (SystemRegister.PvmSwitchCr3, _case.System[SystemRegister.PvmSwitchCr3]));
+        LoadOwnEntries();
         KvmRegs regs = new() { Rip = GuestMap.AgentAddress + AgentCode.WarmReturn, Rflags = RflagsBits.Fixed1 };
         machine.Vcpu.SetRegs(in regs);
-        WriteWarmStructure();
+        WriteOwnStructure(GuestMap.AgentDataAddress);
         Stop stop = await WaitAsync(returning: null, RunReads.Registers).ConfigureAwait(false);
         if (stop == Stop.Crash)
         {
@@ -147,14 +136,27 @@ internal sealed partial class CaseRun
         _crashed = false;
     }
 
-    private void WriteWarmStructure()
+    /// <summary>Lets events come to the target's own entries, and its own SYSCALL return.</summary>
+    private void LoadOwnEntries()
+    {
+        machine.Vcpu.SetNmiMask(false);
+        _state.LoadMsrs(
+            (SystemRegister.PvmVcpuStruct, (ulong)machine.Plan.VcpuStruct),
+            (SystemRegister.PvmEventEntry, GuestMap.AgentAddress + AgentCode.WarmEntry),
+            (SystemRegister.PvmRetuRip, GuestMap.AgentAddress + AgentCode.WarmReturn),
+            (SystemRegister.PvmSwitchCr3, _case.System[SystemRegister.PvmSwitchCr3]));
+    }
+
+    /// <summary>A context of user mode for the target's own return.</summary>
+    /// <param name="rip">Where user mode goes on.</param>
+    private void WriteOwnStructure(ulong rip)
     {
         Span<byte> pvcs = machine.Pvcs;
         pvcs.Clear();
         EventReader.SetField(host.Revision, SystemRegister.PvcsUserCs, pvcs, Selectors.UserCode64);
         EventReader.SetField(host.Revision, SystemRegister.PvcsUserSs, pvcs, Selectors.UserData);
         EventReader.SetField(host.Revision, SystemRegister.PvcsEflags, pvcs, RflagsBits.Fixed1);
-        EventReader.SetField(host.Revision, SystemRegister.PvcsRip, pvcs, GuestMap.AgentDataAddress);
+        EventReader.SetField(host.Revision, SystemRegister.PvcsRip, pvcs, rip);
     }
 
     /// <summary>Makes something pending.</summary>

@@ -10,7 +10,7 @@ namespace PvDiffFuzz.Backends.Pvm;
 /// <param name="host">The host.</param>
 /// <param name="agent">The guest's supervisor.</param>
 /// <param name="timer">Runs.</param>
-internal sealed partial class CaseRun(Machine machine, PvmHost host, BatchAgent agent, IRunTimer timer)
+internal sealed partial class CaseRun(Machine machine, PvmHost host, GuestAgent agent, IRunTimer timer)
 {
     private readonly VcpuState _state = new(machine, host);
     private readonly List<Event> _events = [];
@@ -23,7 +23,6 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, BatchAgent 
     private bool _steady;
     private bool _crashed;
     private bool _descriptorsLeft;
-    private bool _stopsWriters;
     private string _reason = "";
 
     /// <summary>How a run of the guest ended.</summary>
@@ -71,6 +70,11 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, BatchAgent 
     /// <exception cref="KvmException">KVM refused a call.</exception>
     public async ValueTask<Outcome> RunAsync(TestCase testCase)
     {
+        if (_untouched)
+        {
+            await TouchAsync(testCase).ConfigureAwait(false);
+        }
+
         _case = testCase;
         new CaseMemory(machine.Pool, machine.Pages).Load(testCase);
         machine.Code.Changed(testCase);
@@ -90,8 +94,7 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, BatchAgent 
         _crashed = stop == Stop.Crash || machine.Vcpu.IsShutdownPending;
         _state.Forget();
         Outcome outcome = ToOutcome(stop);
-        Damaged = !_steady && machine.Restore();
-        _stopsWriters |= !_steady;
+        Damaged = !_steady && _state.StopWriters() && machine.Restore();
         if (Damaged)
         {
             outcome = Outcome.Unsupported("the payload has memory written that belongs to the target: page tables, entries or agent");
@@ -139,6 +142,11 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, BatchAgent 
     /// <exception cref="KvmException">KVM refused a call.</exception>
     public async ValueTask<SystemState?> PrepareAsync(TestCase testCase)
     {
+        if (_untouched)
+        {
+            await TouchAsync(testCase).ConfigureAwait(false);
+        }
+
         _case = testCase;
         _waiting.Clear();
         try
@@ -165,7 +173,7 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, BatchAgent 
     public void Renewed()
     {
         _descriptorsLeft = false;
-        _stopsWriters = false;
+        _untouched = true;
         _crashed = false;
         _warmFor = null;
         _state.Renewed();
@@ -253,7 +261,7 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, BatchAgent 
                     return Refusal() is string reason ? Unsupported(reason) : stop;
                 case AgentPort.Inject when _regs.Rip == agent.Inject + AgentCode.LeaveLength:
                     Response response = _case.Responses[^((int)Word(Mailbox.Batch.ResponsesLeft) + 1)];
-                    returning = BatchEncoder.TargetOf(_case, response, agent);
+                    returning = RecordEncoder.TargetOf(_case, response, agent);
                     machine.Vcpu.SetRegs(_regs with { Rip = returning.Value });
                     Pend(response.Inject!.Value, atReturn: true);
                     break;

@@ -20,7 +20,7 @@ internal static class GuestMap
     /// <summary>Three entries by three offsets and LSTAR can lie in as many pages.</summary>
     public const int MaximumEntryPages = 4;
 
-    /// <summary>The agent's code.</summary>
+    /// <summary>The target's own instructions; see <see cref="AgentCode"/>.</summary>
     public const int Agent = EntryPages + (MaximumEntryPages * PageLayout.PageSize);
 
     /// <summary>The agent's frames for returns.</summary>
@@ -29,23 +29,23 @@ internal static class GuestMap
     /// <summary>The pages of the case.</summary>
     public const int Pool = 0x50_0000;
 
-    /// <summary>The mailbox and the stack of the agent that runs batches, one page; see <see cref="Mailbox"/>.</summary>
+    /// <summary>The mailbox and the stack of the agent, one page; see <see cref="Mailbox"/>.</summary>
     public const int MailboxPage = Pool + (TestCase.MaximumPages * PageLayout.PageSize);
 
-    /// <summary>The code of that agent.</summary>
-    public const int BatchAgent = MailboxPage + PageLayout.PageSize;
+    /// <summary>The code of the agent, <see cref="GuestAgent"/>.</summary>
+    public const int AgentProgram = MailboxPage + PageLayout.PageSize;
 
     /// <summary>Room for the code.</summary>
-    public const int BatchAgentSize = 2 * PageLayout.PageSize;
+    public const int AgentProgramSize = 2 * PageLayout.PageSize;
 
     /// <summary>Where entries lead, at the end of that room: <see cref="LandingSize"/> bytes for each <see cref="AgentPort"/>, in their order.</summary>
-    public const int Landings = BatchAgent + BatchAgentSize - (8 * LandingSize);
+    public const int Landings = AgentProgram + AgentProgramSize - (8 * LandingSize);
 
     /// <summary>Room for a landing.</summary>
     public const int LandingSize = 32;
 
     /// <summary>Encoded cases.</summary>
-    public const int Request = BatchAgent + BatchAgentSize;
+    public const int Request = AgentProgram + AgentProgramSize;
 
     /// <summary>Room for encoded cases: more than the largest single one.</summary>
     public const int RequestSize = 0x10_0000;

@@ -12,7 +12,7 @@ namespace PvDiffFuzz.Backends.Pvm;
 /// <param name="agent">The guests' supervisor.</param>
 /// <param name="longestRun">Processor time in nanoseconds after which a case is stopped.</param>
 /// <param name="interval">Nanoseconds between looks at a runaway payload; 0 for the usual ones.</param>
-internal sealed class Lane(KernelPort kernel, KvmSystem system, PvmHost host, BatchAgent agent, long longestRun, long interval) : IDisposable
+internal sealed class Lane(KernelPort kernel, KvmSystem system, PvmHost host, GuestAgent agent, long longestRun, long interval) : IDisposable
 {
     private const int MaximumMachines = 6;
 

@@ -8,6 +8,9 @@ internal static class LanePump
     /// <exception cref="IOException">The kernel is gone; no lane is under way any more.</exception>
     public static void Run(IReadOnlyCollection<(Lane Lane, Task Work)> lanes)
     {
+        // Where a thread has a context of its own, as those of test runners have, what goes on behind a run would go on beside this loop, on other threads.
+        SynchronizationContext? context = SynchronizationContext.Current;
+        SynchronizationContext.SetSynchronizationContext(null);
         try
         {
             for (int waits = 0; lanes.Any(l => !l.Work.IsCompleted);)
@@ -43,6 +46,10 @@ internal static class LanePump
             }
 
             throw;
+        }
+        finally
+        {
+            SynchronizationContext.SetSynchronizationContext(context);
         }
     }
 }

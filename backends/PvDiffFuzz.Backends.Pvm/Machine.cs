@@ -55,7 +55,7 @@ internal sealed unsafe class Machine : IDisposable
     /// <param name="agent">The guest's supervisor.</param>
     /// <exception cref="KvmException">KVM refused a call.</exception>
     /// <exception cref="PosixException">Memory could not be had.</exception>
-    public static Machine Create(KvmSystem system, byte[] cpuid, GuestPlan plan, BatchAgent agent)
+    public static Machine Create(KvmSystem system, byte[] cpuid, GuestPlan plan, GuestAgent agent)
     {
         GuestMemory? memory = null;
         try
@@ -65,7 +65,7 @@ internal sealed unsafe class Machine : IDisposable
             Machine machine = new(plan, vm, vcpu, memory);
             int tables = Write(machine.Memory, plan, machine.Pages, agent);
             foreach ((int start, int length) in (ReadOnlySpan<(int, int)>)
-                [(plan.SupervisorRoot, PageLayout.PageSize), (plan.UserRoot, PageLayout.PageSize), (GuestMap.Tables, tables - GuestMap.Tables), (GuestMap.EntryPages, GuestMap.AgentData - GuestMap.EntryPages), (GuestMap.BatchAgent, GuestMap.BatchAgentSize)])
+                [(plan.SupervisorRoot, PageLayout.PageSize), (plan.UserRoot, PageLayout.PageSize), (GuestMap.Tables, tables - GuestMap.Tables), (GuestMap.EntryPages, GuestMap.AgentData - GuestMap.EntryPages), (GuestMap.AgentProgram, GuestMap.AgentProgramSize)])
             {
                 machine._own.Add((start, machine.Memory.Slice(start, length).ToArray()));
             }
@@ -96,7 +96,7 @@ internal sealed unsafe class Machine : IDisposable
     /// <param name="pages">Where the pages of the case lie.</param>
     /// <param name="agent">The agent.</param>
     /// <returns>End of the page tables.</returns>
-    public static int Write(Span<byte> memory, GuestPlan plan, CasePages pages, BatchAgent agent)
+    public static int Write(Span<byte> memory, GuestPlan plan, CasePages pages, GuestAgent agent)
     {
         const PageAccess code = PageAccess.Read | PageAccess.Execute | PageAccess.Supervisor;
         const PageAccess data = PageAccess.Read | PageAccess.Write | PageAccess.Supervisor;
@@ -122,11 +122,11 @@ internal sealed unsafe class Machine : IDisposable
             agent.Landing(port).CopyTo(memory[AgentCode.LandingOf(port)..]);
         }
 
-        agent.Bytes.CopyTo(memory[GuestMap.BatchAgent..]);
+        agent.Bytes.CopyTo(memory[GuestMap.AgentProgram..]);
         agent.Landing(AgentPort.End).CopyTo(memory[AgentCode.LandingOf(AgentPort.End)..]);
         for (int at = GuestMap.MailboxPage; at < GuestMap.Size; at += PageLayout.PageSize)
         {
-            tables.Map(plan.SupervisorRoot, GuestMap.BatchLinear(at), at, at is >= GuestMap.BatchAgent and < GuestMap.Request ? code : data);
+            tables.Map(plan.SupervisorRoot, GuestMap.BatchLinear(at), at, at is >= GuestMap.AgentProgram and < GuestMap.Request ? code : data);
         }
 
         for (int at = 0; at < pages.Count * PageLayout.PageSize; at += PageLayout.PageSize)

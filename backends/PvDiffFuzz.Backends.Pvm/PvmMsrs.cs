@@ -15,9 +15,10 @@ internal static class PvmMsrs
     public const uint Last = 0x4b56_4df7;
 
     /// <summary>
-    /// MSRs of KVM's own by which a guest lets KVM write its memory, again and again: both numbers of the system time, asynchronous page faults, steal time, and the end of interrupts. 0 ends that.
+    /// MSRs of KVM's own by which a guest has KVM write its memory: both numbers of the wall clock, which is written once, and of the system time, asynchronous page faults, steal time, and the end
+    /// of interrupts, which are written again and again. 0 ends that.
     /// </summary>
-    public static ReadOnlySpan<uint> Writers => [0x12, 0x4b56_4d01, 0x4b56_4d02, 0x4b56_4d03, 0x4b56_4d04];
+    public static ReadOnlySpan<uint> Writers => [0x11, 0x12, 0x4b56_4d00, 0x4b56_4d01, 0x4b56_4d02, 0x4b56_4d03, 0x4b56_4d04];
 
     /// <summary>IA32_FS_BASE.</summary>
     public const uint FsBase = 0xc000_0100;

@@ -30,7 +30,7 @@ public sealed class PvmTarget : ITarget
     private readonly long _interval;
     private readonly List<Lane> _lanes = [];
     private readonly List<GuestPlan> _plans = [];
-    private readonly BatchAgent _agent;
+    private readonly GuestAgent _agent;
     private readonly bool _batches;
     private KernelPort _kernel;
     private int _replaced;
@@ -61,7 +61,7 @@ public sealed class PvmTarget : ITarget
             _host = PvmHost.Detect(system);
             profile = processor(_kernel);
             _interval = _kernel.IsEmulated ? EmulatedInterval : 0;
-            _agent = BatchAgent.Assemble(_host.Revision);
+            _agent = GuestAgent.Assemble(_host.Revision);
             _lanes.Add(CreateLane());
         }
         catch (IOException e)

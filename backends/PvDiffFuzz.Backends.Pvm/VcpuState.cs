@@ -126,9 +126,47 @@ internal sealed class VcpuState(Machine machine, PvmHost host)
         }
     }
 
-    /// <summary>Keeps KVM from writing into the guest's memory by itself, which supervisor code can have it do.</summary>
-    public void StopWriters()
+    /// <summary>Reads the MSRs of a case, and behind them those by which KVM writes.</summary>
+    /// <returns>How many exist.</returns>
+    private int ReadMsrs()
     {
+        ReadOnlySpan<(SystemRegister Register, uint Index)> all = PvmMsrs.Of(host.Revision);
+        if (_msrs.Length == 0)
+        {
+            _msrs = new KvmMsrEntry[all.Length + host.Writers.Length];
+        }
+
+        for (int i = 0; i < _msrs.Length; i++)
+        {
+            _msrs[i].Index = i < all.Length ? all[i].Index : host.Writers[i - all.Length];
+        }
+
+        return machine.Vcpu.GetMsrs(_msrs);
+    }
+
+    private bool Writes()
+    {
+        foreach (KvmMsrEntry entry in _msrs.AsSpan(PvmMsrs.Of(host.Revision).Length))
+        {
+            if (entry.Data != 0)
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    /// <summary>Keeps KVM from writing into the guest's memory by itself, which supervisor code can have it do.</summary>
+    /// <returns>True when it may have written already.</returns>
+    public bool StopWriters()
+    {
+        int read = ReadMsrs();
+        if (read == _msrs.Length && !Writes())
+        {
+            return false;
+        }
+
         Span<KvmMsrEntry> entries = stackalloc KvmMsrEntry[host.Writers.Length];
         for (int i = 0; i < entries.Length; i++)
         {
@@ -139,6 +177,8 @@ internal sealed class VcpuState(Machine machine, PvmHost host)
         {
             machine.Vcpu.SetMsrs(entries);
         }
+
+        return true;
     }
 
     /// <summary>Loads some MSRs by the system registers' names.</summary>
@@ -190,23 +230,13 @@ internal sealed class VcpuState(Machine machine, PvmHost host)
         values.Add(new(SystemRegister.Dr6, debug.Dr6));
         values.Add(new(SystemRegister.Dr7, debug.Dr7));
         ReadOnlySpan<(SystemRegister Register, uint Index)> all = PvmMsrs.Of(host.Revision);
-        if (_msrs.Length == 0)
-        {
-            _msrs = new KvmMsrEntry[all.Length];
-        }
-
-        for (int i = 0; i < all.Length; i++)
-        {
-            _msrs[i].Index = all[i].Index;
-        }
-
-        int read = machine.Vcpu.GetMsrs(_msrs);
-        for (int i = 0; i < read; i++)
+        int read = ReadMsrs();
+        for (int i = 0; i < Math.Min(read, all.Length); i++)
         {
             values.Add(new(all[i].Register, _msrs[i].Data));
         }
 
-        (_now, _debug) = (read == all.Length ? sregs : null, debug);
+        (_now, _debug) = (read == _msrs.Length ? sregs : null, debug);
 
         foreach (PvcsField field in PvcsLayout.Of(host.Revision))
         {

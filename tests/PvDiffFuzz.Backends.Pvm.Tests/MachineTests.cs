@@ -96,7 +96,7 @@ public sealed class MachineTests
     private static byte[] Build()
     {
         byte[] memory = new byte[GuestMap.Size];
-        Machine.Write(memory, Plan, Pages, BatchAgent.Assemble(Abi.PvmRfc1));
+        Machine.Write(memory, Plan, Pages, GuestAgent.Assemble(Abi.PvmRfc1));
         return memory;
     }
 

@@ -206,11 +206,24 @@ internal sealed unsafe partial class EmulatedKernel
             {
                 _waiting.Clear();
                 _ahead.Clear();
-                throw new KvmException(KvmArgument.NameOf(request), result < 0 ? (int)-result : EINVAL);
+                throw new KvmException(KvmArgument.NameOf(request) + RegisterOf(operation, request, result), result < 0 ? (int)-result : EINVAL);
             }
         }
 
         _waiting.Clear();
+    }
+
+    /// <summary>The register that KVM did not take of a list, as words.</summary>
+    private string RegisterOf(int operation, ulong request, long result)
+    {
+        if (request != KvmAbi.KVM_SET_MSRS || result < 0)
+        {
+            return "";
+        }
+
+        // The list is still where it was asked for from: its length in 8 bytes, then its entries.
+        byte* list = _scratch!.Start + (ArgumentOf(operation, 3) - _scratch.Address);
+        return $", register {((KvmMsrEntry*)(list + sizeof(ulong)))[result].Index:x}";
     }
 
     /// <summary>Has the server carry out what was added, and waits for it.</summary>

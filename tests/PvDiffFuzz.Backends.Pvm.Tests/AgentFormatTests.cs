@@ -4,7 +4,7 @@ using PvDiffFuzz.Core;
 namespace PvDiffFuzz.Backends.Pvm.Tests;
 
 /// <summary>Which cases may be batched, and what they look like in shared memory.</summary>
-public sealed class BatchFormatTests
+public sealed class AgentFormatTests
 {
     private static readonly TestCase User = Warm(Cases.Of(GuestMode.User, 0xcc));
     private static readonly TestCase Supervisor = Warm(Cases.Of(GuestMode.Supervisor, 0xb8, 0x42, 0, 0, 0));
@@ -52,7 +52,7 @@ public sealed class BatchFormatTests
 
         Assert.Equal(length, BinaryPrimitives.ReadInt32LittleEndian(record.AsSpan(Record.Length)));
         Assert.Equal(0, length % sizeof(ulong));
-        Assert.InRange(length, Record.FirstRun, BatchEncoder.Bound(User));
+        Assert.InRange(length, Record.FirstRun, RecordEncoder.Bound(User));
         Assert.Equal(User.Code.End, Word(record, Record.End));
         Assert.Equal(0x1234UL, Word(record, Record.KernelGsBase));
         Assert.Equal(0x1234UL, Word(record, Record.Initial + Context.GsBase));
@@ -70,7 +70,7 @@ public sealed class BatchFormatTests
         Assert.Equal(Linear + Record.StartFrame, Word(record, Record.Initial + Context.GprAt(4)));
         Assert.Equal(Supervisor.Registers.Rip, Word(record, Record.StartFrame));
         Assert.Equal(Supervisor.Registers.Gpr[4], Word(record, Record.StartFrame + 24));
-        Assert.True(record.AsSpan().IndexOf(BatchAgent.Stub) > Record.FirstRun);
+        Assert.True(record.AsSpan().IndexOf(GuestAgent.Stub) > Record.FirstRun);
     }
 
     /// <summary>A frame's slots, a hypercall's arguments, the structure's fields and registers in place: each patch names what it is in, where, and how wide.</summary>
@@ -127,8 +127,8 @@ public sealed class BatchFormatTests
     private static byte[] Encode(TestCase testCase, out int length)
     {
         GuestPlan plan = GuestPlan.Of(testCase, out _)!;
-        byte[] record = new byte[BatchEncoder.Bound(testCase)];
-        length = BatchEncoder.Encode(testCase, CasePages.Create(plan.Supervisor, plan.UserPages), BatchAgent.Assemble(testCase.Abi), Linear, record);
+        byte[] record = new byte[RecordEncoder.Bound(testCase)];
+        length = RecordEncoder.Encode(testCase, CasePages.Create(plan.Supervisor, plan.UserPages), GuestAgent.Assemble(testCase.Abi), Linear, record);
         return record;
     }
 

@@ -4,19 +4,19 @@ using PvDiffFuzz.Core;
 namespace PvDiffFuzz.Backends.Pvm.Tests;
 
 /// <summary>The code of the agent that stays in the guest, decoded again.</summary>
-public sealed class BatchAgentTests
+public sealed class GuestAgentTests
 {
     [Theory]
     [InlineData(Abi.PvmRfc1)]
     [InlineData(Abi.Pvm612)]
     public void TheAgentFitsInItsRoomAndIsMadeOfInstructions(Abi revision)
     {
-        BatchAgent agent = BatchAgent.Assemble(revision);
+        GuestAgent agent = GuestAgent.Assemble(revision);
 
-        Assert.InRange(agent.Bytes.Length, 1, GuestMap.Landings - GuestMap.BatchAgent);
-        Decoder decoder = Decoder.Create(64, new ByteArrayCodeReader(agent.Bytes), GuestMap.BatchLinear(GuestMap.BatchAgent));
+        Assert.InRange(agent.Bytes.Length, 1, GuestMap.Landings - GuestMap.AgentProgram);
+        Decoder decoder = Decoder.Create(64, new ByteArrayCodeReader(agent.Bytes), GuestMap.BatchLinear(GuestMap.AgentProgram));
         HashSet<ulong> starts = [];
-        while (decoder.IP < GuestMap.BatchLinear(GuestMap.BatchAgent) + (ulong)agent.Bytes.Length)
+        while (decoder.IP < GuestMap.BatchLinear(GuestMap.AgentProgram) + (ulong)agent.Bytes.Length)
         {
             starts.Add(decoder.IP);
             Assert.NotEqual(Code.INVALID, decoder.Decode().Code);
@@ -33,7 +33,7 @@ public sealed class BatchAgentTests
     [InlineData(AgentPort.End)]
     internal void ALandingKeepsAllRegisters(AgentPort port)
     {
-        BatchAgent agent = BatchAgent.Assemble(Abi.PvmRfc1);
+        GuestAgent agent = GuestAgent.Assemble(Abi.PvmRfc1);
         byte[] landing = agent.Landing(port);
         Decoder decoder = Decoder.Create(64, new ByteArrayCodeReader(landing), GuestMap.BatchLinear(AgentCode.LandingOf(port)));
 
@@ -66,7 +66,7 @@ public sealed class BatchAgentTests
     [Fact]
     public void PlacesDoNotOverlap()
     {
-        Assert.Equal(GuestMap.MailboxPage + PageLayout.PageSize, GuestMap.BatchAgent);
+        Assert.Equal(GuestMap.MailboxPage + PageLayout.PageSize, GuestMap.AgentProgram);
         Assert.True(Mailbox.Lstar + sizeof(ulong) <= Mailbox.Scratch && Mailbox.Scratch + Context.SizeOfInput < Mailbox.StackTop);
         Assert.Equal(Context.Structure + PvcsLayout.Size, Context.Frame);
         Assert.Equal(Record.Structure + PvcsLayout.Size, Record.AsksStructure);

@@ -6,7 +6,7 @@ using static Iced.Intel.AssemblerRegisters;
 namespace PvDiffFuzz.Backends.Pvm;
 
 /// <content>What the supervisor does after an event: hypercalls, patches, and the way back.</content>
-internal sealed partial class BatchAgent
+internal sealed partial class GuestAgent
 {
     private const int RegistersSize = 16 * sizeof(ulong);
     private const ushort Syscall = 0x050f;

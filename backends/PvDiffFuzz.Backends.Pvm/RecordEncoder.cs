@@ -4,7 +4,7 @@ using PvDiffFuzz.Core;
 namespace PvDiffFuzz.Backends.Pvm;
 
 /// <summary>Writes a case as a <see cref="Record"/>.</summary>
-internal ref struct BatchEncoder
+internal ref struct RecordEncoder
 {
     /// <summary>A hypercall takes RBX, R10 and RDX.</summary>
     private const int PassedArguments = 3;
@@ -14,7 +14,7 @@ internal ref struct BatchEncoder
     private int _at;
     private int _runs;
 
-    private BatchEncoder(Span<byte> bytes, CasePages pages)
+    private RecordEncoder(Span<byte> bytes, CasePages pages)
     {
         _bytes = bytes;
         _pages = pages;
@@ -25,7 +25,7 @@ internal ref struct BatchEncoder
     {
         // A piece on one page takes 8 bytes of header and up to 7 of padding.
         const int perPiece = 16;
-        int size = Record.FirstRun + testCase.Code.Bytes.Length + (4 * perPiece) + BatchAgent.Stub.Length;
+        int size = Record.FirstRun + testCase.Code.Bytes.Length + (4 * perPiece) + GuestAgent.Stub.Length;
         foreach (MemoryContents contents in testCase.Contents)
         {
             size += contents.Bytes.Length + (((contents.Bytes.Length >> 12) + 2) * perPiece);
@@ -46,12 +46,12 @@ internal ref struct BatchEncoder
     /// <param name="linear">Linear address of the record.</param>
     /// <param name="bytes">Room for <see cref="Bound"/> bytes.</param>
     /// <returns>The length of the record.</returns>
-    public static int Encode(TestCase testCase, CasePages pages, BatchAgent agent, ulong linear, Span<byte> bytes)
+    public static int Encode(TestCase testCase, CasePages pages, GuestAgent agent, ulong linear, Span<byte> bytes)
     {
         bytes[..Record.FirstRun].Clear();
         bool user = testCase.Start == GuestMode.User;
         SystemState system = testCase.System;
-        BatchEncoder encoder = new(bytes, pages) { _at = Record.FirstRun };
+        RecordEncoder encoder = new(bytes, pages) { _at = Record.FirstRun };
         encoder.Put(Record.End, user ? testCase.Code.End : Record.NoEnd);
         encoder.Put(Record.KernelGsBase, system[SystemRegister.KernelGsBase]);
         encoder.Put(Record.Redzone, system[SystemRegister.PvmSupervisorRedzone]);
@@ -82,16 +82,16 @@ internal ref struct BatchEncoder
     /// <param name="pages">Where its pages lie.</param>
     /// <param name="agent">The agent.</param>
     /// <param name="bytes">Room for <see cref="Bound"/> bytes.</param>
-    public static void EncodeAnswers(TestCase testCase, CasePages pages, BatchAgent agent, Span<byte> bytes)
+    public static void EncodeAnswers(TestCase testCase, CasePages pages, GuestAgent agent, Span<byte> bytes)
     {
         bytes[..Record.FirstRun].Clear();
-        BatchEncoder encoder = new(bytes, pages) { _at = Record.FirstRun };
+        RecordEncoder encoder = new(bytes, pages) { _at = Record.FirstRun };
         encoder.Put(Record.End, testCase.Start == GuestMode.User ? testCase.Code.End : Record.NoEnd);
         encoder.Put(Record.AsksStructure, ContextReader.AsksStructure(testCase) ? 1UL : 0);
         encoder.PutResponses(testCase, agent);
     }
 
-    private int PutResponses(TestCase testCase, BatchAgent agent)
+    private int PutResponses(TestCase testCase, GuestAgent agent)
     {
         Put(Record.Runs, (uint)_runs);
         Put(Record.ResponsesAt, (uint)_at);
@@ -129,7 +129,7 @@ internal ref struct BatchEncoder
         PutRun(testCase.Code.Address, testCase.Code.Bytes.AsSpan());
         if (testCase.Start == GuestMode.Supervisor)
         {
-            PutRun(testCase.Code.End, BatchAgent.Stub);
+            PutRun(testCase.Code.End, GuestAgent.Stub);
         }
 
         foreach (MemoryContents contents in testCase.Contents)
@@ -160,7 +160,7 @@ internal ref struct BatchEncoder
         }
     }
 
-    private void PutResponse(TestCase testCase, Response response, BatchAgent agent, bool steady)
+    private void PutResponse(TestCase testCase, Response response, GuestAgent agent, bool steady)
     {
         int header = _at;
         Put(header, 0UL);
@@ -204,7 +204,7 @@ internal ref struct BatchEncoder
     }
 
     /// <summary>The instruction that returns: the SYSCALL that the case has for it, or the agent's own IRETQ.</summary>
-    public static ulong TargetOf(TestCase testCase, Response response, BatchAgent agent) => response.Return switch
+    public static ulong TargetOf(TestCase testCase, Response response, GuestAgent agent) => response.Return switch
     {
         ReturnKind.Eretu => testCase.System[SystemRegister.PvmRetuRip],
         ReturnKind.Erets => testCase.System[SystemRegister.PvmRetsRip],

@@ -6,7 +6,7 @@ using static Iced.Intel.AssemblerRegisters;
 namespace PvDiffFuzz.Backends.Pvm;
 
 /// <content>From an event on: record it, and end the case and clean up when nothing answers it.</content>
-internal sealed partial class BatchAgent
+internal sealed partial class GuestAgent
 {
     private const int PageFaultVector = 14;
     private const int FetchError = 0x10;

@@ -12,7 +12,7 @@ namespace PvDiffFuzz.Backends.Pvm;
 /// It is supervisor software of PVM like any other: CPL3, entered by what the hypervisor delivers, left by synthetic returns. Register use outside of payloads: R15 mailbox,
 /// R14 next byte of results, R13 record of the case, R12 the event that is being recorded.
 /// </remarks>
-internal sealed partial class BatchAgent
+internal sealed partial class GuestAgent
 {
     private const uint KernelGsBaseMsr = 0xc000_0102;
     private const uint RedzoneMsr = 0x4b56_4df3;
@@ -32,7 +32,7 @@ internal sealed partial class BatchAgent
     private readonly Abi _revision;
     private Label _ring, _nextCase, _enter, _arrive, _nextCall, _back, _interruptReturn, _inject, _refuse, _takenAway, _finish;
 
-    private BatchAgent(Abi revision)
+    private GuestAgent(Abi revision)
     {
         _revision = revision;
         _first = revision == Abi.PvmRfc1;
@@ -53,7 +53,7 @@ internal sealed partial class BatchAgent
         _finish = _.CreateLabel();
     }
 
-    /// <summary>The code, for <see cref="GuestMap.BatchAgent"/>.</summary>
+    /// <summary>The code, for <see cref="GuestMap.AgentProgram"/>.</summary>
     public byte[] Bytes { get; private init; } = [];
 
     /// <summary>Where the processor starts: takes the next case, and leaves the guest when there is none.</summary>
@@ -72,9 +72,9 @@ internal sealed partial class BatchAgent
     public ulong Inject { get; private init; }
 
     /// <summary>The agent for a revision.</summary>
-    public static BatchAgent Assemble(Abi revision)
+    public static GuestAgent Assemble(Abi revision)
     {
-        BatchAgent code = new(revision);
+        GuestAgent code = new(revision);
         code.EmitNextCase();
         code.EmitEnter();
         code.EmitArrive();
@@ -82,8 +82,8 @@ internal sealed partial class BatchAgent
         code.EmitReturn();
         code.EmitFinish();
         using MemoryStream stream = new();
-        AssemblerResult result = code._.Assemble(new StreamCodeWriter(stream), GuestMap.BatchLinear(GuestMap.BatchAgent), BlockEncoderOptions.ReturnNewInstructionOffsets);
-        return new BatchAgent(revision)
+        AssemblerResult result = code._.Assemble(new StreamCodeWriter(stream), GuestMap.BatchLinear(GuestMap.AgentProgram), BlockEncoderOptions.ReturnNewInstructionOffsets);
+        return new GuestAgent(revision)
         {
             Bytes = stream.ToArray(),
             Start = result.GetLabelRIP(code._nextCase),
