@@ -52,6 +52,11 @@ internal sealed class BatchDecoder(Machine machine)
             supervisorRsp = port is AgentPort.UserEntry or AgentPort.Lstar ? last.Gpr[4] : supervisorRsp;
         }
 
+        if (reader.IsHidden)
+        {
+            return null;
+        }
+
         ImmutableArray<MemoryWord> memory = Memory(testCase, result[(Result.HeaderSize + (count * Context.Size))..], out bool intact);
         if (!intact)
         {

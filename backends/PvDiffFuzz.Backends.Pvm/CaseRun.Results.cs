@@ -46,7 +46,9 @@ internal sealed partial class CaseRun
             : null;
     }
 
-    private void ReadEvents()
+    /// <summary>Reads what the agent has recorded so far.</summary>
+    /// <returns>False when it does not tell what came.</returns>
+    private bool ReadEvents()
     {
         _events.Clear();
         ContextReader reader = new(_case, machine.Plan);
@@ -61,6 +63,8 @@ internal sealed partial class CaseRun
 
             _events.Add(reader.Read(Results.Slice(Result.HeaderSize + (i * Context.Size), Context.Size), injected));
         }
+
+        return !reader.IsHidden;
     }
 
     private ref ulong Word(int field) => ref MemoryMarshal.AsRef<ulong>(machine.Memory.Slice(GuestMap.MailboxPage + field, sizeof(ulong)));

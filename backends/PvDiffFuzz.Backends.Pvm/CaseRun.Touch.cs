@@ -24,6 +24,10 @@ internal sealed partial class CaseRun
             LoadOwnEntries();
             await TouchAsync(machine.Plan.UserPages, user: true).ConfigureAwait(false);
             await TouchAsync(machine.Plan.Supervisor, user: false).ConfigureAwait(false);
+            if (!IsInSupervisorMode())
+            {
+                await TryRescueAsync().ConfigureAwait(false);
+            }
         }
         catch (KvmException)
         {

@@ -174,6 +174,7 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, GuestAgent 
     {
         _descriptorsLeft = false;
         _untouched = true;
+        Damaged = false;
         _crashed = false;
         _warmFor = null;
         _state.Renewed();
@@ -208,12 +209,17 @@ internal sealed partial class CaseRun(Machine machine, PvmHost host, GuestAgent 
                 return Outcome.Unsupported(_reason);
         }
 
-        ReadEvents();
+        bool told = ReadEvents();
         SystemState system = _state.Read(in _sregs, machine.Pvcs);
         ImmutableArray<MemoryWord> memory = new CaseMemory(machine.Pool, machine.Pages).Unload(_case, out bool intact);
         if (!intact)
         {
             return Outcome.Unsupported("the payload overwrites the jump stub of the target");
+        }
+
+        if (!told)
+        {
+            return Outcome.Unsupported("the frame of an event lies in the structure, and CR2 over its vector");
         }
 
         bool ended = stop == Stop.Port && machine.Vcpu.IoPort == (ushort)AgentPort.End;

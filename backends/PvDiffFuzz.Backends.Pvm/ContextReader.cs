@@ -8,12 +8,16 @@ namespace PvDiffFuzz.Backends.Pvm;
 /// <param name="plan">Where its entries are.</param>
 internal ref struct ContextReader(TestCase testCase, GuestPlan plan)
 {
+    private static readonly int Cr2Offset = PvcsLayout.Of(Abi.PvmRfc1).ToArray().Single(field => field.Register == SystemRegister.PvcsCr2).Offset;
     private readonly bool _asksStructure = AsksStructure(testCase);
     private ulong _entry;
 
     /// <summary>True when a case may take away the structure, so that the agent asks where it is: without one, interrupts are disabled, whatever was in it.</summary>
     /// <param name="testCase">The case.</param>
     public static bool AsksStructure(TestCase testCase) => !BatchRules.IsSteady(testCase) && CaseNumbers.Mentions(testCase, CaseNumbers.VcpuStructMsr);
+
+    /// <summary>True when an event that was read pushed its frame over the structure, where CR2 was written over its vector: nobody in the guest can tell then what came.</summary>
+    public bool IsHidden { get; private set; }
 
     /// <summary>The place that a context is of.</summary>
     public static AgentPort PortOf(ReadOnlySpan<byte> context) => (AgentPort)MemoryMarshal.Read<uint>(context[Context.Port..]);
@@ -37,6 +41,7 @@ internal ref struct ContextReader(TestCase testCase, GuestPlan plan)
         }
 
         _entry = AddressOf(port);
+        IsHidden |= EventReader.OnStack(testCase.Abi, port) && MemoryMarshal.Read<ulong>(context[Context.GprAt(4)..]) == plan.VcpuStructAddress + (ulong)Cr2Offset;
         return EventReader.Read(testCase.Abi, port, Registers(context, _entry), StructureOf(context), context.Slice(Context.Frame, EventReader.FrameSize), injected);
     }
 

@@ -71,6 +71,16 @@ public sealed class AnswerTests
         Assert.Equal((6, 0UL), (e.Vector, e.Registers.Rflags & RflagsBits.IF));
     }
 
+    /// <summary>RSP leaves room for a frame at the structure's CR2, which the delivery of the #PF writes behind the frame: its vector is not to be seen.</summary>
+    [PvmFact]
+    public void AFrameThatTheDeliveryWritesOverTellsNothing()
+    {
+        // mov esp, 490050; mov eax, [0]
+        TestCase testCase = Cases.Of(GuestMode.Supervisor, Convert.FromHexString("bc500049008b042500000000"));
+
+        Assert.Equal(Outcome.Unsupported("the frame of an event lies in the structure, and CR2 over its vector"), Run(testCase));
+    }
+
     private static Outcome Run(TestCase testCase)
     {
         using PvmTarget target = PvmHosts.Start(CpuProfile.DefaultAmd);
