@@ -3,12 +3,15 @@ namespace PvDiffFuzz.Backends.Agents;
 /// <summary>MOV to segment registers, found at any byte: a jump can land anywhere.</summary>
 /// <remarks>
 /// There are six segment registers. A processor ignores REX.R and refuses the numbers 1 (CS), 6 and 7. The emulator takes what has a number: LDTR for 6, TR for 7, and with REX.R the descriptor tables for 8 and 9
-/// and control registers behind them, so that such an instruction changes the machine for all that runs on it later.
+/// and control registers behind them, so that such an instruction changes the machine for all that runs on it later. With an LDTR that is there, LAR, LSL, VERR and VERW of a selector of the local table read memory.
 /// </remarks>
 internal static class SegmentLoads
 {
     /// <summary>The number of CS.</summary>
     public const int Cs = 1;
+
+    /// <summary>The number that is LDTR for the emulator.</summary>
+    public const int LocalTable = 6;
 
     /// <summary>The number that is TR for the emulator. What has a higher one lies behind it.</summary>
     public const int TaskRegister = 7;

@@ -3,9 +3,44 @@ using PvDiffFuzz.Core;
 
 namespace PvDiffFuzz.Backends.Pvm;
 
-/// <summary>What takes the host itself down where its processor is emulated: each row was seen to kill or to hang a host under QEMU 10 when the case ran alone. No processor does any of it.</summary>
+/// <summary>
+/// What takes the host itself down where its processor is emulated, or makes another one of it: each row was seen to kill or to hang a host under QEMU 10 when the case ran alone, or to let cases behind it differ.
+/// No processor does any of it.
+/// </summary>
 internal static class EmulatorEscapes
 {
+    private const ulong Virtual = RflagsBits.VIF | RflagsBits.VIP;
+
+    /// <summary>Why the host cannot be used any more behind a case that <see cref="HasSpoilt"/> is true for.</summary>
+    public const string Spoilt = "the emulator has carried out a return to virtual-8086 mode, and the host keeps VIF and VIP of its frame";
+
+    /// <summary>True when a case shows VIF or VIP that it does not state: an IRETD with VM in its frame has set them, and since nothing but another one clears them, all cases behind it have them.</summary>
+    /// <param name="testCase">The case.</param>
+    /// <param name="outcome">What it has shown.</param>
+    public static bool HasSpoilt(TestCase testCase, Outcome outcome)
+    {
+        ulong shown = outcome.Registers?.Rflags ?? 0;
+        foreach (Event e in outcome.Events)
+        {
+            shown |= e.Registers.Rflags;
+        }
+
+        return (shown & Virtual) != 0 && !StatesVirtual(testCase);
+    }
+
+    private static bool StatesVirtual(TestCase testCase)
+    {
+        ulong stated = testCase.Registers.Rflags | (testCase.System.TryGet(SystemRegister.PvcsEflags, out ulong flags) ? flags : 0);
+        foreach (Response response in testCase.Responses)
+        {
+            foreach ((Register register, ulong value) in response.Patches)
+            {
+                stated |= register == Register.Rflags ? value : 0;
+            }
+        }
+
+        return (stated & Virtual) != 0;
+    }
 
     /// <summary>Tells why a case must not run under an emulator.</summary>
     /// <param name="testCase">The case.</param>
@@ -51,7 +86,7 @@ internal static class EmulatorEscapes
 
         int loaded = SegmentLoads.Numbers(code);
         return (loaded & (1 << SegmentLoads.Cs)) != 0 ? "the emulator loads CS by MOV, with whatever privilege the selector has"
-            : loaded >> SegmentLoads.TaskRegister != 0 ? "the emulator's MOV to a segment register that does not exist overwrites the host's task register or more"
+            : loaded >> SegmentLoads.LocalTable != 0 ? "the emulator's MOV to a segment register that does not exist overwrites the host's LDTR, task register or more"
             : null;
     }
 

@@ -1,6 +1,7 @@
 using System.Collections.Immutable;
 using PvDiffFuzz.Backends.Interop;
 using PvDiffFuzz.Backends.Kvm;
+using PvDiffFuzz.Backends.Pvm.Emulated;
 using PvDiffFuzz.Core;
 
 namespace PvDiffFuzz.Backends.Pvm;
@@ -20,6 +21,9 @@ internal sealed class Lane(KernelPort kernel, KvmSystem system, PvmHost host, Gu
     private readonly IRunTimer _timer = kernel.CreateTimer(interval);
     private readonly List<Seat> _machines = [];
 
+    /// <summary>True where the host can be another one behind a case, and a new one can be booted.</summary>
+    private readonly bool _canBeSpoilt = kernel is EmulatedKernel && kernel.IsEmulated;
+
     /// <summary>The lane's way to the kernel.</summary>
     public KernelPort Kernel => kernel;
 
@@ -36,7 +40,7 @@ internal sealed class Lane(KernelPort kernel, KvmSystem system, PvmHost host, Gu
     /// <param name="work">The work.</param>
     /// <param name="batches">Groups of places whose cases have one <see cref="BatchKey"/>. The outcomes of cases that the agent cannot finish stay null.</param>
     /// <param name="alone">Places of cases that run alone.</param>
-    /// <exception cref="IOException">The kernel is gone.</exception>
+    /// <exception cref="IOException">The kernel is gone, or another one.</exception>
     public async Task RunAsync(LaneWork work, List<int[]> batches, List<int> alone)
     {
         _timer.Start();
@@ -48,7 +52,7 @@ internal sealed class Lane(KernelPort kernel, KvmSystem system, PvmHost host, Gu
         foreach (int place in alone)
         {
             Running = place;
-            work.Outcomes[place] = await RunOneAsync(work.Cases[place], work.Plans[place]!).ConfigureAwait(false);
+            work.Outcomes[place] = Unspoilt(work, place, await RunOneAsync(work.Cases[place], work.Plans[place]!).ConfigureAwait(false));
         }
 
         Running = null;
@@ -139,10 +143,15 @@ internal sealed class Lane(KernelPort kernel, KvmSystem system, PvmHost host, Gu
 
         for (int i = 0; i < places.Length; i++)
         {
-            work.Outcomes[places[i]] = outcomes[i];
+            work.Outcomes[places[i]] = outcomes[i] is Outcome outcome ? Unspoilt(work, places[i], outcome) : null;
             work.Batched += outcomes[i] is null ? 0 : 1;
         }
     }
+
+    /// <summary>An outcome that leaves the host as it was.</summary>
+    /// <exception cref="EmulatedHostException">The host is another one behind it.</exception>
+    private Outcome Unspoilt(LaneWork work, int place, Outcome outcome) =>
+        _canBeSpoilt && EmulatorEscapes.HasSpoilt(work.Cases[place], outcome) ? throw new EmulatedHostException(EmulatorEscapes.Spoilt) { SpoiltBy = place } : outcome;
 
     /// <summary>Makes a machine fit for the next case.</summary>
     private async ValueTask RenewAsync(Seat seat)

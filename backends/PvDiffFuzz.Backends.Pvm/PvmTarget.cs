@@ -228,14 +228,24 @@ public sealed class PvmTarget : ITarget
     }
 
     /// <summary>
-    /// Makes a host that is gone the trouble of the case that ran; of all that were under way when that is not known. Where its kernel gave up, they are only suspects, to be run again: the one
-    /// that brings the kernel down a second time, alone, has shown what the host does.
+    /// Makes a host that is gone the trouble of the case that ran; of all that were under way when that is not known. Where its kernel gave up, or has become another one, they are only suspects, to be
+    /// run again: the one that does it a second time, alone, has shown what the host does.
     /// </summary>
     /// <param name="work">The work.</param>
     /// <param name="other">The place to blame when no case was under way.</param>
     /// <param name="reason">What happened.</param>
     private void Blame(LaneWork work, int? other, EmulatedHostException reason)
     {
+        if (reason.SpoiltBy is int spoiling)
+        {
+            if (!work.Suspects.Add(spoiling))
+            {
+                work.Outcomes[spoiling] ??= Outcome.Unsupported(reason.Message);
+            }
+
+            return;
+        }
+
         List<Lane> busy = _lanes.FindAll(lane => lane.Kernel.IsBusy);
         List<(int Place, ImmutableArray<Event> Seen)> blamed = [.. (busy.Count > 0 ? busy : _lanes).Where(lane => lane.Running is not null).Select(lane => (lane.Running!.Value, lane.Seen))];
         if (blamed.Count == 0 && other is int place)

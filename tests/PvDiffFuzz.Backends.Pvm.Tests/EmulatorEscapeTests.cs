@@ -5,10 +5,11 @@ namespace PvDiffFuzz.Backends.Pvm.Tests;
 /// <summary>What an emulated host must not be given.</summary>
 public sealed class EmulatorEscapeTests
 {
-    /// <summary>MOV to segment registers: /2 is SS, /1 CS, /7 none. REX.R makes a tenth register of SS for the emulator, with another prefix behind it as well; REX.B does not, nor does a REX prefix of an instruction before.</summary>
+    /// <summary>MOV to segment registers: /2 is SS, /1 CS, /6 and /7 none. REX.R makes a tenth register of SS for the emulator, with another prefix behind it as well; REX.B does not, nor does a REX prefix of an instruction before.</summary>
     [Theory]
     [InlineData("8ed0", false)]
     [InlineData("8ec8", true)]
+    [InlineData("8ef0", true)]
     [InlineData("8e3f", true)]
     [InlineData("448ed0", true)]
     [InlineData("4466668e544ec9", true)]
@@ -16,6 +17,22 @@ public sealed class EmulatorEscapeTests
     [InlineData("44898ed0", false)]
     [InlineData("8e", false)]
     public void MovToSegment(string code, bool escapes) => Assert.Equal(escapes, Trouble(Cases.Of(GuestMode.User, Convert.FromHexString(code))));
+
+    /// <summary>VIF that a case does not state shows that the host has it; VIF that it states, or that an answer does, is its own.</summary>
+    [Fact]
+    public void FlagsThatNoCaseHasAreTheHosts()
+    {
+        TestCase testCase = Cases.Of(GuestMode.User, 0xcc);
+        RegisterState registers = testCase.Registers;
+        Outcome clean = new() { End = EndKind.ReachedEnd, Registers = registers };
+        Outcome spoilt = clean with { Registers = registers.With(Register.Rflags, 2 | RflagsBits.VIF) };
+        Response answer = new([KeyValuePair.Create(Register.Rflags, 2 | RflagsBits.VIP)]) { Return = ReturnKind.Eretu };
+
+        Assert.False(EmulatorEscapes.HasSpoilt(testCase, clean));
+        Assert.True(EmulatorEscapes.HasSpoilt(testCase, spoilt));
+        Assert.False(EmulatorEscapes.HasSpoilt(testCase with { Registers = spoilt.Registers! }, spoilt));
+        Assert.False(EmulatorEscapes.HasSpoilt(testCase with { Responses = [answer] }, spoilt));
+    }
 
     /// <summary>SYSENTER enters the host's kernel on an AMD processor, wherever a jump finds it.</summary>
     [Fact]

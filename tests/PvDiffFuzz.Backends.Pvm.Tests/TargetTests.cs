@@ -57,6 +57,22 @@ public sealed class TargetTests
         Assert.Equal(EndKind.Event, target.Run(Cases.Of(GuestMode.User, 0xcc)).End);
     }
 
+    /// <summary>An emulator carries out an IRETD with VM in its frame, and the host keeps VIF and VIP of it, or dies. Neither is told of the cases behind it.</summary>
+    [PvmFact]
+    public void FlagsOfAnEmulatedHostDoNotStay()
+    {
+        using PvmTarget target = PvmHosts.Start(CpuProfile.DefaultAmd);
+
+        // sub rsp, 64; mov dword [rsp + 4], 3; mov dword [rsp + 8], VIP | VIF | VM | 2; iretd. With a CS that looks like user mode's the host lives on.
+        TestCase testCase = Cases.Of(GuestMode.User, Convert.FromHexString("4883ec40 c744240403000000 c744240802001a00 cf".Replace(" ", "", StringComparison.Ordinal)));
+        TestCase next = Cases.Of(GuestMode.User, 0xcc);
+        Outcome[] outcomes = new Outcome[5];
+        target.Run([next, testCase, next, next, next], outcomes);
+
+        Assert.Contains(outcomes[1].End, new[] { EndKind.HypervisorCrash, EndKind.Unsupported, EndKind.Event });
+        Assert.All([outcomes[0], .. outcomes[2..]], outcome => Assert.Equal(0UL, Assert.Single(outcome.Events).Registers.Rflags & (RflagsBits.VIF | RflagsBits.VIP)));
+    }
+
     [PvmFact]
     public void ABreakpointOfUserCodeComesToTheEventEntry()
     {

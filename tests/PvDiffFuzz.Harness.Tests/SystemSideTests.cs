@@ -115,6 +115,27 @@ public sealed class SystemSideTests
         }
     }
 
+    /// <summary>The structure that holds what a user event saved may be a page of the case: a register that supervisor code loads from there is a copy.</summary>
+    [Fact]
+    public void ValuesLoadedFromTheStructureAreHiddenAsWell()
+    {
+        CaseMask mask = new() { Rflags = RflagsBits.PF, Rows = ["Blsmsk"] };
+        Outcome one = Loads(0x202, 0x202);
+        Outcome undefined = Loads(0x202 | RflagsBits.PF, 0x202 | RflagsBits.PF);
+
+        Assert.Equal(ComparisonResult.Agreement, Compare(mask, one, undefined).Result);
+        Assert.Equal(["Blsmsk"], Compare(mask, one, undefined).HidingRows.ToArray());
+        Assert.Equal(["gpr.rax"], Names(Compare(mask, one, Loads(0x202 | RflagsBits.PF, 0x206 | RflagsBits.CF))));
+
+        static Outcome Loads(ulong saved, ulong rax)
+        {
+            Event first = PvmCases.UserTrap(rflags: saved);
+            Event second = PvmCases.Fault();
+            second = second with { Registers = second.Registers.With(Register.Rax, rax) };
+            return PvmCases.Ends(first, second) with { Registers = second.Registers };
+        }
+    }
+
     /// <summary>A handler of the case got the frame, so nobody compared it: a word that differs in flags that were undefined when they were saved, and in nothing else.</summary>
     [Fact]
     public void FramesOfHandlersMayDifferInUndefinedFlags()

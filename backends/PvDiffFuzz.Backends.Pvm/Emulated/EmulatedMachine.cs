@@ -186,4 +186,7 @@ internal sealed class EmulatedHostException : IOException
 
     /// <summary>Why the host's kernel gave up, in its words; null when it did not say that it did.</summary>
     public string? Panic { get; init; }
+
+    /// <summary>Place of the case behind which the host is another one; null when it is gone.</summary>
+    public int? SpoiltBy { get; init; }
 }

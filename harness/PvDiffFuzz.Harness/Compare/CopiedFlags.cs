@@ -6,7 +6,7 @@ namespace PvDiffFuzz.Harness;
 
 /// <summary>Knows undefined flags again that an event had saved in its frame, where the guest has copied them from.</summary>
 /// <remarks>
-/// A frame on the guest's stack is data like any other once the guest goes on: MOVS copies the flags in it, POP loads them, a far return takes them for a selector. Traces do not hold addresses of operands, so a copy is
+/// A frame in memory that the guest reaches is data like any other once it goes on: MOVS copies the flags in it, POP loads them, a far return takes them for a selector. Traces do not hold addresses of operands, so a copy is
 /// what differs in just the bits in which a saved RFLAGS differs, bytes moved or not, or in some of them where a value holds only a part, as an error code does. The handlers of a 64-bit Xen guest begin with a copy in R11.
 /// </remarks>
 /// <param name="testCase">The case.</param>
@@ -20,7 +20,7 @@ internal sealed class CopiedFlags(TestCase testCase, Func<int, CaseMask> undefin
     public void Note(int index, Event a, Event b)
     {
         ulong differing = Interrupted.Value(testCase.Abi, a, Register.Rflags) ^ Interrupted.Value(testCase.Abi, b, Register.Rflags);
-        if (differing != 0 && Interrupted.IsOnStack(testCase.Abi, a) && undefined(index) is CaseMask mask && (differing & ~mask.Rflags) == 0)
+        if (differing != 0 && Interrupted.IsInMemory(testCase.Abi, a) && undefined(index) is CaseMask mask && (differing & ~mask.Rflags) == 0)
         {
             _saved.Add((differing, mask.Rows));
         }

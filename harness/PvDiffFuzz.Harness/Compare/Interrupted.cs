@@ -65,6 +65,9 @@ internal static class Interrupted
     /// <summary>True when an event's frame lies in pages of the case, from RSP at entry upwards; PVM's structure does not.</summary>
     public static bool IsOnStack(Abi abi, Event e) => FrameLayout.OnStack(e.Entry) && !IsPvcs(abi, e);
 
+    /// <summary>True when an event's frame lies in memory that code of the case may read: on a stack, or in PVM's structure, whose page a case may have.</summary>
+    public static bool IsInMemory(Abi abi, Event e) => FrameLayout.OnStack(e.Entry) || IsPvcs(abi, e);
+
     /// <summary>True when an event's frame is PVM's per-VCPU structure.</summary>
     public static bool IsPvcs(Abi abi, Event e) => abi.IsPvm() && e.Entry != EntryPoint.Idt && e.Frame.Length == PvcsLayout.Size;
 
