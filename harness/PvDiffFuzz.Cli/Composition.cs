@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Collections.Immutable;
 using PvDiffFuzz.Backends.Kvm;
 using PvDiffFuzz.Backends.Native;
@@ -25,6 +26,9 @@ public sealed class Composition
     private static readonly ImmutableHashSet<string> OnRequest = [FredName];
 
     private readonly SortedDictionary<string, Func<CpuProfile, ITarget>> _targets;
+
+    /// <summary>Targets that were made to ask for their processor, by name, until somebody wants one: booting a host takes a second.</summary>
+    private readonly ConcurrentDictionary<string, ITarget> _asked = new(StringComparer.Ordinal);
 
     private CpuProfile? _host;
     private XenInstallations _xen = new(new XenOptions());
@@ -114,22 +118,32 @@ public sealed class Composition
     /// <exception cref="UsageException">There is no such target.</exception>
     /// <exception cref="TargetUnavailableException">It does not work on this host.</exception>
     public ITarget Create(string name, CpuProfile profile) =>
-        _targets.TryGetValue(name, out Func<CpuProfile, ITarget>? create) ? create(profile)
+        _asked.TryRemove(name, out ITarget? asked) ? asked
+            : _targets.TryGetValue(name, out Func<CpuProfile, ITarget>? create) ? create(profile)
             : _xen.Knows(name) ? new XenTarget(name, _xen.Find(name))
             : ReleaseOf(name) is XenVersion version ? new XenModel(profile, Usage, version)
             : throw new UsageException($"there is no target '{name}'; the targets are {string.Join(", ", Names)}");
 
     /// <summary>The processor that cases of an ABI which name none meet on these targets: that of targets which bring their own, else the host's. Makes each target once, so that trouble with one shows before a run.</summary>
+    /// <param name="abi">The ABI.</param>
+    /// <param name="names">The targets.</param>
+    /// <param name="keep">True when the caller will make each of them: those with a processor of their own, as nothing has run on them, are what it gets then.</param>
     /// <exception cref="UsageException">Two of them bring different ones.</exception>
     /// <exception cref="TargetUnavailableException">One does not work on this host.</exception>
-    public CpuProfile ProcessorOf(Abi abi, IReadOnlyList<string> names)
+    public CpuProfile ProcessorOf(Abi abi, IReadOnlyList<string> names, bool keep = false)
     {
         ArgumentNullException.ThrowIfNull(names);
         (string Name, CpuProfile Processor)? first = null;
         foreach (string name in names)
         {
-            using ITarget target = Create(name);
-            if (target.Info.Processor is not CpuProfile own || !target.Info.Abis.Contains(abi))
+            ITarget target = Create(name);
+            CpuProfile? own = target.Info.Abis.Contains(abi) ? target.Info.Processor : null;
+            if (own is null || !keep || !_asked.TryAdd(name, target))
+            {
+                target.Dispose();
+            }
+
+            if (own is null)
             {
                 continue;
             }

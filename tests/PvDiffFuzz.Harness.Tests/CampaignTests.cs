@@ -178,6 +178,31 @@ public sealed class CampaignTests
         Assert.Equal("adc", Assert.Single(Run(Small with { Count = 1 }, described).Signatures).Verdict.Why);
     }
 
+    /// <summary>ADC leaves RDX wrong, MOV puts it right, and INC behind it leaves RSI wrong. What is described is the first of it, at which no search by halves arrives.</summary>
+    [Fact]
+    public void TheFirstDivergenceCountsWhereItGoesAwayAndAnotherOneComes()
+    {
+        static Outcome Wrong(TestCase testCase)
+        {
+            bool added = false;
+            return new FakeMachine((mnemonic, state) =>
+            {
+                state.Registers = mnemonic == Mnemonic.Adc ? state.Registers.With(Register.Rdx, 7) : mnemonic == Mnemonic.Inc && added ? state.Registers.With(Register.Rsi, 9) : state.Registers;
+                added |= mnemonic == Mnemonic.Adc;
+            }).Run(testCase);
+        }
+
+        CampaignParts parts = Parts(new FakeMachine().Run, Wrong) with
+        {
+            Source = () => new OneCase(Cases.Of("4811d8", "48c7c205000000", "90", "90", "48ffc3")),
+            Known = new KnownSet([KnownReader.Parse(System.Text.Encoding.UTF8.GetBytes(AdcEntry), "x.known")]),
+        };
+
+        CampaignSummary summary = Run(Small with { Count = 3 }, parts);
+
+        Assert.Equal((3, 0), (summary.KnownMatches["adc"], summary.Signatures.Length));
+    }
+
     /// <summary>More entries than any other count has names: each has its own.</summary>
     [Fact]
     public void EveryKnownEntryIsCountedUnderItsName()

@@ -72,6 +72,41 @@ public sealed class LocatorTests
         Assert.Equal(["48ffc04811d890", "4811d8909090"], together.Where(cut => cut is not null).Select(cut => Convert.ToHexStringLower(cut!.Case.Code.Bytes.AsSpan())));
     }
 
+    /// <summary>Where a divergence stays once it is there, halving finds the first instruction of it as well, wherever it is, and asks for few of the sixteen prefixes.</summary>
+    [Theory]
+    [InlineData(0)]
+    [InlineData(5)]
+    [InlineData(15)]
+    [InlineData(-1)]
+    public void HalvingFindsTheFirstDivergence(int adc)
+    {
+        TestCase testCase = Cases.Of([.. Enumerable.Range(0, 16).Select(i => i == adc ? "4811d8" : "48ffc3")]);
+        using CaseRunner runner = Runner((mnemonic, state) => state.Set(mnemonic == Mnemonic.Adc ? Flag.CF : 0));
+        using CaseRunner halving = Runner((mnemonic, state) => state.Set(mnemonic == Mnemonic.Adc ? Flag.CF : 0));
+
+        Examination? first = Locator.FirstDivergence(testCase, runner, null);
+        Examination? local = Locator.LocalDivergences([testCase], halving, null)[0];
+
+        Assert.Equal(adc < 0, first is null);
+        Assert.Equal(first?.Case, local?.Case);
+        Assert.InRange(halving.Runs, 2, 2 * 7);
+    }
+
+    /// <summary>The divergence of the first instruction goes away and another one comes: halving need not see it.</summary>
+    [Fact]
+    public void HalvingFindsAPrefixThatDivergesWhereTheOneBeforeDoesNot()
+    {
+        TestCase testCase = Cases.Of("48ffc3", "48ffc3", "48ffc3", "48ffc3", "48ffc3", "48ffc3");
+        using CaseRunner runner = new(
+            [new FakeTarget("a", new FakeMachine().Run), new FakeTarget("b", c => new FakeMachine((_, state) => state.Set(Kept(c) is 1 or >= 5 ? Flag.CF : 0)).Run(c))],
+            new CaseAnalyst(new FakeMachine(), null, CpuVendor.Intel));
+
+        Assert.Equal(1, Kept(Locator.FirstDivergence(testCase, runner, null)!.Case));
+        Assert.Equal(5, Kept(Locator.LocalDivergences([testCase], runner, null)[0]!.Case));
+
+        static int Kept(TestCase testCase) => testCase.Code.Bytes.AsSpan().Count<byte>(0xff);
+    }
+
     /// <summary>Dropping an instruction moves what stands before it; a branch over it, a RIP-relative address, RIP and pointers into the code follow.</summary>
     [Fact]
     public void EditedCodeKeepsItsMeaning()

@@ -27,7 +27,7 @@ internal static class FuzzCommand
         ILogger log = logs.CreateLogger("fuzz");
         CampaignOptions options = settings.Journal?.Continue(settings.Campaign, settings.SkipSuspects) ?? settings.Campaign;
         KnownSet known = Session.Known(settings.Known);
-        CpuProfile processor = composition.ProcessorOf(settings.Generator.Abi, settings.Targets);
+        CpuProfile processor = composition.ProcessorOf(settings.Generator.Abi, settings.Targets, keep: true);
         if (settings.Sweep && options.Count is null)
         {
             ulong all = SweepOf(settings, processor, options.Seed).Count;

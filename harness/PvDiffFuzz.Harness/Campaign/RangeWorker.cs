@@ -13,15 +13,20 @@ internal sealed class RangeWorker
     /// <summary>Differences of a range that nothing describes and that come back, before the same is done on new targets: a target that has become another one is so again and again.</summary>
     private const int MostStrange = 256;
 
+    /// <summary>Open cases that are looked into together: targets that wait for something wait for all of them at once.</summary>
+    private const int OpenTogether = 64;
+
     private readonly CampaignOptions _options;
     private readonly CampaignParts _parts;
     private readonly CaseRunner _runner;
     private readonly ICaseSource _source;
     private readonly JobCounters _counters;
     private readonly EvidenceCollector _evidence;
+    private readonly Description _description;
     private readonly Outcome[] _answers;
     private readonly bool[] _confirms;
     private readonly Batch[] _batches;
+    private readonly List<Open> _open = [];
     private readonly GuidedBatch? _guided;
     private readonly bool _besides;
     private Digest _digest;
@@ -43,9 +48,10 @@ internal sealed class RangeWorker
     {
         (_options, _parts, _runner, _source, _counters) = (options, parts, runner, parts.Source(), counters);
         _evidence = new EvidenceCollector(runner, rules);
+        _description = new Description(parts.Known, runner, parts.Allowed);
         _answers = new Outcome[runner.Infos.Length];
         _confirms = new bool[runner.Infos.Length];
-        _batches = [new Batch(options.BatchSize, runner.Infos.Length), new Batch(options.BatchSize, runner.Infos.Length)];
+        _batches = [.. Enumerable.Range(0, 3).Select(_ => new Batch(options.BatchSize, runner.Infos.Length))];
         _guided = scout is null ? null : new GuidedBatch(scout, options.BatchSize, parts.Guide!.Target);
         _besides = _guided is null && Environment.ProcessorCount > options.Jobs;
     }
@@ -82,9 +88,11 @@ internal sealed class RangeWorker
         RangeResult result = new(range, _runner.Infos.Length) { Complete = true };
         Dictionary<(Signature, bool), Suspicion> seen = [];
         (_located, _gone, _mostGone, _strange, _mostStrange) = (0, 0, mostGone, 0, mostStrange);
+        _open.Clear();
         Batch? before = null;
         int turn = 0;
-        for (ulong done = 0; done < range.Count; done += (ulong)_options.BatchSize)
+        ulong done = 0;
+        for (Batch? batch = Prepare(range, ref done, turn++, result); batch is not null;)
         {
             if (stop() || IsDistrusted)
             {
@@ -92,9 +100,13 @@ internal sealed class RangeWorker
                 break;
             }
 
-            Batch batch = _batches[turn++ & 1];
-            Fill(batch, range.First + done, (int)Math.Min((ulong)_options.BatchSize, range.Count - done), result);
-            RunBesideJudging(batch, before, result);
+            Batch? judged = before;
+            Batch? next = null;
+            RunBeside(batch, result, () =>
+            {
+                Judge(judged, result);
+                next = _guided is null ? Prepare(range, ref done, turn++, result) : null;
+            });
             Settle(before, result, seen);
             before = batch;
             if (_guided is not null)
@@ -103,34 +115,52 @@ internal sealed class RangeWorker
                 Judge(before, result);
                 Settle(before, result, seen);
                 before = null;
+                next = Prepare(range, ref done, turn++, result);
             }
+
+            batch = next;
         }
 
-        if (before is not null)
-        {
-            Judge(before, result);
-            Settle(before, result, seen);
-        }
-
+        Judge(before, result);
+        Settle(before, result, seen);
+        SettleOpen(result, seen);
         return result;
     }
 
-    /// <summary>Runs a batch, and has the one before judged meanwhile, on another thread where there is a processor for it. What needs the targets waits until they have answered, so that what runs on them and when is the same either way.</summary>
-    private void RunBesideJudging(Batch batch, Batch? before, RangeResult result)
+    /// <summary>The next cases of a range, with what models answer; null behind the last.</summary>
+    private Batch? Prepare(CaseRange range, ref ulong done, int turn, RangeResult result)
     {
-        Task judged = before is not null && _besides ? Task.Run(() => Judge(before, result)) : Task.CompletedTask;
+        if (done >= range.Count)
+        {
+            return null;
+        }
+
+        Batch batch = _batches[turn % _batches.Length];
+        Fill(batch, range.First + done, (int)Math.Min((ulong)_options.BatchSize, range.Count - done), result);
+        RunTargets(batch, result, models: true);
+        done += (ulong)_options.BatchSize;
+        return batch;
+    }
+
+    /// <summary>
+    /// Runs a batch on what is no model, and does something else meanwhile, on another thread where there is a processor for it, so that a target that waits for nothing but cases waits little.
+    /// What needs these targets waits until they have answered, so that what runs on them and when is the same either way.
+    /// </summary>
+    private void RunBeside(Batch batch, RangeResult result, Action rest)
+    {
+        Task done = _besides ? Task.Run(rest) : Task.CompletedTask;
         try
         {
-            RunTargets(batch, result);
+            RunTargets(batch, result, models: false);
         }
         finally
         {
-            judged.GetAwaiter().GetResult();
+            done.GetAwaiter().GetResult();
         }
 
-        if (before is not null && !_besides)
+        if (!_besides)
         {
-            Judge(before, result);
+            rest();
         }
     }
 
@@ -167,10 +197,15 @@ internal sealed class RangeWorker
         return false;
     }
 
-    private void RunTargets(Batch batch, RangeResult result)
+    private void RunTargets(Batch batch, RangeResult result, bool models)
     {
         for (int target = 0; target < batch.Outcomes.Length; target++)
         {
+            if (_runner.Infos[target].Kind == TargetKind.Model != models)
+            {
+                continue;
+            }
+
             if (_guided?.Target == target)
             {
                 // The probed model has run them already.
@@ -189,8 +224,13 @@ internal sealed class RangeWorker
     }
 
     /// <summary>Compares a batch and holds what differs against the entries, as it is. What they do not describe stays open.</summary>
-    private void Judge(Batch batch, RangeResult result)
+    private void Judge(Batch? batch, RangeResult result)
     {
+        if (batch is null)
+        {
+            return;
+        }
+
         result.Cases += batch.Count;
         for (int i = 0; i < batch.Count; i++)
         {
@@ -302,7 +342,7 @@ internal sealed class RangeWorker
         result.BudgetSpent += (ends >> (int)EndKind.BudgetSpent) & 1;
     }
 
-    /// <summary>Looks for the first divergence of what is open in a batch, which the targets are asked for.</summary>
+    /// <summary>Takes what is open in a batch, and settles it when it is enough.</summary>
     private void Settle(Batch? batch, RangeResult result, Dictionary<(Signature, bool), Suspicion> seen)
     {
         if (batch is null)
@@ -313,19 +353,41 @@ internal sealed class RangeWorker
         int most = Math.Min(batch.Open.Count, _options.MaximumLocatedPerRange - _located);
         result.Unexamined += batch.Open.Count - most;
         _located += most;
-        batch.Open.RemoveRange(most, batch.Open.Count - most);
-        Examination?[] firsts = most == 0 ? [] : Locator.FirstDivergences([.. batch.Open.Select(open => open.Divergence.Case)], _runner, _parts.Allowed);
-        for (int i = 0; i < most && !IsDistrusted; i++)
+        foreach ((int index, Divergence divergence) in batch.Open[..most])
         {
-            (int index, Divergence divergence) = batch.Open[i];
-            Settle(batch, index, divergence, firsts[i], result, seen);
+            _open.Add(new Open(batch.Indices[index], divergence, NeighboursOf(batch, index)));
         }
 
         batch.Open.Clear();
+        if (_open.Count >= OpenTogether)
+        {
+            SettleOpen(result, seen);
+        }
     }
 
-    private void Settle(Batch batch, int index, Divergence divergence, Examination? first, RangeResult result, Dictionary<(Signature, bool), Suspicion> seen)
+    /// <summary>Looks for where open cases begin to diverge, which the targets are asked for: where halving leads first, as that tells enough of nearly all, and then what is really the first.</summary>
+    private void SettleOpen(RangeResult result, Dictionary<(Signature, bool), Suspicion> seen)
     {
+        Examination?[] cuts = Locator.LocalDivergences([.. _open.Select(open => open.Divergence.Case)], _runner, _parts.Allowed);
+        int[] left = [.. Enumerable.Range(0, cuts.Length).Where(i => cuts[i] is not Examination cut || !Explains(Divergence.Of(cut, _runner), result))];
+        int[] strange = [.. left.Where(i => cuts[i] is not null)];
+        Examination?[] firsts = Locator.FirstDivergences([.. strange.Select(i => _open[i].Divergence.Case)], _runner, _parts.Allowed);
+        foreach (int i in left)
+        {
+            if (IsDistrusted)
+            {
+                break;
+            }
+
+            Settle(_open[i], Array.IndexOf(strange, i) is int at and >= 0 ? firsts[at] : null, result, seen);
+        }
+
+        _open.Clear();
+    }
+
+    private void Settle(Open open, Examination? first, RangeResult result, Dictionary<(Signature, bool), Suspicion> seen)
+    {
+        Divergence divergence = open.Divergence;
         if (first is null)
         {
             _gone++;
@@ -333,7 +395,7 @@ internal sealed class RangeWorker
         else
         {
             divergence = Divergence.Of(first, _runner);
-            if (Explains(divergence, result))
+            if (Explains(divergence, result) || Notes(_description.OfAlive(divergence), divergence, result))
             {
                 return;
             }
@@ -342,7 +404,7 @@ internal sealed class RangeWorker
         }
 
         _evidence.Contradict(divergence, result.Evidence);
-        Suspicion suspicion = new(batch.Indices[index], divergence, CameBack: first is not null) { Neighbours = NeighboursOf(batch, index) };
+        Suspicion suspicion = new(open.Index, divergence, CameBack: first is not null) { Neighbours = open.Neighbours };
         if (seen.TryGetValue((divergence.Signature, suspicion.CameBack), out Suspicion? earlier))
         {
             earlier.Count++;
@@ -367,7 +429,12 @@ internal sealed class RangeWorker
             return true;
         }
 
-        ImmutableArray<int> known = _parts.Known.Find(divergence, _runner.Analyst);
+        return Notes(_parts.Known.Find(divergence, _runner.Analyst), divergence, result);
+    }
+
+    /// <summary>Counts the entries that describe a divergence. False for none.</summary>
+    private bool Notes(ImmutableArray<int> known, Divergence divergence, RangeResult result)
+    {
         foreach (int entry in known)
         {
             result.Known.Add(_parts.Known.Entries[entry].Id);
@@ -394,4 +461,10 @@ internal sealed class RangeWorker
 
         public List<(int Index, Divergence Divergence)> Open { get; } = [];
     }
+
+    /// <summary>A case that differs in something that nothing describes as it is.</summary>
+    /// <param name="Index">Its index.</param>
+    /// <param name="Divergence">How it differs.</param>
+    /// <param name="Neighbours">Cases that ran before it, where they cannot be made again.</param>
+    private sealed record Open(ulong Index, Divergence Divergence, ImmutableArray<TestCase> Neighbours);
 }

@@ -16,7 +16,11 @@ public sealed record Camp(ImmutableArray<int> Members)
 /// <summary>A field on which camps differ.</summary>
 /// <param name="Field">Its name.</param>
 /// <param name="Values">Its value as text in each camp, in the order of <see cref="Comparison.Camps"/>.</param>
-public sealed record FieldDifference(Field Field, ImmutableArray<string> Values);
+public sealed record FieldDifference(Field Field, ImmutableArray<string> Values)
+{
+    /// <summary>The field's names, as <see cref="FieldNameSet"/> numbers them.</summary>
+    internal ImmutableArray<int> Names { get; } = FieldNameSet.NumbersOf(Field);
+}
 
 /// <summary>What comparing the outcomes of one case gave.</summary>
 public enum ComparisonResult

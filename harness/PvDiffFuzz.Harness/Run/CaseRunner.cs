@@ -13,11 +13,12 @@ public sealed record Examination(TestCase Case, ImmutableArray<Outcome> Outcomes
     public bool Diverges => Comparison.Result == ComparisonResult.Divergence;
 }
 
-/// <summary>Runs cases on a set of targets and compares the answers. Owns its targets; used by one thread.</summary>
+/// <summary>Runs cases on a set of targets and compares the answers. Owns its targets; used by one thread, but for <see cref="RunOn"/>.</summary>
 public sealed class CaseRunner : IDisposable
 {
     private readonly ImmutableArray<Func<ITarget>> _factories;
     private ImmutableArray<ITarget> _targets;
+    private long _runs;
 
     /// <summary>Takes ownership of the targets.</summary>
     /// <param name="targets">One or more targets with different names.</param>
@@ -48,7 +49,7 @@ public sealed class CaseRunner : IDisposable
     public CaseAnalyst Analyst { get; }
 
     /// <summary>Cases run so far on each target, all uses together.</summary>
-    public long Runs { get; private set; }
+    public long Runs => Interlocked.Read(ref _runs);
 
     /// <summary>Makes targets and a runner that owns them; disposes what was made when a later factory throws.</summary>
     /// <param name="factories">One a target.</param>
@@ -102,14 +103,14 @@ public sealed class CaseRunner : IDisposable
         }
     }
 
-    /// <summary>Runs a batch on one target.</summary>
+    /// <summary>Runs a batch on one target. Different targets may run beside each other.</summary>
     /// <param name="target">Index of the target.</param>
     /// <param name="cases">Well-formed cases.</param>
     /// <param name="outcomes">Receives the outcomes.</param>
     public void RunOn(int target, ReadOnlySpan<TestCase> cases, Span<Outcome> outcomes)
     {
         _targets[target].Run(cases, outcomes[..cases.Length]);
-        Runs += cases.Length;
+        Interlocked.Add(ref _runs, cases.Length);
     }
 
     /// <summary>Runs one case on every target and compares.</summary>

@@ -1,6 +1,5 @@
 using System.Collections;
 using System.Collections.Concurrent;
-using System.Collections.Frozen;
 using System.Collections.Immutable;
 using System.Runtime.CompilerServices;
 
@@ -10,13 +9,24 @@ namespace PvDiffFuzz.Harness;
 [CollectionBuilder(typeof(FieldNameSet), nameof(Of))]
 public sealed class FieldNameSet : IReadOnlyCollection<string>
 {
-    // There are some thousand fields, events apart, and each is asked for by every entry of its ABI.
-    private static readonly ConcurrentDictionary<Field, ImmutableArray<string>> Known = new();
+    // There are some thousand fields, events apart, and hundreds of entries ask for each, so names are numbers here.
+    private static readonly ConcurrentDictionary<Field, ImmutableArray<int>> Known = new();
+    private static readonly ConcurrentDictionary<string, int> Numbers = new(StringComparer.Ordinal);
+    private static int _last = -1;
 
     private readonly ImmutableArray<string> _listed;
-    private readonly FrozenSet<string> _names;
+    private readonly ulong[] _bits;
 
-    private FieldNameSet(ImmutableArray<string> listed) => (_listed, _names) = (listed, listed.ToFrozenSet(StringComparer.Ordinal));
+    private FieldNameSet(ImmutableArray<string> listed)
+    {
+        _listed = listed;
+        int[] numbers = [.. listed.Select(NumberOf)];
+        _bits = new ulong[(numbers.DefaultIfEmpty(-1).Max() >> 6) + 1];
+        foreach (int number in numbers)
+        {
+            _bits[number >> 6] |= 1UL << number;
+        }
+    }
 
     /// <inheritdoc/>
     public int Count => _listed.Length;
@@ -24,12 +34,12 @@ public sealed class FieldNameSet : IReadOnlyCollection<string>
     /// <summary>Takes names as <see cref="KnownFields.Names"/> has them.</summary>
     public static FieldNameSet Of(ReadOnlySpan<string> names) => new([.. names]);
 
-    /// <summary>True when a field is listed, by its own name or by that of a group.</summary>
-    public bool Covers(Field field)
+    /// <summary>True when the field of a difference is listed, by its own name or by that of a group.</summary>
+    public bool Covers(FieldDifference difference)
     {
-        foreach (string name in NamesOf(field))
+        foreach (int number in difference.Names)
         {
-            if (_names.Contains(name))
+            if (number >> 6 < _bits.Length && ((_bits[number >> 6] >> number) & 1) != 0)
             {
                 return true;
             }
@@ -44,6 +54,9 @@ public sealed class FieldNameSet : IReadOnlyCollection<string>
     /// <inheritdoc/>
     IEnumerator IEnumerable.GetEnumerator() => GetEnumerator();
 
-    private static ImmutableArray<string> NamesOf(Field field) =>
-        Known.GetOrAdd(field with { Event = Math.Min(field.Event, 0) }, static any => [any.Unindexed, .. any.Groups]);
+    /// <summary>The numbers of a field's own name and of its groups', whichever event it is of.</summary>
+    internal static ImmutableArray<int> NumbersOf(Field field) =>
+        Known.GetOrAdd(field with { Event = Math.Min(field.Event, 0) }, static any => [NumberOf(any.Unindexed), .. any.Groups.Select(NumberOf)]);
+
+    private static int NumberOf(string name) => Numbers.GetOrAdd(name, static _ => Interlocked.Increment(ref _last));
 }

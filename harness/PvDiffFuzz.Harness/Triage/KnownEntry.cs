@@ -99,13 +99,27 @@ public sealed record KnownEntry
     {
         foreach (FieldDifference difference in differences)
         {
-            if (!Fields.Covers(difference.Field))
+            if (!Fields.Covers(difference))
             {
                 return false;
             }
         }
 
         return true;
+    }
+
+    /// <summary>True when a field of some differences is listed.</summary>
+    internal bool CoversAny(ImmutableArray<FieldDifference> differences)
+    {
+        foreach (FieldDifference difference in differences)
+        {
+            if (Fields.Covers(difference))
+            {
+                return true;
+            }
+        }
+
+        return false;
     }
 
     private bool MatchesForm(InstructionAt instruction) =>
@@ -285,9 +299,9 @@ public sealed record KnownSet(ImmutableArray<KnownEntry> Entries)
         for (int i = 0; i < Entries.Length && !left.IsEmpty; i++)
         {
             KnownEntry entry = Entries[i];
-            if (entry.Part && entry.MatchesCase(divergence.Case) && left.Any(d => entry.Fields.Covers(d.Field)) && entry.Applies(divergence))
+            if (entry.Part && entry.MatchesCase(divergence.Case) && entry.CoversAny(left) && entry.Applies(divergence))
             {
-                left = left.RemoveAll(d => entry.Fields.Covers(d.Field));
+                left = left.RemoveAll(entry.Fields.Covers);
                 if (!found.Contains(i))
                 {
                     found.Add(i);

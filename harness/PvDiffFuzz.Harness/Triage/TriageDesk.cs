@@ -164,32 +164,7 @@ internal sealed class TriageDesk : IDisposable
         }
     }
 
-    // As any divergence, it is held against the entries as it is, and cut to where it first shows: another cause can have taken the place of the one that was minimised.
-    private ImmutableArray<int> Describe(Divergence smallest)
-    {
-        ImmutableArray<int> found = DescribeAsIs(smallest);
-        return found.IsEmpty && Revived(smallest) is Divergence alive ? DescribeAsIs(alive) : found;
-    }
-
-    // A crash, or a handler of the case, tells too little, so the same code is asked again with handlers that show everything. What it shows at another instruction is another matter.
-    private Divergence? Revived(Divergence crash)
-    {
-        if (Revival.Of(crash) is not TestCase alive || _parts.Allowed?.Invoke(alive) == false || _runner!.Examine(alive) is not { Diverges: true, Comparison.Consumed: false } examined)
-        {
-            return null;
-        }
-
-        Divergence shown = Divergence.Of(examined, _runner);
-        return shown.Instruction.Address == crash.Instruction.Address ? shown : null;
-    }
-
-    private ImmutableArray<int> DescribeAsIs(Divergence divergence)
-    {
-        ImmutableArray<int> found = _parts.Known.Find(divergence, _runner!.Analyst);
-        return found.IsEmpty && Locator.FirstDivergence(divergence.Case, _runner, _parts.Allowed) is Examination first
-            ? _parts.Known.Find(Divergence.Of(first, _runner), _runner.Analyst)
-            : found;
-    }
+    private ImmutableArray<int> Describe(Divergence smallest) => new Description(_parts.Known, _runner!, _parts.Allowed).Of(smallest);
 
     // Every target may be steady by itself and yet the divergence gone: then it was the state of one instance, or of one moment.
     private Verdict? Vanished(Suspicion suspicion) =>
