@@ -17,7 +17,7 @@ internal sealed class EmulatedMachine : IDisposable
     private const int InitramfsDescriptor = 5;
     private const int LastLines = 1200;
     private const int WholeConsole = 256 << 10;
-    private const int MostSpins = 10;
+    private const int MostSpins = 1;
 
     /// <summary>Microseconds of the first sleep, to which the kernel adds some fifty. Each is twice as long as the one before until it is as long as what lanes keep a host busy with.</summary>
     private const int ShortestNap = 40;

@@ -304,7 +304,7 @@ public readonly record struct InstructionAt(string Form, string Mnemonic, ulong 
         Instruction instruction = CodeEdit.DecodeOne(bytes, address, mode, vendor);
         InstructionAt found = instruction.IsInvalid
             ? WithoutLock(bytes, address, mode, vendor) ?? new InstructionAt($"{Invalid}{Opcode(bytes)}", "INVALID", address, bytes.Length)
-            : new InstructionAt(instruction.Code.ToString(), instruction.Mnemonic.ToString(), address, instruction.Length);
+            : new InstructionAt(IcedNames.Of(instruction.Code), IcedNames.Of(instruction.Mnemonic), address, instruction.Length);
         return found with { Encoding = EncodingOf(bytes, mode) | OperandsOf(in instruction) };
     }
 
